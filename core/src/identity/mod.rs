@@ -1,0 +1,131 @@
+//! Who a peer is: public keys, key pairs, and the peer ids made from them.
+//!
+//! Spec: [peer-ids](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md). Ed25519, which every
+//! implementation must have, is the one kind of key so far; the others decode to [`DecodeError::Unsupported`].
+
+mod keypair;
+mod peer_id;
+mod public_key;
+mod text;
+
+pub use keypair::{Keypair, MAX_PRIVATE_KEY_LEN};
+pub use peer_id::{MAX_INLINE_KEY_LEN, MAX_TEXT_LEN, ParseError, PeerId};
+pub use public_key::{MAX_PUBLIC_KEY_LEN, PublicKey};
+
+use crate::protobuf::{self, Value};
+use std::fmt;
+
+/// The kinds of keys, with the numbers of the spec's `KeyType` enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum KeyType {
+    /// 0: PKIX DER, PKCS#1 v1.5 signatures over SHA-256.
+    Rsa,
+    /// 1: 32 bytes as in RFC 8032.
+    Ed25519,
+    /// 2: the curve of Bitcoin.
+    Secp256k1,
+    /// 3: PKIX DER, usually on P-256.
+    Ecdsa,
+}
+
+impl KeyType {
+    fn from_number(number: u64) -> Option<KeyType> {
+        Some(match number {
+            0 => KeyType::Rsa,
+            1 => KeyType::Ed25519,
+            2 => KeyType::Secp256k1,
+            3 => KeyType::Ecdsa,
+            _ => return None,
+        })
+    }
+
+    fn number(self) -> u64 {
+        match self {
+            KeyType::Rsa => 0,
+            KeyType::Ed25519 => 1,
+            KeyType::Secp256k1 => 2,
+            KeyType::Ecdsa => 3,
+        }
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyType::Rsa => "RSA",
+            KeyType::Ed25519 => "Ed25519",
+            KeyType::Secp256k1 => "secp256k1",
+            KeyType::Ecdsa => "ECDSA",
+        })
+    }
+}
+
+/// Why bytes are not a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// More bytes than any key has.
+    #[error("encoded key of {len} bytes, {max} allowed")]
+    TooLong {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Not protobuf.
+    #[error("key is not protobuf: {0}")]
+    Malformed(#[from] protobuf::Error),
+    /// A required field is missing, or has another wire type.
+    #[error("key has no {0}")]
+    Missing(&'static str),
+    /// A key type that the spec does not have.
+    #[error("key type {0} is unknown")]
+    UnknownType(u64),
+    /// A key type of the spec that this build does not speak.
+    #[error("{0} keys are not supported")]
+    Unsupported(KeyType),
+    /// The key itself has not the length its type has.
+    #[error("{key_type} key of {len} bytes")]
+    WrongLength {
+        /// The kind of key.
+        key_type: KeyType,
+        /// Bytes of the key itself.
+        len: usize,
+    },
+    /// The public half inside a private key is not that of the private half.
+    #[error("public and private half of the key do not belong together")]
+    Mismatch,
+}
+
+/// Reads `PublicKey` or `PrivateKey`, which look alike: a type and its data.
+///
+/// The spec asks encoders for one encoding, and decoders for nothing. Other implementations read with a general
+/// protobuf library, so this does too: any order, longer varints, unknown fields, the last of repeated fields. Whoever
+/// compares or hashes a key does so with our own encoding of it, never with the bytes that were received.
+fn decode_key(bytes: &[u8], max: usize) -> Result<(KeyType, &[u8]), DecodeError> {
+    if bytes.len() > max {
+        return Err(DecodeError::TooLong {
+            len: bytes.len(),
+            max,
+        });
+    }
+    let (mut key_type, mut data) = (None, None);
+    for field in protobuf::fields(bytes) {
+        let field = field?;
+        match (field.number, field.value) {
+            (1, Value::Varint(number)) => key_type = Some(number),
+            (2, Value::Bytes(bytes)) => data = Some(bytes),
+            _ => {}
+        }
+    }
+    let number = key_type.ok_or(DecodeError::Missing("type"))?;
+    let key_type = KeyType::from_number(number).ok_or(DecodeError::UnknownType(number))?;
+    Ok((key_type, data.ok_or(DecodeError::Missing("data"))?))
+}
+
+/// The one encoding that the spec allows: minimal varints, tag order, both fields.
+fn encode_key(key_type: KeyType, data: &[u8], out: &mut Vec<u8>) {
+    protobuf::put_varint(1, key_type.number(), out);
+    protobuf::put_bytes(2, data, out);
+}

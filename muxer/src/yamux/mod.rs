@@ -1,0 +1,137 @@
+//! `/yamux/1.0.0` on the `yamux` crate ([spec](https://github.com/libp2p/specs/blob/master/yamux/README.md)).
+//!
+//! The crate moves the frames and keeps the windows. Four things it does not do well enough for [`Stream`]'s promises:
+//! it gives a remote reset as an end of file; it turns a dropped stream into an orderly FIN once the peer has sent
+//! its own, so that half an answer looks whole; it carries no error codes; and a stream closed before its first byte
+//! is never announced to the peer at all. All four are visible in the 12-byte frame headers, so the module `tap`,
+//! a thin layer between the crate and the socket, follows the headers in both directions (bodies pass through
+//! uncopied), notes what the crate would forget, and sends what it should have sent. `table` holds those notes, one
+//! entry per live stream. They also let a frame be as long as the receive window allows, which the crate refuses
+//! over 1 MiB: the tap shows it to the crate in pieces.
+//!
+//! # What a peer can make one connection hold
+//!
+//! - Unread data: 256 KiB for each stream (the window that the protocol gives it at birth), at most
+//!   [`Config::max_inbound_streams`] of them opened by the peer, and [`Config::window_growth`] for all streams
+//!   together. The crate keeps one buffer per frame, so a peer that sends single bytes to a reader that does not read
+//!   costs some 60 bytes for each of them.
+//! - Unsent data: at most twelve frames of 16 KiB for each stream, and then writes wait.
+//! - Answers: one pong. While it cannot be written nothing more is read.
+//! - Streams nobody accepted yet: [`Config::accept_backlog`].
+//!
+//! [`Stream`]: crate::Stream
+
+mod driver;
+mod frame;
+mod substream;
+mod table;
+mod tap;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
+
+use crate::{Connection, Driver, Muxed};
+
+/// The protocol id in multistream-select, in TLS ALPN and among the noise extensions.
+pub const PROTOCOL: &str = "/yamux/1.0.0";
+
+/// The window every stream starts with (yamux, "Flow Control").
+pub const INITIAL_WINDOW: u32 = 256 * 1024;
+
+/// Which side of the connection this is; it decides who uses odd stream ids (yamux, "StreamID Field").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Dialed, or was given the dialer's role: odd ids.
+    Client,
+    /// Accepted the connection: even ids.
+    Server,
+}
+
+/// Limits of one yamux connection. The defaults suit a node with many peers.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Streams opened by the peer that may live at once; one more is reset with
+    /// [`RESOURCE_LIMIT_EXCEEDED`](crate::ErrorCode::RESOURCE_LIMIT_EXCEEDED). Default 512.
+    pub max_inbound_streams: usize,
+    /// Streams opened by this side that may live at once; the next [`Connection::open`] waits. Default 1024.
+    pub max_outbound_streams: usize,
+    /// Inbound streams waiting for [`Connection::accept`]; one more is reset like one too many. Default 256, which is
+    /// also how many a peer may open before the first is acknowledged (yamux, "ACK backlog & backpressure").
+    pub accept_backlog: usize,
+    /// Bytes by which the receive windows of all streams together may grow over 256 KiB each, where the round-trip
+    /// time and the reader's speed ask for it. Default 16 MiB.
+    pub window_growth: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_inbound_streams: 512,
+            max_outbound_streams: 1024,
+            accept_backlog: 256,
+            window_growth: 16 * 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// The longest Data frame that fits into a window, however far it has grown.
+    fn max_frame(&self) -> u32 {
+        self.window_growth.saturating_add(INITIAL_WINDOW)
+    }
+
+    /// The crate *ends the connection* at its limit, so it stands far above the limits that refuse a single stream:
+    /// a refused stream counts there until its reset is written, and a peer that does not read delays that.
+    fn hard_limit(&self) -> usize {
+        self.max_inbound_streams
+            .saturating_add(self.max_outbound_streams)
+            .saturating_mul(4)
+            .saturating_add(1024)
+    }
+
+    fn of_the_crate(&self) -> yamux::Config {
+        let streams = self.hard_limit();
+        let windows = streams.saturating_mul(usize::try_from(INITIAL_WINDOW).unwrap_or(usize::MAX));
+        let growth = usize::try_from(self.window_growth).unwrap_or(usize::MAX);
+        let mut config = yamux::Config::default();
+        // Each setter asserts the relation of the two, hence the order: no bound, the count, then the bound.
+        config
+            .set_max_connection_receive_window(None)
+            .set_max_num_streams(streams)
+            .set_max_connection_receive_window(Some(windows.saturating_add(growth)))
+            .set_read_after_close(true);
+        config
+    }
+}
+
+/// Starts yamux on a secured connection. Nothing moves until the driver is polled.
+///
+/// Dropping the driver ends the connection without a word to the peer. After [`Connection::close`] it sends what
+/// streams had already written, says goodbye and ends; the bytes for that are bounded, but a peer that does not read
+/// them can hold it up, so whoever polls it should give it a deadline and then drop it.
+pub fn start(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, mode: Mode, config: Config) -> Muxed {
+    start_linked(io, mode, config).0
+}
+
+fn start_linked(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    mode: Mode,
+    config: Config,
+) -> (Muxed, Arc<table::Link>) {
+    let link = Arc::new(table::Link::new(mode));
+    let tap = tap::Tap::new(io.compat(), Arc::clone(&link), config.max_frame());
+    let (control, driver) = driver::new(tap, Arc::clone(&link), mode, config);
+    let connection = Connection::new(Arc::new(control));
+    (
+        Muxed {
+            connection,
+            driver: Driver::new(driver),
+        },
+        link,
+    )
+}

@@ -1,0 +1,573 @@
+//! Two of ours over a pipe. `scripted` has one end played by hand.
+
+mod scripted;
+mod tap;
+
+use std::{io, sync::Arc};
+
+use futures::FutureExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    task::JoinHandle,
+};
+
+use super::{Config, Mode, start_linked, table::Link};
+use crate::{Connection, ConnectionError, ErrorCode, Muxed, Stream, StreamError};
+
+/// One side, its driver running.
+struct Side {
+    connection: Connection,
+    link: Arc<Link>,
+    driver: JoinHandle<Result<(), ConnectionError>>,
+}
+
+fn side(io: DuplexStream, mode: Mode, config: Config) -> Side {
+    let (Muxed { connection, driver }, link) = start_linked(io, mode, config);
+    Side {
+        connection,
+        link,
+        driver: tokio::spawn(driver),
+    }
+}
+
+fn pair_with(config: Config) -> (Side, Side) {
+    let (a, b) = tokio::io::duplex(64 * 1024);
+    (
+        side(a, Mode::Client, config.clone()),
+        side(b, Mode::Server, config),
+    )
+}
+
+fn pair() -> (Side, Side) {
+    pair_with(Config::default())
+}
+
+/// Opens on one side and accepts on the other; the opener speaks first, as streams are announced by their first byte.
+async fn stream_between(a: &Side, b: &Side) -> (Stream, Stream) {
+    let mut ours = a.connection.open().await.unwrap();
+    ours.write_all(b"?").await.unwrap();
+    let mut theirs = b.connection.accept().await.unwrap();
+    let mut first = [0; 1];
+    theirs.read_exact(&mut first).await.unwrap();
+    (ours, theirs)
+}
+
+fn stream_error(error: &io::Error) -> StreamError {
+    StreamError::of(error)
+        .unwrap_or_else(|| panic!("not ours: {error}"))
+        .clone()
+}
+
+fn assert_reset(result: io::Result<usize>, code: ErrorCode) {
+    let error = stream_error(&result.expect_err("reset"));
+    assert!(
+        matches!(error, StreamError::ResetByPeer(c) if c == code),
+        "{error:?}"
+    );
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+async fn read_to_end(stream: &mut Stream) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.map(|_| all)
+}
+
+/// Polls both drivers until the peer has seen what was sent: a round trip on a stream of its own.
+async fn settle(a: &Side, b: &Side) {
+    for (x, y) in [(a, b), (b, a), (a, b)] {
+        let (mut ours, mut theirs) = stream_between(x, y).await;
+        theirs.write_all(b"!").await.unwrap();
+        theirs.close_write().await.unwrap();
+        ours.close_write().await.unwrap();
+        assert_eq!(read_to_end(&mut ours).await.unwrap(), b"!");
+        assert_eq!(read_to_end(&mut theirs).await.unwrap(), b"");
+    }
+}
+
+#[tokio::test]
+async fn echo_in_both_directions() {
+    let (a, b) = pair();
+    for (x, y) in [(&a, &b), (&b, &a)] {
+        let (mut ours, mut theirs) = stream_between(x, y).await;
+        ours.write_all(b"hello").await.unwrap();
+        let mut buf = [0; 5];
+        theirs.read_exact(&mut buf).await.unwrap();
+        theirs.write_all(&buf).await.unwrap();
+        ours.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn large_payloads_with_half_close() {
+    let (a, b) = pair();
+    for len in [0, 1, 64 * 1024, 4 * 1024 * 1024] {
+        let mut ours = a.connection.open().await.unwrap();
+        let connection = b.connection.clone();
+        let echo = tokio::spawn(async move {
+            let mut theirs = connection.accept().await.unwrap();
+            let all = read_to_end(&mut theirs).await.unwrap();
+            theirs.write_all(&all).await.unwrap();
+            theirs.close_write().await.unwrap();
+        });
+        let data = pattern(len);
+        ours.write_all(&data).await.unwrap();
+        ours.close_write().await.unwrap();
+        assert!(read_to_end(&mut ours).await.unwrap() == data, "{len}");
+        echo.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn many_streams_at_once_in_both_directions() {
+    let (a, b) = pair();
+    let mut tasks = Vec::new();
+    for (x, y) in [(&a, &b), (&b, &a)] {
+        for _ in 0..100 {
+            let (opener, accepter) = (x.connection.clone(), y.connection.clone());
+            tasks.push(tokio::spawn(async move {
+                let mut stream = opener.open().await.unwrap();
+                stream.write_all(&pattern(50_000)).await.unwrap();
+                stream.close_write().await.unwrap();
+                assert!(read_to_end(&mut stream).await.unwrap() == pattern(50_000));
+            }));
+            tasks.push(tokio::spawn(async move {
+                let mut stream = accepter.accept().await.unwrap();
+                let (mut read, mut write) = tokio::io::split(&mut stream);
+                tokio::io::copy(&mut read, &mut write).await.unwrap();
+                stream.close_write().await.unwrap();
+            }));
+        }
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn thousands_of_streams_leave_nothing_behind() {
+    let (a, b) = pair();
+    for i in 0..4000 {
+        let (mut ours, mut theirs) = stream_between(&a, &b).await;
+        match i % 6 {
+            0 => drop((ours, theirs)),
+            1 => ours.reset(ErrorCode::RATE_LIMITED),
+            2 => theirs.reset(ErrorCode::NONE),
+            3 => {
+                ours.close_write().await.unwrap();
+                theirs.close_write().await.unwrap();
+            }
+            4 => {
+                ours.close_write().await.unwrap();
+                ours.reset(ErrorCode::SHUTDOWN);
+                drop(theirs);
+            }
+            _ => {
+                // Both close, both read to the end.
+                ours.close_write().await.unwrap();
+                read_to_end(&mut theirs).await.unwrap();
+                theirs.close_write().await.unwrap();
+                read_to_end(&mut ours).await.unwrap();
+            }
+        }
+    }
+    settle(&a, &b).await;
+    for side in [&a, &b] {
+        assert_eq!((side.link.inbound(), side.link.outbound()), (0, 0));
+        assert!(side.link.entries() <= 2, "{}", side.link.entries());
+        assert!(!side.link.anyone_lingers());
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_an_error_and_carries_its_code() {
+    let (a, b) = pair();
+    for (x, y) in [(&a, &b), (&b, &a)] {
+        for code in [
+            ErrorCode::NONE,
+            ErrorCode::RATE_LIMITED,
+            ErrorCode(7),
+            ErrorCode(u32::MAX),
+        ] {
+            let (ours, mut theirs) = stream_between(x, y).await;
+            ours.reset(code);
+            assert_reset(theirs.read(&mut [0; 8]).await, code);
+            assert_reset(theirs.write(b"x").await, code);
+            // And stays one.
+            assert_reset(theirs.read(&mut [0; 8]).await, code);
+            assert_reset(theirs.shutdown().await.map(|()| 0), code);
+            assert_reset(theirs.flush().await.map(|()| 0), code);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_accepting_side_resets_as_well() {
+    let (a, b) = pair();
+    let (mut ours, theirs) = stream_between(&a, &b).await;
+    theirs.reset(ErrorCode::GATED);
+    assert_reset(ours.read(&mut [0; 8]).await, ErrorCode::GATED);
+    assert_reset(ours.write(b"x").await, ErrorCode::GATED);
+}
+
+#[tokio::test]
+async fn a_dropped_stream_is_reset() {
+    let (a, b) = pair();
+    let (mut ours, theirs) = stream_between(&a, &b).await;
+    ours.write_all(b"half").await.unwrap();
+    drop(ours);
+    let mut theirs = theirs;
+    let mut buf = [0; 16];
+    assert_eq!(
+        theirs.read(&mut buf).await.unwrap(),
+        4,
+        "what came before is still read"
+    );
+    assert_reset(theirs.read(&mut buf).await, ErrorCode::NONE);
+}
+
+/// The crate alone would send FIN here: half an answer that looks whole.
+#[tokio::test]
+async fn an_answer_dropped_half_way_after_the_request_ended_is_a_reset() {
+    let (a, b) = pair();
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    ours.close_write().await.unwrap();
+    assert_eq!(read_to_end(&mut theirs).await.unwrap(), b"");
+    theirs.write_all(b"half an ans").await.unwrap();
+    drop(theirs);
+    let mut answer = Vec::new();
+    let error = ours.read_to_end(&mut answer).await.expect_err("not the end");
+    assert!(matches!(
+        stream_error(&error),
+        StreamError::ResetByPeer(ErrorCode::NONE)
+    ));
+    assert_eq!(answer, b"half an ans");
+}
+
+#[tokio::test]
+async fn after_the_peer_closed_its_half_a_reset_fails_only_writes() {
+    let (a, b) = pair();
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    theirs.write_all(b"whole answer").await.unwrap();
+    theirs.close_write().await.unwrap();
+    settle(&a, &b).await;
+    theirs.reset(ErrorCode::SHUTDOWN);
+    settle(&a, &b).await;
+    assert_reset(ours.write(b"x").await, ErrorCode::SHUTDOWN);
+    assert_eq!(read_to_end(&mut ours).await.unwrap(), b"whole answer");
+}
+
+#[tokio::test]
+async fn a_reset_reaches_a_peer_that_still_writes() {
+    let (a, b) = pair();
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    ours.close_write().await.unwrap();
+    // No longer interested in the answer.
+    ours.reset(ErrorCode::GARBAGE_COLLECTED);
+    let error = loop {
+        if let Err(error) = theirs.write(&[0; 1000]).await {
+            break error;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_reset(Err(error), ErrorCode::GARBAGE_COLLECTED);
+    // The request itself was whole, if it was flushed before the reset, or was cut off by it.
+    let _ = read_to_end(&mut theirs).await;
+}
+
+#[tokio::test]
+async fn close_write_and_drop_is_a_clean_end() {
+    let (a, b) = pair();
+    for (x, y) in [(&a, &b), (&b, &a)] {
+        let (mut ours, mut theirs) = stream_between(x, y).await;
+        ours.write_all(b"message").await.unwrap();
+        ours.close_write().await.unwrap();
+        drop(ours);
+        assert_eq!(read_to_end(&mut theirs).await.unwrap(), b"message");
+        // A small answer to somebody who has gone is no error either.
+        theirs.write_all(b"thanks").await.unwrap();
+        theirs.close_write().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn writing_to_a_stream_that_nobody_reads_any_more_fails_instead_of_hanging() {
+    let (a, b) = pair();
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    ours.close_write().await.unwrap();
+    drop(ours);
+    assert_eq!(read_to_end(&mut theirs).await.unwrap(), b"");
+    let error = theirs
+        .write_all(&pattern(1024 * 1024))
+        .await
+        .expect_err("nobody gives credit");
+    assert_reset(Err(error), ErrorCode::NONE);
+    settle(&a, &b).await;
+    assert!(!a.link.anyone_lingers());
+}
+
+#[tokio::test]
+async fn after_closing_its_writing_half_a_stream_still_reads() {
+    let (a, b) = pair();
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    ours.close_write().await.unwrap();
+    let error = ours.write(b"x").await.expect_err("closed");
+    assert!(matches!(stream_error(&error), StreamError::WriteClosed));
+    ours.close_write().await.expect("again is fine");
+    theirs.write_all(b"later").await.unwrap();
+    drop(theirs);
+    let mut buf = [0; 5];
+    ours.read_exact(&mut buf).await.unwrap();
+    assert_eq!(&buf, b"later");
+}
+
+/// The crate announces a stream by its first byte only, and never if it is closed before one.
+#[tokio::test]
+async fn a_stream_is_announced_by_reading_and_by_closing() {
+    let (a, b) = pair();
+    let mut reads = a.connection.open().await.unwrap();
+    let accepting = b.connection.clone();
+    let speaks_first = tokio::spawn(async move {
+        let mut stream = accepting.accept().await.unwrap();
+        stream.write_all(b"first").await.unwrap();
+        stream.close_write().await.unwrap();
+        stream
+    });
+    assert_eq!(read_to_end(&mut reads).await.unwrap(), b"first");
+    let mut theirs = speaks_first.await.unwrap();
+    // It was announced once only.
+    reads.write_all(b"second").await.unwrap();
+    reads.close_write().await.unwrap();
+    assert_eq!(read_to_end(&mut theirs).await.unwrap(), b"second");
+
+    let mut closes = a.connection.open().await.unwrap();
+    closes.close_write().await.unwrap();
+    let mut theirs = b.connection.accept().await.unwrap();
+    assert_eq!(read_to_end(&mut theirs).await.unwrap(), b"");
+    theirs.write_all(b"yes").await.unwrap();
+    theirs.close_write().await.unwrap();
+    assert_eq!(read_to_end(&mut closes).await.unwrap(), b"yes");
+
+    // And one that nothing was done with is no business of the peer's.
+    drop(a.connection.open().await.unwrap());
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    theirs.write_all(b"z").await.unwrap();
+    ours.read_exact(&mut [0; 1]).await.unwrap();
+    assert_eq!(b.link.inbound(), 3, "nobody told the peer of the idle one");
+}
+
+#[tokio::test]
+async fn close_tells_the_peer_and_ends_both_drivers() {
+    let (a, b) = pair();
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    theirs.write_all(b"unread").await.unwrap();
+    ours.write_all(b"last words").await.unwrap();
+    a.connection.close(ErrorCode::SHUTDOWN);
+    a.connection.close(ErrorCode::GATED);
+    assert!(a.driver.await.unwrap().is_ok());
+    let end = b.driver.await.unwrap().expect_err("the peer closed");
+    assert!(
+        matches!(end, ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN)),
+        "{end:?}"
+    );
+
+    let mut buf = [0; 10];
+    theirs
+        .read_exact(&mut buf)
+        .await
+        .expect("what was written before the end is delivered");
+    let error = stream_error(&theirs.read(&mut buf).await.expect_err("no end of file"));
+    assert!(
+        matches!(
+            error,
+            StreamError::Connection(ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN))
+        ),
+        "{error:?}"
+    );
+    let error = stream_error(&ours.write(b"x").await.expect_err("closed"));
+    assert!(
+        matches!(error, StreamError::Connection(ConnectionError::Closed)),
+        "{error:?}"
+    );
+    assert!(matches!(a.connection.open().await, Err(ConnectionError::Closed)));
+    assert!(matches!(
+        a.connection.accept().await,
+        Err(ConnectionError::Closed)
+    ));
+    assert!(matches!(
+        b.connection.open().await,
+        Err(ConnectionError::ClosedByPeer(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_dropped_driver_ends_everything_that_waits() {
+    let (a, b) = pair();
+    let (mut reader, _theirs) = stream_between(&a, &b).await;
+    let (mut writer, _not_reading) = stream_between(&a, &b).await;
+    let (x, y) = (a.connection.clone(), a.connection.clone());
+    let accept = tokio::spawn(async move { x.accept().await.map(drop) });
+    let read = tokio::spawn(async move { reader.read(&mut [0; 1]).await });
+    let write = tokio::spawn(async move { writer.write_all(&pattern(1024 * 1024)).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!accept.is_finished() && !read.is_finished() && !write.is_finished());
+    a.driver.abort();
+    assert!(matches!(accept.await.unwrap(), Err(ConnectionError::DriverGone)));
+    let error = stream_error(&read.await.unwrap().expect_err("no end of file"));
+    assert!(
+        matches!(error, StreamError::Connection(ConnectionError::DriverGone)),
+        "{error:?}"
+    );
+    let error = stream_error(&write.await.unwrap().expect_err("gone"));
+    assert!(
+        matches!(error, StreamError::Connection(ConnectionError::DriverGone)),
+        "{error:?}"
+    );
+    assert!(matches!(y.open().await, Err(ConnectionError::DriverGone)));
+    // The other side's socket came to its end.
+    let end = b.driver.await.unwrap().expect_err("ended");
+    assert!(
+        matches!(
+            end,
+            ConnectionError::ClosedByPeer(ErrorCode::NONE) | ConnectionError::Io(_)
+        ),
+        "{end:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_driver_that_was_never_polled_ends_everything_too() {
+    let (io, _other) = tokio::io::duplex(1024);
+    let Muxed { connection, driver } = super::start(io, Mode::Client, Config::default());
+    let opening = tokio::spawn({
+        let connection = connection.clone();
+        async move { connection.open().await.map(drop) }
+    });
+    tokio::task::yield_now().await;
+    drop(driver);
+    assert!(matches!(opening.await.unwrap(), Err(ConnectionError::DriverGone)));
+    assert!(matches!(
+        connection.accept().await,
+        Err(ConnectionError::DriverGone)
+    ));
+}
+
+#[tokio::test]
+async fn the_accept_queue_takes_its_number_and_refuses_one_more() {
+    let (a, b) = pair_with(Config {
+        accept_backlog: 4,
+        ..Config::default()
+    });
+    let mut streams = Vec::new();
+    for i in 0..5u8 {
+        let mut stream = a.connection.open().await.unwrap();
+        stream.write_all(&[i]).await.unwrap();
+        streams.push(stream);
+    }
+    assert_reset(
+        streams[4].read(&mut [0; 1]).await,
+        ErrorCode::RESOURCE_LIMIT_EXCEEDED,
+    );
+    for i in 0..4u8 {
+        let mut theirs = b.connection.accept().await.unwrap();
+        let mut buf = [0; 1];
+        theirs.read_exact(&mut buf).await.unwrap();
+        assert_eq!(buf, [i]);
+        theirs.write_all(&buf).await.unwrap();
+        streams[usize::from(i)].read_exact(&mut buf).await.unwrap();
+    }
+    // The connection lives, and there is room again.
+    stream_between(&a, &b).await;
+}
+
+#[tokio::test]
+async fn live_inbound_streams_are_counted() {
+    let (a, b) = pair_with(Config {
+        max_inbound_streams: 3,
+        ..Config::default()
+    });
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        kept.push(stream_between(&a, &b).await);
+    }
+    let mut more = a.connection.open().await.unwrap();
+    more.write_all(b"?").await.unwrap();
+    assert_reset(more.read(&mut [0; 1]).await, ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+    kept.pop();
+    stream_between(&a, &b).await;
+}
+
+#[tokio::test]
+async fn opening_waits_at_the_own_limit() {
+    let (a, b) = pair_with(Config {
+        max_outbound_streams: 2,
+        ..Config::default()
+    });
+    let one = stream_between(&a, &b).await;
+    let _two = stream_between(&a, &b).await;
+    let connection = a.connection.clone();
+    let opening = tokio::spawn(async move { connection.open().await.map(drop) });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!opening.is_finished());
+    drop(one);
+    opening.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_waiting_loses_no_stream() {
+    let (a, b) = pair_with(Config {
+        max_outbound_streams: 1,
+        ..Config::default()
+    });
+    let held = stream_between(&a, &b).await;
+    for _ in 0..10 {
+        let mut open = Box::pin(a.connection.open());
+        let mut accept = Box::pin(b.connection.accept());
+        assert!(open.as_mut().now_or_never().is_none());
+        assert!(accept.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    stream_between(&a, &b).await;
+    settle(&a, &b).await;
+    assert_eq!(a.link.outbound(), 0);
+}
+
+#[test]
+fn streams_work_from_another_runtime() {
+    let drivers = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (a, b) = drivers.block_on(async { pair() });
+    let (ours, theirs) = drivers.block_on(stream_between(&a, &b));
+    // The drivers' thread runs until both ends of the stream are done.
+    let (done, finished) = tokio::sync::oneshot::channel::<()>();
+    let drive = std::thread::spawn(move || drivers.block_on(finished));
+    let run = |mut stream: Stream, send: bool| {
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async move {
+                if send {
+                    stream.write_all(&pattern(2_000_000)).await.unwrap();
+                    stream.close_write().await.unwrap();
+                }
+                let all = read_to_end(&mut stream).await.unwrap();
+                if !send {
+                    stream.write_all(&all).await.unwrap();
+                    stream.close_write().await.unwrap();
+                }
+                assert!(all == pattern(2_000_000));
+            });
+        })
+    };
+    let (x, y) = (run(ours, true), run(theirs, false));
+    x.join().unwrap();
+    y.join().unwrap();
+    done.send(()).unwrap();
+    drive.join().unwrap().unwrap();
+}
