@@ -1,0 +1,273 @@
+// An interop peer of Peerage on go-libp2p. See ../README.md for the command line and the events.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+)
+
+const (
+	stepDeadline = 20 * time.Second
+	pings        = 3
+)
+
+type options struct {
+	mode, addr, security, muxer string
+	steps                       []string
+}
+
+func main() {
+	opts, err := parse(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "peer:", err)
+		os.Exit(2)
+	}
+	run := listen
+	if opts.mode == "dial" {
+		run = dial
+	}
+	if err := run(opts); err != nil {
+		fmt.Fprintln(os.Stderr, "peer:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (options, error) {
+	var opts options
+	if len(args) == 0 || (args[0] != "listen" && args[0] != "dial") {
+		return opts, errors.New("usage: peer listen|dial --addr <multiaddr> [--steps a,b] [--security noise] [--muxer yamux]")
+	}
+	opts.mode = args[0]
+	flags := flag.NewFlagSet("peer "+opts.mode, flag.ContinueOnError)
+	flags.StringVar(&opts.addr, "addr", "/ip4/127.0.0.1/tcp/0", "where to listen, or whom to dial")
+	flags.StringVar(&opts.security, "security", "noise", "noise")
+	flags.StringVar(&opts.muxer, "muxer", "yamux", "yamux")
+	steps := flags.String("steps", "dial,ping,identify,echo-64k,echo-4m,callback", "what to do, in order")
+	if err := flags.Parse(args[1:]); err != nil {
+		return opts, err
+	}
+	opts.steps = strings.Split(*steps, ",")
+	switch {
+	case opts.security != "noise":
+		return opts, fmt.Errorf("no such security: %s", opts.security)
+	case opts.muxer != "yamux":
+		return opts, fmt.Errorf("no such muxer: %s", opts.muxer)
+	case opts.mode == "dial" && opts.steps[0] != "dial":
+		return opts, errors.New("the first step must be dial")
+	}
+	return opts, nil
+}
+
+// newHost listens on addr, or nowhere when it is empty. Nothing of the rich default stack is wanted:
+// one transport, one security, one muxer, so that a test tests what it names.
+func newHost(addr string) (host.Host, error) {
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	where := libp2p.NoListenAddrs
+	if addr != "" {
+		where = libp2p.ListenAddrStrings(addr)
+	}
+	return libp2p.New(
+		where,
+		libp2p.Identity(key),
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.UserAgent(agent()),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+	)
+}
+
+// agent names the library and its version: the default of go-libp2p is the path of the program's module.
+func agent() string {
+	info, _ := debug.ReadBuildInfo()
+	for _, dep := range info.Deps {
+		if dep.Path == "github.com/libp2p/go-libp2p" {
+			return "go-libp2p/" + strings.TrimPrefix(dep.Version, "v")
+		}
+	}
+	return "go-libp2p"
+}
+
+func listen(opts options) error {
+	h, err := newHost(opts.addr)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	h.SetStreamHandler(echoProtocol, serveEcho)
+	h.SetStreamHandler(callbackProtocol, serveCallback(h))
+
+	identified, err := h.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
+	if err != nil {
+		return err
+	}
+	defer identified.Close()
+	go func() {
+		for e := range identified.Out() {
+			emit(identifyFields(e.(event.EvtPeerIdentificationCompleted)), "event", "identified")
+		}
+	}()
+
+	addrs, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(h))
+	if err != nil {
+		return err
+	}
+	emit(nil, "event", "listening", "peer", h.ID(), "addrs", addrs)
+
+	// The harness holds the other end of stdin: when it goes away, so do we.
+	io.Copy(io.Discard, os.Stdin)
+	return nil
+}
+
+func dial(opts options) error {
+	remote, err := peer.AddrInfoFromString(opts.addr)
+	if err != nil {
+		return err
+	}
+	h, err := newHost("")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	h.SetStreamHandler(echoProtocol, serveEcho)
+
+	// Before dialing, because the event may come before the first step that asks for it.
+	identified, err := h.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
+	if err != nil {
+		return err
+	}
+	defer identified.Close()
+
+	allOk := true
+	for _, step := range opts.steps {
+		started := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), stepDeadline)
+		details, err := runStep(ctx, h, *remote, identified, step)
+		cancel()
+		ms := float64(time.Since(started).Microseconds()) / 1000
+		if err != nil {
+			emit(nil, "event", "step", "step", step, "ok", false, "ms", ms, "error", err.Error())
+			allOk = false
+			if step == "dial" {
+				break // nothing works without a connection
+			}
+			continue
+		}
+		emit(details, "event", "step", "step", step, "ok", true, "ms", ms)
+	}
+	emit(nil, "event", "done", "ok", allOk)
+	if !allOk {
+		return errors.New("a step failed")
+	}
+	return nil
+}
+
+func runStep(ctx context.Context, h host.Host, remote peer.AddrInfo, identified event.Subscription, step string) (fields, error) {
+	switch step {
+	case "dial":
+		return fields{"peer": remote.ID}, h.Connect(ctx, remote)
+	case "ping":
+		return pingSteps(ctx, h, remote.ID)
+	case "identify":
+		select {
+		case e := <-identified.Out():
+			return identifyFields(e.(event.EvtPeerIdentificationCompleted)), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	case "echo-64k":
+		return fields{"bytes": 64 << 10}, echo(ctx, h, remote.ID, 64<<10)
+	case "echo-4m":
+		return fields{"bytes": 4 << 20}, echo(ctx, h, remote.ID, 4<<20)
+	case "callback":
+		return nil, callback(ctx, h, remote.ID)
+	}
+	return nil, fmt.Errorf("no such step: %s", step)
+}
+
+func pingSteps(ctx context.Context, h host.Host, remote peer.ID) (fields, error) {
+	ctx, cancel := context.WithCancel(ctx) // stops the library's endless pinging
+	defer cancel()
+	var rtts []float64
+	for result := range ping.Ping(ctx, h, remote) {
+		if result.Error != nil {
+			return nil, result.Error
+		}
+		rtts = append(rtts, float64(result.RTT.Microseconds())/1000)
+		if len(rtts) == pings {
+			return fields{"rtts_ms": rtts}, nil
+		}
+	}
+	return nil, ctx.Err()
+}
+
+func identifyFields(e event.EvtPeerIdentificationCompleted) fields {
+	addrs := []string{}
+	for _, addr := range e.ListenAddrs {
+		addrs = append(addrs, addr.String())
+	}
+	observed := ""
+	if e.ObservedAddr != nil {
+		observed = e.ObservedAddr.String()
+	}
+	return fields{
+		"peer": e.Peer, "agent": e.AgentVersion, "protocol_version": e.ProtocolVersion,
+		"protocols": e.Protocols, "addrs": addrs, "observed": observed,
+	}
+}
+
+type fields map[string]any
+
+var stdout sync.Mutex
+
+// emit prints the fields and the key-value pairs as one line of JSON. Events come from many goroutines.
+func emit(more fields, pairs ...any) {
+	line := fields{}
+	for key, value := range more {
+		line[key] = value
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		line[pairs[i].(string)] = pairs[i+1]
+	}
+	stdout.Lock()
+	defer stdout.Unlock()
+	json.NewEncoder(os.Stdout).Encode(line)
+}
+
+// openStream opens a stream on the connection that is there, and never dials.
+func openStream(ctx context.Context, h host.Host, remote peer.ID, id protocol.ID) (network.Stream, error) {
+	s, err := h.NewStream(network.WithNoDial(ctx, "one connection"), remote, id)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		s.SetDeadline(deadline)
+	}
+	return s, nil
+}

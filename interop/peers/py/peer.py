@@ -1,0 +1,165 @@
+"""An interop peer of Peerage on py-libp2p. See ../README.md for the command line and the events."""
+
+import argparse
+import functools
+import json
+import logging
+import sys
+import time
+
+from libp2p import (
+    create_yamux_muxer_option,
+    generate_new_ed25519_identity,
+    new_host,
+)
+from libp2p.crypto.x25519 import create_new_key_pair
+from libp2p.host import basic_host
+from libp2p.host.ping import PingService
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as Noise
+from multiaddr import Multiaddr
+import trio
+
+from streams import CALLBACK, ECHO, callback, echo, serve_callback, serve_echo
+
+STEP_DEADLINE = 20
+PINGS = 3
+
+
+def main():
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    options = parse()
+    run = listen if options.mode == "listen" else dial
+    sys.exit(0 if trio.run(run, options) else 1)
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="peer")
+    parser.add_argument("mode", choices=["listen", "dial"])
+    parser.add_argument("--addr", type=Multiaddr, default="/ip4/127.0.0.1/tcp/0")
+    parser.add_argument("--steps", default="dial,ping,identify,echo-64k,echo-4m,callback")
+    parser.add_argument("--security", choices=["noise"], default="noise")
+    parser.add_argument("--muxer", choices=["yamux"], default="yamux")
+    options = parser.parse_args()
+    options.steps = options.steps.split(",")
+    if options.mode == "dial" and options.steps[0] != "dial":
+        parser.error("the first step must be dial")
+    return options
+
+
+def make_host():
+    # The security is named, because the default offers plaintext and secio as well.
+    keys = generate_new_ed25519_identity()
+    noise = Noise(keys, noise_privkey=create_new_key_pair().private_key)
+    host = new_host(key_pair=keys, sec_opt={NOISE: noise}, muxer_opt=create_yamux_muxer_option())
+    host.set_stream_handler(ECHO, serve_echo)
+    return host
+
+
+def on_identified(report):
+    """
+    Call `report` with the fields of each identify message the host has received and accepted.
+
+    py-libp2p has no event for it, and its peer store keeps neither the protocol version nor the observed
+    address. So we look over its shoulder, where it puts the message into the peer store. Asking a second
+    time on a stream of our own would be another test: js-libp2p allows one identify stream at a time.
+    """
+    original = basic_host.update_peerstore_from_identify
+
+    @functools.wraps(original)
+    async def and_report(peerstore, peer_id, message):
+        await original(peerstore, peer_id, message)
+        report({
+            "peer": str(peer_id),
+            "agent": message.agent_version,
+            "protocol_version": message.protocol_version,
+            "protocols": list(message.protocols),
+            "addrs": [str(Multiaddr(addr)) for addr in message.listen_addrs],
+            "observed": str(Multiaddr(message.observed_addr)) if message.observed_addr else "",
+        })
+
+    basic_host.update_peerstore_from_identify = and_report
+
+
+async def listen(options):
+    host = make_host()
+    host.set_stream_handler(CALLBACK, functools.partial(serve_callback, host, STEP_DEADLINE))
+    on_identified(lambda found: emit(event="identified", **found))
+    async with host.run(listen_addrs=[options.addr]):
+        addrs = [str(addr) for addr in host.get_addrs()]
+        emit(event="listening", peer=str(host.get_id()), addrs=addrs)
+        # The harness holds the other end of stdin: when it goes away, so do we.
+        await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+    return True
+
+
+async def dial(options):
+    host = make_host()
+    remote = info_from_p2p_addr(options.addr)
+    identified, when_identified = {}, trio.Event()
+
+    def report(found):
+        identified.update(found)
+        when_identified.set()
+
+    on_identified(report)  # before dialing: it may come before the step that asks for it
+
+    async def do_dial():
+        await host.connect(remote)
+        return {"peer": str(remote.peer_id)}
+
+    async def do_ping():
+        return {"rtts_ms": await PingService(host).ping(remote.peer_id, PINGS)}
+
+    async def do_identify():
+        await when_identified.wait()
+        return identified
+
+    run = {
+        "dial": do_dial,
+        "ping": do_ping,
+        "identify": do_identify,
+        "echo-64k": functools.partial(echo, host, remote.peer_id, 64 << 10),
+        "echo-4m": functools.partial(echo, host, remote.peer_id, 4 << 20),
+        "callback": functools.partial(callback, host, remote.peer_id),
+    }
+
+    all_ok = True
+    # Nobody dials us, but a py-libp2p without addresses waits half a second for one to appear before it
+    # answers an identify request.
+    async with host.run(listen_addrs=[Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+        for step in options.steps:
+            started = time.perf_counter()
+            try:
+                if step not in run:
+                    raise ValueError(f"no such step: {step}")
+                with trio.fail_after(STEP_DEADLINE):
+                    outcome = {"ok": True, **await run[step]()}
+            except Exception as error:
+                logging.exception("step %s", step)
+                outcome = {"ok": False, "error": describe(error)}
+                all_ok = False
+            emit(event="step", step=step, ms=round((time.perf_counter() - started) * 1000, 3), **outcome)
+            if step == "dial" and not outcome["ok"]:
+                break  # nothing works without a connection
+        emit(event="done", ok=all_ok)
+    return all_ok
+
+
+def describe(error):
+    """One line with the causes: those of py-libp2p are often empty but for the class of the innermost."""
+    causes = []
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+            continue
+        causes.append(f"{type(error).__name__}: {error}".removesuffix(": "))
+        error = error.__cause__
+    return " < ".join(causes)
+
+
+def emit(**event):
+    print(json.dumps(event), flush=True)
+
+
+main()
