@@ -1,1 +1,54 @@
-//! Skeleton.
+//! The node: its actors, and the protocols that every node speaks.
+//!
+//! | module | what is decided there |
+//! | --- | --- |
+//! | [`actor`] | nothing: it runs what decides, and is the one place that names actix |
+//! | [`node`] | how a node is put together; the handle that users hold |
+//! | [`hub`] | who is connected, who may be, who is told of it |
+//! | [`dial`] | which addresses are tried, when, and what is reported of it |
+//! | [`book`] | what is remembered of peers |
+//! | [`listen`] | what is bound, and bound again |
+//! | `upgrade` | which handshakes are under way |
+//! | `conn` | the life of one connection, and of the streams on it |
+//! | [`limits`] | how much there may be of everything |
+//! | [`registry`] | which protocols are served |
+//! | [`identify`], [`ping`] | the two protocols of every node |
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+pub mod actor;
+pub mod book;
+mod conn;
+pub mod dial;
+mod events;
+pub mod hub;
+pub mod identify;
+pub mod limits;
+pub mod listen;
+pub mod node;
+pub mod ping;
+mod protocol;
+pub mod registry;
+mod reply;
+mod stream;
+mod upgrade;
+
+pub use actor::{Effects, Fault, Faults, Gone, Point, Port};
+pub use dial::{Connected, DialError, DialErrorKind, Report};
+pub use events::{Event, Events};
+pub use hub::{ConnInfo, ConnectionEvent};
+pub use limits::{ConnectionId, Direction, LimitError, Limits, StreamLimits, Usage};
+pub use node::{
+    AddressSource, Builder, ConnectOptions, Node, NodeRef, OpenError, OpenOptions, StartError, Target,
+};
+pub use protocol::{Outcome, Protocol, Registrar, ServeOptions};
+pub use registry::{Matcher, ServeError, ServingId};
+pub use reply::Reply;
+pub use stream::{ErrorCode, Stream, StreamError};

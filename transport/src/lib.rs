@@ -1,1 +1,44 @@
-//! Transports.
+//! Transports, and the upgrade from a raw socket to a secured, multiplexed connection.
+//!
+//! A [`Transport`] dials and listens. What it yields is a [`Link`]: either a raw byte stream, which an [`Upgrader`]
+//! secures and multiplexes, or (for transports that do both themselves, as QUIC does) a finished connection.
+//!
+//! Transports are registered on a running node by their trait object, so that one may be built on top of the node
+//! itself, as the circuit relay is.
+
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`memory`] | links inside one process, for tests and simulation |
+//! | [`tcp`] | TCP, over IPv4 and IPv6 |
+//! | [`upgrade`] | from a raw link to a connection, by one deadline |
+//! | [`select`] | multistream-select on a byte stream, for links and for streams |
+//!
+//! Everything here is a plain future: nothing is spawned, and dropping a future closes what it had opened.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod address;
+mod error;
+mod link;
+pub mod memory;
+mod progress;
+mod read_ahead;
+pub mod select;
+pub mod tcp;
+mod transport;
+pub mod upgrade;
+
+pub use error::{Fault, ListenError, Stage, TransportError};
+pub use link::{Established, Io, Link, Raw};
+pub use progress::Progress;
+pub use transport::{DialOpts, ListenOpts, Listener, ListenerEvent, Role, Transport};
+pub use upgrade::{UpgradeError, UpgradeOpts, Upgrader};

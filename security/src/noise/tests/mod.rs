@@ -247,7 +247,12 @@ fn the_first_message_carries_nothing() {
 
 #[test]
 fn muxers_are_settled_on_alike() {
-    let table: [(&[&str], &[&str], Result<Option<&str>, ()>); 8] = [
+    type Row = (
+        &'static [&'static str],
+        &'static [&'static str],
+        Result<Option<&'static str>, ()>,
+    );
+    let table: [Row; 8] = [
         (&["/yamux/1.0.0"], &["/yamux/1.0.0"], Ok(Some("/yamux/1.0.0"))),
         (&["/y", "/m"], &["/m", "/y"], Ok(Some("/y"))),
         (&["/m", "/y"], &["/y", "/m"], Ok(Some("/m"))),

@@ -1,0 +1,65 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Exit, Kernel, panic_text, tree::ActorKind};
+
+/// The supervisor of one worker's connections: children come and go at run time, none is started again, and the
+/// failure of one is nobody else's.
+pub(crate) struct Nursery {
+    kernel: Kernel,
+    path: String,
+    worker: usize,
+    /// Of the present life; a restarted nursery takes children again.
+    stop: Mutex<CancellationToken>,
+    tracker: TaskTracker,
+}
+
+impl Nursery {
+    pub(crate) fn new(kernel: Kernel, path: String, worker: usize) -> Self {
+        Self {
+            kernel,
+            path,
+            worker,
+            stop: Mutex::default(),
+            tracker: TaskTracker::new(),
+        }
+    }
+
+    /// Runs a child on this nursery's worker. `make` gets the token that asks the child to stop; `ended` is called
+    /// with the way it ended, whatever happens.
+    pub(crate) fn spawn<F>(
+        &self,
+        make: impl FnOnce(CancellationToken) -> F + Send + 'static,
+        ended: impl FnOnce(Exit) + Send + 'static,
+    ) where
+        F: Future<Output = Exit> + 'static,
+    {
+        let (stop, token) = (self.stop().child_token(), self.tracker.token());
+        self.kernel.workers.spawn(self.worker, move || async move {
+            let _token = token;
+            let child = std::panic::AssertUnwindSafe(async move { make(stop).await });
+            let exit = futures::FutureExt::catch_unwind(child).await;
+            ended(exit.unwrap_or_else(|panic| Exit::Panicked(panic_text(panic.as_ref()))));
+        });
+    }
+
+    /// The supervisor's own life: when it is stopped, so are the children.
+    pub(crate) fn supervise(&self, stop: CancellationToken) -> impl Future<Output = Exit> + 'static {
+        self.kernel.tree.started(&self.path, ActorKind::Supervisor, None);
+        let (children, tracker) = (CancellationToken::new(), self.tracker.clone());
+        *self.stop() = children.clone();
+        tracker.reopen();
+        async move {
+            stop.cancelled().await;
+            children.cancel();
+            tracker.close();
+            tracker.wait().await;
+            Exit::Shutdown
+        }
+    }
+
+    fn stop(&self) -> MutexGuard<'_, CancellationToken> {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,191 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use peerage_core::{Engine, PeerId};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::timeout,
+};
+
+use crate::reply::Reply;
+
+/// Pieces of mail that may wait at one actor before senders have to.
+pub(crate) const MAILBOX: usize = 256;
+/// How long senders wait for an actor that is between two lives. Longer than the longest wait before a restart.
+pub(crate) const ABSENCE: Duration = Duration::from_secs(6);
+
+/// The way to an actor. Cheap to clone; it stays valid while the actor is restarted, in place or anew.
+pub struct Port<E: Engine> {
+    inner: Arc<Inner<E>>,
+}
+
+struct Inner<E: Engine> {
+    path: String,
+    credits: Arc<Semaphore>,
+    actor: watch::Sender<Slot<E>>,
+}
+
+enum Slot<E: Engine> {
+    /// Not started yet, or between two lives.
+    Absent,
+    Present(Deliver<E>),
+    /// Stopped, or switched off.
+    Over,
+}
+
+/// Puts a letter into the mailbox of one incarnation.
+pub(super) type Deliver<E> = Arc<dyn Fn(Letter<E>) + Send + Sync>;
+
+pub(super) enum Mail<E: Engine> {
+    Command(E::Command),
+    Input { from: Option<PeerId>, input: E::Input },
+}
+
+/// A piece of mail with the credit that it holds until it was handled.
+pub(super) struct Letter<E: Engine> {
+    pub(super) mail: Mail<E>,
+    pub(super) credit: Option<OwnedSemaphorePermit>,
+}
+
+/// The actor is not there: it panicked over the question, is switched off, or its node has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the actor is not running")]
+pub struct Gone;
+
+impl<E: Engine> Port<E> {
+    pub(crate) fn new(path: impl Into<String>) -> Self {
+        let inner = Inner {
+            path: path.into(),
+            credits: Arc::new(Semaphore::new(MAILBOX)),
+            actor: watch::Sender::new(Slot::Absent),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The actor's path in the tree.
+    pub fn path(&self) -> &str {
+        &self.inner.path
+    }
+
+    /// Sends a command; waits while too much mail is waiting there, and while the actor is being started again.
+    ///
+    /// # Errors
+    /// [`Gone`], after 6 s without an actor at the latest.
+    pub async fn tell(&self, command: E::Command) -> Result<(), Gone> {
+        self.send(Mail::Command(command)).await
+    }
+
+    /// Brings what the network brought. `from` is whom a panic that it provokes is charged to. Waits as
+    /// [`Port::tell`] does, which is what slows a flooding peer down.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn input(&self, from: Option<PeerId>, input: E::Input) -> Result<(), Gone> {
+        self.send(Mail::Input { from, input }).await
+    }
+
+    /// Sends a command that carries a way to answer, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Gone`], also when the actor panicked over it.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> E::Command,
+    ) -> Result<T, Gone> {
+        let (sender, receiver) = oneshot::channel();
+        let reply = Reply::new(move |answer| {
+            let _ = sender.send(answer);
+        });
+        self.tell(command(reply)).await?;
+        receiver.await.map_err(|_| Gone)
+    }
+
+    /// Sends without waiting, for effects: an actor that waited inside an action could deadlock with the one it waits
+    /// for. What bounds it: a post answers one piece of mail that had credit, or tells of one connection, listener or
+    /// task, and those are limited. It takes a credit where there is one, so posts slow the callers of
+    /// [`Port::tell`] down, too. Lost if the actor is gone.
+    pub fn post(&self, command: E::Command) {
+        self.put(Mail::Command(command));
+    }
+
+    /// As [`Port::post`], for what the network brought.
+    pub fn post_input(&self, from: Option<PeerId>, input: E::Input) {
+        self.put(Mail::Input { from, input });
+    }
+
+    fn put(&self, mail: Mail<E>) {
+        if let Slot::Present(deliver) = &*self.inner.actor.borrow() {
+            let credit = self.inner.credits.clone().try_acquire_owned().ok();
+            deliver(Letter { mail, credit });
+        }
+    }
+
+    async fn send(&self, mail: Mail<E>) -> Result<(), Gone> {
+        let credit = self
+            .inner
+            .credits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Gone)?;
+        let deliver = self.actor().await?;
+        deliver(Letter {
+            mail,
+            credit: Some(credit),
+        });
+        Ok(())
+    }
+
+    async fn actor(&self) -> Result<Deliver<E>, Gone> {
+        if let Slot::Present(deliver) = &*self.inner.actor.borrow() {
+            return Ok(deliver.clone());
+        }
+        let mut slot = self.inner.actor.subscribe();
+        let there = slot.wait_for(|slot| !matches!(slot, Slot::Absent));
+        match timeout(ABSENCE, there).await {
+            Ok(Ok(slot)) => match &*slot {
+                Slot::Present(deliver) => Ok(deliver.clone()),
+                Slot::Absent | Slot::Over => Err(Gone),
+            },
+            Ok(Err(_)) | Err(_) => Err(Gone),
+        }
+    }
+
+    pub(super) fn connect(&self, deliver: Deliver<E>) {
+        self.inner.actor.send_replace(Slot::Present(deliver));
+    }
+
+    /// The present life is over; another one comes unless it was `the_last`.
+    pub(super) fn disconnect(&self, the_last: bool) {
+        // Dropped outside the lock: it may hold the last handle of a mailbox full of letters.
+        let old = self
+            .inner
+            .actor
+            .send_replace(if the_last { Slot::Over } else { Slot::Absent });
+        drop(old);
+    }
+
+    /// Nobody will be there any more.
+    pub(crate) fn close(&self) {
+        self.disconnect(true);
+    }
+
+    pub(super) fn credits(&self) -> &Arc<Semaphore> {
+        &self.inner.credits
+    }
+}
+
+impl<E: Engine> Clone for Port<E> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<E: Engine> fmt::Debug for Port<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Port").field(&self.inner.path).finish()
+    }
+}

@@ -1,0 +1,117 @@
+//! What is known of peers: their addresses, with who said so and until when, and what they said of themselves.
+//!
+//! The PeerBook actor runs this [`Engine`]. It is a memory, not a judge: dials try what it names, best first, and tell
+//! it what worked.
+
+mod effects;
+mod engine;
+mod entry;
+
+use std::{fmt, time::Duration};
+
+use peerage_core::{Multiaddr, PeerId, ProtocolId};
+
+use crate::hub::ConnectionEvent;
+
+pub(crate) use effects::{BookSource, spawn};
+pub(crate) use engine::{Action, Command, Engine};
+pub use engine::{MAX_PEERS, RECENT, WORKED_TTL};
+pub use entry::{MAX_ADDRESSES_PER_PEER, MAX_AGENT, MAX_PROTOCOLS_PER_PEER};
+
+/// Who named an address. The order is that of trust, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// A part of the node, or of the program: routing, rendezvous, mDNS.
+    Other(&'static str),
+    /// The peer itself.
+    Identify,
+    /// This node reached the peer there.
+    Dialed,
+    /// The user.
+    Manual,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Other(name) => name,
+            Self::Identify => "identify",
+            Self::Dialed => "dialed",
+            Self::Manual => "manual",
+        })
+    }
+}
+
+/// What is known of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Who.
+    pub peer: PeerId,
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Where it may be reached, the best first.
+    pub addresses: Vec<AddressInfo>,
+    /// The protocols that it speaks, by its own account; at most [`MAX_PROTOCOLS_PER_PEER`].
+    pub protocols: Vec<ProtocolId>,
+    /// Its software, by its own account; at most [`MAX_AGENT`] characters. `None` until it was identified.
+    pub agent: Option<String>,
+}
+
+/// What is known of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AddressInfo {
+    /// The address, without the peer's id at its end.
+    pub address: Multiaddr,
+    /// The most trusted of those who named it.
+    pub source: Source,
+    /// When it will be forgotten; `None` as long as there is a connection.
+    pub expires_in: Option<Duration>,
+    /// Whether the last attempt there succeeded.
+    pub worked: bool,
+    /// Attempts there that failed, since one succeeded.
+    pub failures: u32,
+}
+
+/// Why an address is not one of a peer. The fault of whoever named it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// It leads to another peer.
+    #[error("the address leads to {found}, not to {expected}")]
+    OtherPeer {
+        /// To whom.
+        found: PeerId,
+        /// To whom it was to lead.
+        expected: PeerId,
+    },
+    /// It says who, at most, but not where.
+    #[error("the address says nowhere to go")]
+    Empty,
+}
+
+/// The address as the book keeps it: without `peer` at its end.
+pub(crate) fn address_of(peer: PeerId, address: &Multiaddr) -> Result<Multiaddr, AddressError> {
+    if let Some(found) = address.peer_id().filter(|found| *found != peer) {
+        return Err(AddressError::OtherPeer {
+            found,
+            expected: peer,
+        });
+    }
+    let (address, _) = address.split_peer();
+    if address.is_empty() {
+        Err(AddressError::Empty)
+    } else {
+        Ok(address)
+    }
+}
+
+/// What the book makes of a connection's event.
+pub(crate) fn on_connection(event: ConnectionEvent) -> Command {
+    match event {
+        ConnectionEvent::Opened { info, first } => Command::Connected { info, first },
+        ConnectionEvent::Closed { info, last, .. } => Command::Disconnected { info, last },
+    }
+}

@@ -1,0 +1,438 @@
+use peerage_core::engine::sim::Sim;
+use proptest::prelude::*;
+
+use super::{
+    super::{
+        AddressError, AddressInfo, MAX_ADDRESSES_PER_PEER, MAX_AGENT, MAX_PROTOCOLS_PER_PEER, on_connection,
+    },
+    *,
+};
+use crate::{hub::ConnectionEvent, limits::ConnectionId};
+
+type Book = Sim<Engine>;
+
+const SECOND: Duration = Duration::from_secs(1);
+const KAD: Source = Source::Other("kad");
+
+fn peer(n: u16) -> PeerId {
+    let [a, b] = n.to_be_bytes();
+    PeerId::from_bytes(&[0, 2, a, b]).unwrap()
+}
+
+fn address(n: u16) -> Multiaddr {
+    format!("/ip4/10.0.0.1/tcp/{n}").parse().unwrap()
+}
+
+fn book() -> Book {
+    Sim::new(Engine::new())
+}
+
+fn add(book: &mut Book, who: u16, addresses: &[u16], source: Source, ttl: Duration) {
+    let addresses = addresses.iter().map(|n| address(*n)).collect();
+    book.command(Command::Add {
+        peer: peer(who),
+        addresses,
+        source,
+        ttl: Some(ttl),
+    });
+}
+
+fn lookup(book: &mut Book, who: u16) -> Vec<Multiaddr> {
+    book.command(Command::Lookup {
+        peer: peer(who),
+        reply: Reply::new(drop),
+    });
+    let mut actions = book.actions();
+    assert_eq!(actions.len(), 1);
+    match actions.pop() {
+        Some(Action::AnswerLookup { addresses, .. }) => addresses,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn known(book: &mut Book, who: u16) -> Option<PeerInfo> {
+    book.command(Command::Known {
+        peer: peer(who),
+        reply: Reply::new(drop),
+    });
+    let mut actions = book.actions();
+    assert_eq!(actions.len(), 1);
+    match actions.pop() {
+        Some(Action::AnswerKnown { info, .. }) => info,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn info(id: u64, who: u16, direction: Direction, port: u16) -> ConnInfo {
+    let (id, peer) = (ConnectionId(id), peer(who));
+    ConnInfo {
+        id,
+        peer,
+        direction,
+        limited: false,
+        local: address(1),
+        remote: address(port),
+    }
+}
+
+fn connect(book: &mut Book, id: u64, who: u16, direction: Direction, first: bool) {
+    book.command(on_connection(ConnectionEvent::Opened {
+        info: info(id, who, direction, 99),
+        first,
+    }));
+}
+
+fn disconnect(book: &mut Book, id: u64, who: u16, last: bool) {
+    let info = info(id, who, Direction::Inbound, 99);
+    book.command(on_connection(ConnectionEvent::Closed {
+        info,
+        last,
+        reason: String::new(),
+    }));
+}
+
+fn worked(book: &mut Book, who: u16, port: u16) {
+    book.command(Command::Worked {
+        peer: peer(who),
+        address: address(port),
+    });
+}
+
+fn failed(book: &mut Book, who: u16, port: u16) {
+    book.command(Command::Failed {
+        peer: peer(who),
+        address: address(port),
+    });
+}
+
+/// The indexes say what the entries say.
+fn check(engine: &Engine) {
+    let lapses = engine
+        .peers
+        .iter()
+        .filter_map(|(peer, entry)| Some((entry.lapses()?, *peer)));
+    assert_eq!(engine.lapses, lapses.collect());
+    let idle = engine.peers.iter().filter(|(_, entry)| !entry.is_connected());
+    let idle = idle.map(|(peer, entry)| (entry.standing(), entry.used, *peer));
+    assert_eq!(engine.idle, idle.collect());
+    assert!(engine.peers.len() <= MAX_PEERS);
+    assert!(engine.peers.values().all(|entry| !entry.is_empty()));
+    assert!(
+        engine
+            .peers
+            .values()
+            .all(|entry| entry.ranked().len() <= MAX_ADDRESSES_PER_PEER)
+    );
+}
+
+fn assert_empty(book: &Book) {
+    check(book.engine());
+    assert!(book.engine().peers.is_empty());
+    assert_eq!(book.next_deadline(), None);
+}
+
+#[test]
+fn addresses_of_others_are_refused_and_the_own_id_is_stripped() {
+    let mut book = book();
+    let with = |n, who| {
+        format!("{}/p2p/{}", address(n), peer(who))
+            .parse::<Multiaddr>()
+            .unwrap()
+    };
+    let only_peer: Multiaddr = format!("/p2p/{}", peer(1)).parse().unwrap();
+    let addresses = vec![with(1, 1), with(2, 2), address(1), only_peer.clone()];
+    book.command(Command::Add {
+        peer: peer(1),
+        addresses,
+        source: KAD,
+        ttl: None,
+    });
+    assert_eq!(lookup(&mut book, 1), [address(1)]);
+    assert_eq!(address_of(peer(1), &only_peer), Err(AddressError::Empty));
+    let other = AddressError::OtherPeer {
+        found: peer(2),
+        expected: peer(1),
+    };
+    assert_eq!(address_of(peer(1), &with(2, 2)), Err(other));
+
+    let relay: Multiaddr = format!("{}/p2p-circuit", with(3, 2)).parse().unwrap();
+    assert_eq!(
+        address_of(peer(1), &relay),
+        Ok(relay.clone()),
+        "the relay's id is not the destination's"
+    );
+}
+
+#[test]
+fn nothing_is_known_of_whom_nothing_valid_was_said() {
+    let mut book = book();
+    let addresses = vec![format!("/p2p/{}", peer(1)).parse().unwrap()];
+    book.command(Command::Add {
+        peer: peer(1),
+        addresses,
+        source: KAD,
+        ttl: None,
+    });
+    add(&mut book, 1, &[1], KAD, Duration::ZERO);
+    failed(&mut book, 1, 1);
+    disconnect(&mut book, 1, 1, true);
+    assert_eq!(known(&mut book, 1), None);
+    assert!(lookup(&mut book, 1).is_empty());
+    assert_empty(&book);
+}
+
+#[test]
+fn an_address_expires_on_time() {
+    let mut book = book();
+    add(&mut book, 1, &[1], KAD, 10 * SECOND);
+    add(&mut book, 1, &[2], KAD, 20 * SECOND);
+    add(&mut book, 1, &[2], KAD, 5 * SECOND);
+    assert_eq!(book.next_deadline().unwrap().reason, "an address expires");
+    book.advance(10 * SECOND - Duration::from_nanos(1));
+    assert_eq!(lookup(&mut book, 1).len(), 2);
+    book.advance(Duration::from_nanos(1));
+    assert_eq!(
+        lookup(&mut book, 1),
+        [address(2)],
+        "not shortened by being named again"
+    );
+    book.advance(10 * SECOND);
+    assert_empty(&book);
+}
+
+#[test]
+fn an_answer_never_contains_what_has_expired() {
+    let mut book = book();
+    add(&mut book, 1, &[1], KAD, SECOND);
+    // The shell may be late with the deadline.
+    let late = book.now().plus(2 * SECOND);
+    let engine = book.engine_mut();
+    engine::Engine::handle_command(
+        engine,
+        Command::Lookup {
+            peer: peer(1),
+            reply: Reply::new(drop),
+        },
+        late,
+    );
+    assert!(matches!(
+        engine::Engine::poll_action(engine),
+        Some(Action::AnswerLookup { addresses, .. }) if addresses.is_empty()
+    ));
+}
+
+#[test]
+fn the_best_address_comes_first() {
+    let mut book = book();
+    add(&mut book, 1, &[1], KAD, 50 * SECOND);
+    add(&mut book, 1, &[2], KAD, 60 * SECOND);
+    add(&mut book, 1, &[3], Source::Identify, 10 * SECOND);
+    add(&mut book, 1, &[4], Source::Manual, 10 * SECOND);
+    assert_eq!(lookup(&mut book, 1), [4, 3, 2, 1].map(address));
+    worked(&mut book, 1, 2);
+    book.advance(SECOND);
+    worked(&mut book, 1, 1);
+    assert_eq!(lookup(&mut book, 1), [1, 2, 4, 3].map(address));
+    failed(&mut book, 1, 1);
+    failed(&mut book, 1, 4);
+    failed(&mut book, 1, 4);
+    assert_eq!(lookup(&mut book, 1), [2, 3, 1, 4].map(address));
+    worked(&mut book, 1, 4);
+    assert_eq!(lookup(&mut book, 1)[0], address(4));
+}
+
+#[test]
+fn sixty_four_addresses_and_the_worth_least_goes() {
+    let mut book = book();
+    let max = u16::try_from(MAX_ADDRESSES_PER_PEER).unwrap();
+    add(&mut book, 1, &[1], Source::Manual, SECOND);
+    worked(&mut book, 1, 2);
+    add(&mut book, 1, &[3], KAD, 5 * SECOND);
+    add(&mut book, 1, &(4..=max).collect::<Vec<_>>(), KAD, 10 * SECOND);
+    assert_eq!(lookup(&mut book, 1).len(), MAX_ADDRESSES_PER_PEER);
+    add(&mut book, 1, &[1000], KAD, 4 * SECOND);
+    assert!(
+        !lookup(&mut book, 1).contains(&address(1000)),
+        "it would go first"
+    );
+    add(&mut book, 1, &[1001], KAD, 10 * SECOND);
+    let kept = lookup(&mut book, 1);
+    assert!(kept.contains(&address(1001)) && !kept.contains(&address(3)));
+    add(
+        &mut book,
+        1,
+        &(2000..3000).collect::<Vec<_>>(),
+        Source::Identify,
+        3600 * SECOND,
+    );
+    worked(&mut book, 1, 4000);
+    let kept = lookup(&mut book, 1);
+    assert_eq!(kept.len(), MAX_ADDRESSES_PER_PEER);
+    assert!(
+        [1, 2, 4000].iter().all(|n| kept.contains(&address(*n))),
+        "a flood does not wash away what is good"
+    );
+}
+
+#[test]
+fn while_connected_nothing_expires_and_some_time_after() {
+    let mut book = book();
+    add(&mut book, 1, &[1], Source::Identify, SECOND);
+    connect(&mut book, 1, 1, Direction::Inbound, true);
+    connect(&mut book, 2, 1, Direction::Inbound, false);
+    book.advance(9 * 3600 * SECOND);
+    disconnect(&mut book, 1, 1, false);
+    assert_eq!(known(&mut book, 1).unwrap().addresses[0].expires_in, None);
+    disconnect(&mut book, 2, 1, true);
+    let left = known(&mut book, 1).unwrap();
+    assert_eq!(
+        (left.connected, left.addresses[0].expires_in),
+        (false, Some(RECENT))
+    );
+    book.advance(RECENT);
+    assert_empty(&book);
+}
+
+#[test]
+fn told_twice_or_not_at_all_of_a_connection() {
+    let mut book = book();
+    for first in [true, true, false] {
+        connect(&mut book, 1, 1, Direction::Inbound, first);
+    }
+    connect(&mut book, 2, 1, Direction::Inbound, false);
+    connect(&mut book, 3, 1, Direction::Inbound, true);
+    disconnect(&mut book, 3, 1, false);
+    assert_empty(&book);
+    connect(&mut book, 4, 1, Direction::Inbound, true);
+    connect(&mut book, 5, 1, Direction::Inbound, false);
+    disconnect(&mut book, 5, 1, true);
+    assert_empty(&book);
+}
+
+#[test]
+fn only_the_address_of_an_outbound_connection_has_worked() {
+    let mut book = book();
+    connect(&mut book, 1, 1, Direction::Inbound, true);
+    assert!(
+        lookup(&mut book, 1).is_empty(),
+        "an inbound one comes from a port where nobody listens"
+    );
+    connect(&mut book, 2, 2, Direction::Outbound, true);
+    let expected = AddressInfo {
+        address: address(99),
+        source: Source::Dialed,
+        expires_in: None,
+        worked: true,
+        failures: 0,
+    };
+    assert_eq!(known(&mut book, 2).unwrap().addresses, [expected]);
+}
+
+#[test]
+fn what_a_peer_says_of_itself_is_bounded() {
+    let mut book = book();
+    let protocols: Vec<ProtocolId> = (0..=MAX_PROTOCOLS_PER_PEER)
+        .map(|n| format!("/{n}").parse().unwrap())
+        .collect();
+    for (count, agent) in [
+        (MAX_PROTOCOLS_PER_PEER, MAX_AGENT),
+        (MAX_PROTOCOLS_PER_PEER + 1, MAX_AGENT + 1),
+    ] {
+        let protocols = protocols[..count].to_vec();
+        book.command(Command::Identified {
+            peer: peer(1),
+            protocols,
+            agent: "\n".repeat(agent),
+        });
+        let info = known(&mut book, 1).unwrap();
+        assert_eq!(info.protocols.len(), MAX_PROTOCOLS_PER_PEER);
+        assert_eq!(info.agent.unwrap(), " ".repeat(MAX_AGENT));
+    }
+    book.advance(RECENT);
+    assert_empty(&book);
+}
+
+#[test]
+fn forgotten_on_demand() {
+    let mut book = book();
+    add(&mut book, 1, &[1], Source::Manual, 10 * SECOND);
+    connect(&mut book, 1, 1, Direction::Inbound, true);
+    book.command(Command::Forget { peer: peer(1) });
+    let info = known(&mut book, 1).unwrap();
+    assert!(info.connected && info.addresses.is_empty());
+    disconnect(&mut book, 1, 1, true);
+    assert_empty(&book);
+}
+
+#[test]
+fn as_many_peers_as_allowed_and_then_the_idlest_goes() {
+    let mut book = book();
+    let max = u16::try_from(MAX_PEERS).unwrap();
+    connect(&mut book, 1, 1, Direction::Inbound, true);
+    add(&mut book, 2, &[1], Source::Manual, 3600 * SECOND);
+    worked(&mut book, 6, 1);
+    for n in (3..=max).filter(|n| *n != 6) {
+        add(&mut book, n, &[1], KAD, 3600 * SECOND);
+        if n < 5 {
+            book.advance(SECOND);
+        }
+    }
+    assert!(!lookup(&mut book, 3).is_empty(), "of use again");
+    assert_eq!(book.engine().peers.len(), MAX_PEERS);
+    add(&mut book, max + 1, &[1], KAD, 3600 * SECOND);
+    let kept = |n| book.engine().peers.contains_key(&peer(n));
+    assert_eq!([1, 2, 3, 4, max + 1].map(kept), [true, true, true, false, true]);
+    check(book.engine());
+    book.advance(SECOND);
+    for n in 0..max {
+        add(&mut book, 10_000 + n, &[1], KAD, 3600 * SECOND);
+    }
+    let kept = |n| book.engine().peers.contains_key(&peer(n));
+    assert_eq!([1, 2, 6, 3].map(kept), [true, true, true, false]);
+    assert_eq!(book.engine().peers.len(), MAX_PEERS);
+    check(book.engine());
+}
+
+#[test]
+fn with_everybody_connected_there_is_no_room() {
+    let mut book = book();
+    for n in 0..u16::try_from(MAX_PEERS).unwrap() {
+        connect(&mut book, n.into(), n, Direction::Inbound, true);
+    }
+    add(&mut book, 9000, &[1], Source::Manual, SECOND);
+    assert_eq!(known(&mut book, 9000), None);
+    assert_eq!(book.engine().peers.len(), MAX_PEERS);
+}
+
+proptest! {
+    /// Whatever is said in whatever order, the indexes hold, and in the end everything is forgotten.
+    #[test]
+    fn any_order(ops in proptest::collection::vec((0..9_u8, 0..4_u16, 0..90_u16), 1..200)) {
+        let mut book = book();
+        for (op, who, n) in ops {
+            let time = SECOND * u32::from(n) * 60;
+            let (peer, address, id) = (peer(who), address(n), u64::from(n % 4));
+            match op {
+                0 => add(&mut book, who, &[n, n + 1, n + 100], KAD, time),
+                1 => add(&mut book, who, &(n..n + 70).collect::<Vec<_>>(), Source::Manual, time),
+                2 => connect(&mut book, id, who, Direction::Outbound, n % 2 == 0),
+                3 => disconnect(&mut book, id, who, n % 2 == 0),
+                4 => book.command(Command::Worked { peer, address }),
+                5 => book.command(Command::Failed { peer, address }),
+                6 => book.command(Command::Identified { peer, protocols: Vec::new(), agent: String::new() }),
+                7 => book.advance(time),
+                _ => {
+                    lookup(&mut book, who);
+                    known(&mut book, who);
+                }
+            }
+            check(book.engine());
+            prop_assert!(book.actions().is_empty(), "each question was answered once");
+        }
+        for who in 0..4 {
+            disconnect(&mut book, 0, who, true);
+        }
+        book.advance(SECOND * 100 * 60 * 60);
+        assert_empty(&book);
+    }
+}

@@ -1,0 +1,107 @@
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use peerage_core::ProtocolId;
+use peerage_muxer::{self as muxer, ErrorCode};
+use peerage_transport::select;
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{Handle, engine::Input};
+use crate::{
+    Stream,
+    actor::panic_text,
+    limits::StreamLease,
+    node::{Inner, STREAM_ACTOR},
+};
+
+/// What runs for each stream of a served protocol; the error's text is logged.
+pub(crate) type Handler = Arc<dyn Fn(Stream) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// How long agreeing on a stream's protocol may take, in either direction.
+pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takes the streams that the peer opens, until the connection ends.
+pub(super) async fn accept(node: &Arc<Inner>, handle: &Handle, handlers: &Rc<RefCell<JoinSet<()>>>) {
+    let peer = handle.info.peer;
+    while let Ok(stream) = handle.muxer.accept().await {
+        match node.ledger.inbound_stream(handle.info.id, peer) {
+            Ok(lease) => {
+                let mut handlers = handlers.borrow_mut();
+                while handlers.try_join_next().is_some() {}
+                handlers.spawn_local(serve(node.clone(), handle.clone(), stream, lease));
+            }
+            Err(limit) => {
+                tracing::debug!(%peer, %limit, "refused a stream");
+                stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+                // Waits while the connection's actor has much mail: a flood of streams slows itself down.
+                let _ = handle.port.input(Some(peer), Input::BadStream).await;
+            }
+        }
+    }
+}
+
+async fn serve(node: Arc<Inner>, handle: Handle, stream: muxer::Stream, lease: StreamLease) {
+    let peer = handle.info.peer;
+    let limited = handle.info.limited;
+    let Some((stream, protocol, handler)) = agree(&node, stream, lease, &handle).await else {
+        let _ = handle.port.input(Some(peer), Input::BadStream).await;
+        return;
+    };
+    let (stream, lease) = stream;
+    let stream = Stream::new(stream, protocol.clone(), peer, handle.info.id, limited, lease);
+    // The call itself runs inside the guard, too: a handler may panic before its first await.
+    let run = std::panic::AssertUnwindSafe(async move { handler(stream).await });
+    match run.catch_unwind().await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, %protocol, error, "a stream's handler failed"),
+        Err(panic) => {
+            node.panicked(
+                format!("{STREAM_ACTOR}{protocol}"),
+                panic_text(panic.as_ref()),
+                Some(peer),
+            );
+        }
+    }
+}
+
+type Agreed = ((muxer::Stream, StreamLease), ProtocolId, Handler);
+
+async fn agree(
+    node: &Inner,
+    mut stream: muxer::Stream,
+    mut lease: StreamLease,
+    handle: &Handle,
+) -> Option<Agreed> {
+    let peer = handle.info.peer;
+    let limited = handle.info.limited;
+    let known = |name: &str| {
+        node.registry
+            .find(name, limited)
+            .and_then(|_| ProtocolId::new(name).ok())
+    };
+    let agreed = timeout(NEGOTIATION_TIMEOUT, select::listen(&mut stream, known)).await;
+    let protocol = match agreed {
+        Ok(Ok(protocol)) => protocol,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "no protocol was agreed on");
+            stream.reset(ErrorCode::PROTOCOL_NEGOTIATION_FAILED);
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "agreeing on a protocol took too long");
+            stream.reset(ErrorCode::PROTOCOL_NEGOTIATION_FAILED);
+            return None;
+        }
+    };
+    // It may have been removed in the meantime.
+    let Some(found) = node.registry.find(protocol.as_str(), limited) else {
+        stream.reset(ErrorCode::PROTOCOL_NEGOTIATION_FAILED);
+        return None;
+    };
+    if let Err(limit) = lease.assign(&protocol, found.limits) {
+        tracing::debug!(%peer, %limit, "refused a stream");
+        stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+        return None;
+    }
+    Some(((stream, lease), protocol, found.handler))
+}

@@ -1,0 +1,180 @@
+use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+
+use futures::FutureExt as _;
+use peerage_muxer::{Driver, ErrorCode, Muxed};
+use peerage_transport::Established;
+use tokio::{sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Handle,
+    engine::{Action, Command, Engine, Input},
+    inbound,
+};
+use crate::{
+    actor::{Effects, Exit, Intensity, Port, Spawn, panic_text},
+    hub::{self, ConnInfo},
+    limits::ConnectionLease,
+    node::Inner,
+};
+
+/// A connection that the host has not admitted yet. Dropping it ends it.
+pub(crate) struct Candidate {
+    pub(crate) established: Box<Established>,
+    pub(crate) lease: ConnectionLease,
+}
+
+/// What a stopping node gives its connections to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// What stream handlers may take to notice that their connection has ended, before they are dropped.
+const HANDLERS_GRACE: Duration = Duration::from_secs(5);
+
+/// Brings an admitted connection to life on a worker: its actor, its driver, and the acceptance of streams are
+/// linked; when one ends, all end.
+pub(crate) fn start(node: &Arc<Inner>, info: ConnInfo, candidate: Candidate) {
+    let Candidate { established, lease } = candidate;
+    let Established {
+        security,
+        muxer,
+        muxed: Muxed { connection, driver },
+        ..
+    } = *established;
+    let worker = node.kernel.workers.next();
+    let id = info.id;
+    let handle = Handle {
+        port: Port::new(format!("connections/{worker}/{id}")),
+        info: Arc::new(info),
+        security,
+        muxer_id: muxer,
+        muxer: connection,
+    };
+    // Entered before the host speaks of it: who hears `Connected` can open a stream.
+    node.directory.enter(handle.clone());
+    let (reason, ended) = (Arc::new(std::sync::Mutex::new(None)), node.clone());
+    let nursery = node.nursery(worker);
+    let (node, noted) = (node.clone(), reason.clone());
+    nursery.spawn(
+        move |stop| live(node, handle, driver, worker, stop, noted),
+        move |exit| {
+            drop(lease);
+            let why = reason.lock().ok().and_then(|mut reason| reason.take());
+            let why = why.unwrap_or_else(|| exit.to_string());
+            ended.directory.end(id, &why);
+            ended.ports.hub.post(hub::Command::Closed { id, reason: why });
+        },
+    );
+}
+
+async fn live(
+    node: Arc<Inner>,
+    handle: Handle,
+    driver: Driver,
+    worker: usize,
+    stop: CancellationToken,
+    reason: Arc<std::sync::Mutex<Option<String>>>,
+) -> Exit {
+    let path = handle.port.path().to_owned();
+    let _place = node.kernel.tree.visit(path.clone(), None);
+    let (finish, finished) = oneshot::channel::<String>();
+    let actor = actor(&node, &handle, worker, finish, CancellationToken::new());
+
+    let peer = handle.info.peer;
+    let port = handle.port.clone();
+    let driving = async {
+        let end = std::panic::AssertUnwindSafe(driver).catch_unwind().await;
+        let why = match end {
+            Ok(Ok(())) => "closed by this node".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => {
+                let text = panic_text(panic.as_ref());
+                node.panicked(format!("{path}/driver"), text.clone(), Some(peer));
+                format!("its driver panicked: {text}")
+            }
+        };
+        port.post_input(Some(peer), Input::DriverEnded { why });
+        std::future::pending::<Infallible>().await
+    };
+    let handlers = Rc::new(RefCell::new(tokio::task::JoinSet::new()));
+    let accepting = async {
+        inbound::accept(&node, &handle, &handlers).await;
+        std::future::pending::<Infallible>().await
+    };
+
+    let work = async {
+        tokio::select! {
+            why = finished => (why.unwrap_or_else(|_| "its actor is gone".into()), Exit::Normal),
+            exit = actor => (exit.to_string(), exit),
+            never = driving => match never {},
+            never = accepting => match never {},
+        }
+    };
+    tokio::pin!(work);
+    let (why, exit) = tokio::select! {
+        ended = &mut work => ended,
+        () = stop.cancelled() => {
+            handle.port.post(Command::Close { code: ErrorCode::SHUTDOWN, why: "the node stops".into() });
+            timeout(GOODBYE, &mut work).await.unwrap_or(("the node stops".into(), Exit::Shutdown))
+        }
+    };
+    if let Ok(mut reason) = reason.lock() {
+        *reason = Some(why);
+    }
+    // The driver is dropped with `work`: every stream of the connection now fails, and its handlers end by that.
+    let mut handlers = handlers.take();
+    tokio::task::spawn_local(async move {
+        let _ = timeout(HANDLERS_GRACE, async {
+            while handlers.join_next().await.is_some() {}
+        })
+        .await;
+    });
+    exit
+}
+
+fn actor(
+    node: &Arc<Inner>,
+    handle: &Handle,
+    worker: usize,
+    finish: oneshot::Sender<String>,
+    stop: CancellationToken,
+) -> impl Future<Output = Exit> + use<> {
+    let finish = Arc::new(std::sync::Mutex::new(Some(finish)));
+    let effects_handle = handle.clone();
+    let mut spawn = Spawn::new(handle.port.clone(), move |_| {
+        let effects = Performer {
+            handle: effects_handle.clone(),
+            finish: finish.clone(),
+        };
+        (Engine::default(), effects)
+    });
+    // A connection that lost its mind is not worth keeping: a panic that is not the peer's doing ends it.
+    spawn.intensity = Intensity {
+        max: 0,
+        period: Duration::from_secs(1),
+    };
+    let ended = stop.clone().drop_guard();
+    let exit = spawn.start(&node.kernel, worker, stop);
+    // Dropping the connection's future stops its actor, too.
+    async move {
+        let _ended = ended;
+        exit.await
+    }
+}
+
+struct Performer {
+    handle: Handle,
+    finish: Arc<std::sync::Mutex<Option<oneshot::Sender<String>>>>,
+}
+
+impl Effects<Action> for Performer {
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Close(code) => self.handle.muxer.close(code),
+            Action::Finish { why } => {
+                let finish = self.finish.lock().ok().and_then(|mut finish| finish.take());
+                if let Some(finish) = finish {
+                    let _ = finish.send(why);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use peerage_core::{Multiaddr, PeerId};
+use peerage_transport::{
+    DialOpts, Established, Fault, Progress, Stage, TransportError, upgrade::UpgradeErrorKind,
+};
+use tokio::{task::AbortHandle, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Action, AttemptId, DialId, Engine, Failed, Input, Won};
+use crate::{
+    Gone,
+    actor::{Effects, Port, Spawn, Tasks},
+    conn::Candidate,
+    hub::{self, Refused},
+    limits::Direction,
+    listen,
+    node::Inner,
+    reply::Reply,
+    upgrade::{self, Outbound},
+};
+
+/// How to make the dialer's actor.
+pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine<Candidate>, Performer> {
+    let node = node.clone();
+    Spawn::new(node.ports.dialer.clone(), move |birth| {
+        let performer = Performer {
+            node: node.clone(),
+            port: birth.port.clone(),
+            tasks: Tasks::default(),
+            attempts: BTreeMap::new(),
+        };
+        (Engine::new(node.local, birth.first_id()), performer)
+    })
+}
+
+pub(crate) struct Performer {
+    node: Arc<Inner>,
+    port: Port<Engine<Candidate>>,
+    tasks: Tasks,
+    attempts: BTreeMap<AttemptId, AbortHandle>,
+}
+
+impl Effects<Action<Candidate>> for Performer {
+    fn perform(&mut self, action: Action<Candidate>) {
+        match action {
+            Action::AskSources { dial, peer, deadline } => self.ask_sources(dial, peer, deadline.into()),
+            Action::Attempt {
+                attempt,
+                address,
+                expected,
+                deadline,
+                ..
+            } => {
+                self.attempt(attempt, address, expected, deadline.into());
+            }
+            Action::Abort { attempt } => {
+                if let Some(task) = self.attempts.remove(&attempt) {
+                    task.abort();
+                }
+            }
+            Action::Adopt { dial, connection, .. } => self.adopt(dial, connection),
+            Action::Discard { connection } => {
+                self.node
+                    .refuse(connection.established, peerage_muxer::ErrorCode::SUPPLANTED);
+            }
+            Action::Answer { reply, result } => reply.send(result),
+        }
+    }
+}
+
+impl Performer {
+    fn ask_sources(&mut self, dial: DialId, peer: PeerId, deadline: Instant) {
+        let port = self.port.clone();
+        let sources = self.node.address_sources();
+        let asking = async move {
+            let asked = sources.into_iter().map(|source| {
+                let port = port.clone();
+                async move {
+                    let (name, asked) = (source.name(), source.addresses(peer));
+                    let said = tokio::time::timeout_at(deadline, asked).await;
+                    let said = said.unwrap_or_else(|_| Err("it took longer than the dial".to_owned()));
+                    port.post_input(
+                        None,
+                        Input::SourceSaid {
+                            dial,
+                            source: name,
+                            said,
+                        },
+                    );
+                }
+            });
+            futures::future::join_all(asked).await;
+            port.post_input(None, Input::SourcesDone { dial });
+        };
+        let (node, port) = (self.node.clone(), self.port.clone());
+        self.tasks.spawn(asking, move |panic| {
+            node.panicked("core/dialer/sources".to_owned(), panic, None);
+            port.post_input(None, Input::SourcesDone { dial });
+        });
+    }
+
+    fn attempt(
+        &mut self,
+        attempt: AttemptId,
+        address: Multiaddr,
+        expected: Option<PeerId>,
+        deadline: Instant,
+    ) {
+        let mut opts = DialOpts::new(deadline);
+        opts.expected = expected;
+        // The report reads the stage when the attempt is cut off, so the engine is told of each.
+        let progress = Arc::new(Progress::new());
+        let (node, port) = (self.node.clone(), self.port.clone());
+        let task = {
+            let (port, progress) = (port.clone(), progress.clone());
+            async move {
+                let result = connect(&node, &port, attempt, address, opts, &progress).await;
+                let (peer, result) = match result {
+                    Ok(won) => (Some(won.peer), Ok(won)),
+                    Err(failed) => (None, Err(failed)),
+                };
+                port.post_input(peer, Input::AttemptEnded { attempt, result });
+            }
+        };
+        let node = self.node.clone();
+        let handle = self.tasks.spawn(task, move |panic| {
+            node.panicked("core/dialer/attempt".to_owned(), panic.clone(), expected);
+            let stage = progress.stage();
+            let error = format!("it panicked: {panic}");
+            let failed = Failed {
+                stage,
+                error,
+                fault: Fault::Local,
+                found: None,
+            };
+            port.post_input(
+                None,
+                Input::AttemptEnded {
+                    attempt,
+                    result: Err(failed),
+                },
+            );
+        });
+        self.attempts.retain(|_, task| !task.is_finished());
+        self.attempts.insert(attempt, handle);
+    }
+
+    fn adopt(&self, dial: DialId, connection: Candidate) {
+        let info = self.node.info(&connection.established, Direction::Outbound);
+        let port = self.port.clone();
+        let reply = OwedAdoption {
+            port: Some(port),
+            dial,
+        };
+        let reply = Reply::new(move |result| reply.keep(result));
+        self.node.ports.hub.post(hub::Command::Admit {
+            info,
+            connection,
+            reply: Some(reply),
+        });
+    }
+}
+
+/// The host's answer is owed to the dialer even if the host panics over the question: then the dial fails.
+struct OwedAdoption {
+    port: Option<Port<Engine<Candidate>>>,
+    dial: DialId,
+}
+
+impl OwedAdoption {
+    fn keep(mut self, result: Result<crate::ConnectionId, Refused>) {
+        if let Some(port) = self.port.take() {
+            port.post_input(
+                None,
+                Input::Adopted {
+                    dial: self.dial,
+                    result,
+                },
+            );
+        }
+    }
+}
+
+impl Drop for OwedAdoption {
+    fn drop(&mut self) {
+        if let Some(port) = self.port.take() {
+            port.post_input(
+                None,
+                Input::Adopted {
+                    dial: self.dial,
+                    result: Err(Refused::Interrupted),
+                },
+            );
+        }
+    }
+}
+
+async fn connect(
+    node: &Arc<Inner>,
+    port: &Port<Engine<Candidate>>,
+    attempt: AttemptId,
+    address: Multiaddr,
+    opts: DialOpts,
+    progress: &Arc<Progress>,
+) -> Result<Won<Candidate>, Failed> {
+    let failed = |stage, error: &dyn ToString, fault| Failed {
+        stage,
+        error: error.to_string(),
+        fault,
+        found: None,
+    };
+    let local = |error: &dyn ToString| failed(progress.stage(), error, Fault::Local);
+
+    let transport = node.transport(|transport| transport.dials(&address));
+    let transport = transport.ok_or_else(|| local(&"no transport of this node dials such an address"))?;
+    let lease = node
+        .ledger
+        .handshake(Direction::Outbound)
+        .map_err(|limit| local(&limit))?;
+    let stages = Stages {
+        port,
+        attempt,
+        progress,
+    };
+
+    stages.enter(Stage::Connect);
+    // Whatever happens to this task, neither the transport nor the upgrade goes on for nobody.
+    let (cancelled, _guard) = cancelled_with_this();
+    let dial = |reply| {
+        let (address, opts, cancelled) = (address.clone(), opts.clone(), cancelled.clone());
+        listen::Command::Dial(listen::Dial {
+            address,
+            opts,
+            cancelled,
+            reply,
+        })
+    };
+    let link = transport
+        .port
+        .ask(dial)
+        .await
+        .map_err(|Gone| local(&"the transport is being restarted"))?;
+    let link = link.map_err(|error| {
+        let fault = if matches!(error, TransportError::Unsupported(_)) {
+            Fault::Local
+        } else {
+            Fault::Network
+        };
+        failed(Stage::Connect, &error, fault)
+    })?;
+
+    stages.enter(Stage::Security);
+    let upgrade = |reply| {
+        let (opts, progress, cancelled) = (opts.clone(), progress.clone(), cancelled.clone());
+        upgrade::Command::Outbound(Outbound {
+            link,
+            lease,
+            opts,
+            progress,
+            cancelled,
+            reply,
+        })
+    };
+    let upgraded = node.ports.upgrades.ask(upgrade).await;
+    let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
+    let established: Box<Established> = upgraded.map_err(|error| Failed {
+        stage: error.stage,
+        error: error.to_string(),
+        fault: error.fault,
+        found: match error.kind {
+            UpgradeErrorKind::WrongPeer { found, .. } => Some(found),
+            _ => None,
+        },
+    })?;
+
+    let peer = established.peer;
+    match node.ledger.connection(peer, Direction::Outbound) {
+        Ok(lease) => Ok(Won {
+            peer,
+            connection: Candidate { established, lease },
+        }),
+        Err(limit) => {
+            node.refuse(established, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+            Err(failed(Stage::Muxer, &limit, Fault::Local))
+        }
+    }
+}
+
+struct Stages<'a> {
+    port: &'a Port<Engine<Candidate>>,
+    attempt: AttemptId,
+    progress: &'a Arc<Progress>,
+}
+
+impl Stages<'_> {
+    fn enter(&self, stage: Stage) {
+        self.progress.enter(stage);
+        self.port.post_input(
+            None,
+            Input::AttemptStage {
+                attempt: self.attempt,
+                stage,
+            },
+        );
+    }
+}
+
+fn cancelled_with_this() -> (CancellationToken, DropGuard) {
+    let token = CancellationToken::new();
+    (token.clone(), token.drop_guard())
+}

@@ -1,0 +1,99 @@
+use std::time::Instant;
+
+use peerage_core::{Multiaddr, PeerId};
+use peerage_transport::Stage;
+
+use super::{
+    race::{Failed, Won},
+    report::{Connected, DialError},
+};
+use crate::{hub::Refused, limits::ConnectionId, reply::Reply};
+
+/// A request to dial. Whoever asks, numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RequestId(pub(crate) u64);
+
+/// A dial under way, for one or more requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct DialId(pub(super) u64);
+
+/// An attempt at one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AttemptId(pub(super) u64);
+
+pub(super) type DialReply = Reply<Result<Connected, DialError>>;
+
+/// What the Dialer is asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Connect with `peer`, or with whoever is at the addresses; all of them are one peer's, and if one of them names
+    /// it, it is known. Joins the dial to that peer (or, without one, to the first address) that is under way.
+    /// Answered by `deadline`.
+    Dial {
+        /// For [`Command::Cancel`].
+        request: Option<RequestId>,
+        peer: Option<PeerId>,
+        /// With the name of the source each is from.
+        addresses: Vec<(Multiaddr, &'static str)>,
+        deadline: Instant,
+        reply: DialReply,
+    },
+    /// Whoever made the request does not wait any more.
+    Cancel { request: RequestId },
+    /// End everything, and dial nothing any more.
+    ShutDown,
+}
+
+/// What came of the Dialer's actions.
+#[derive(Debug)]
+pub(crate) enum Input<C> {
+    /// One source of addresses answered.
+    SourceSaid {
+        dial: DialId,
+        source: &'static str,
+        said: Result<Vec<Multiaddr>, String>,
+    },
+    /// No source will say anything any more. Owed for every [`Action::AskSources`].
+    SourcesDone { dial: DialId },
+    /// An attempt reached a stage.
+    AttemptStage { attempt: AttemptId, stage: Stage },
+    /// An attempt is over, aborted or not.
+    AttemptEnded {
+        attempt: AttemptId,
+        result: Result<Won<C>, Failed>,
+    },
+    /// What the Host said to a connection. Owed for every [`Action::Adopt`].
+    Adopted {
+        dial: DialId,
+        result: Result<ConnectionId, Refused>,
+    },
+}
+
+/// What the Dialer wants done.
+#[derive(Debug)]
+pub(crate) enum Action<C> {
+    /// Ask whoever may know addresses of the peer.
+    AskSources {
+        dial: DialId,
+        peer: PeerId,
+        deadline: Instant,
+    },
+    /// Dial an address (without the peer's id at its end), and say how that ended by `deadline`.
+    Attempt {
+        attempt: AttemptId,
+        address: Multiaddr,
+        expected: Option<PeerId>,
+        deadline: Instant,
+    },
+    /// Drop an attempt.
+    Abort { attempt: AttemptId },
+    /// Hand a connection to the Host.
+    Adopt { dial: DialId, connection: C },
+    /// Close a connection: it came too late, or from the wrong peer.
+    Discard { connection: C },
+    /// Answer a request.
+    Answer {
+        reply: DialReply,
+        result: Result<Connected, DialError>,
+    },
+}

@@ -1,0 +1,139 @@
+//! Identify, as in the libp2p spec `identify/README.md`: who a peer is, what it speaks, where it listens, and from
+//! where it sees the asker come.
+//!
+//! Nothing waits for it: streams are opened as soon as a connection is there.
+
+mod codec;
+mod effects;
+mod engine;
+
+pub use codec::{
+    DecodeError, MAX_ADDRESSES, MAX_AGENT, MAX_MESSAGE, MAX_MESSAGES, MAX_PROTOCOLS, PeerRecordState,
+};
+pub use engine::{MAX_RUNNING, TIMEOUT};
+
+use std::time::Duration;
+
+use peerage_core::{Multiaddr, PeerId, ProtocolId, PublicKey};
+
+use crate::{
+    Gone, Protocol, Registrar, actor::Port, hub::ConnectionEvent, limits::StreamLimits,
+    protocol::ServeOptions,
+};
+
+/// The protocol's name on the wire.
+pub const PROTOCOL: ProtocolId = ProtocolId::from_static("/ipfs/id/1.0.0");
+/// What is said for the protocol version, as all others say it.
+pub const PROTOCOL_VERSION: &str = "ipfs/0.1.0";
+/// Its name in the tree of actors.
+pub(crate) const NAME: &str = "identify";
+/// Identify streams that one peer may have open here.
+pub const MAX_INBOUND_STREAMS: usize = 4;
+
+/// Tells every peer that asks who this node is, and asks every peer that it is connected with.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Identify {}
+
+/// What a peer said of itself. Everything but the key is hearsay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Info {
+    /// The key, if the peer sent it; it is the one that it proved.
+    pub public_key: Option<PublicKey>,
+    /// `ipfs/0.1.0`, mostly.
+    pub protocol_version: String,
+    /// Name and version of its software; at most [`MAX_AGENT`] characters, none of them a control character.
+    pub agent_version: String,
+    /// Where it listens, by its own account; at most [`MAX_ADDRESSES`].
+    pub listen_addrs: Vec<Multiaddr>,
+    /// From where it sees this node come.
+    pub observed_addr: Option<Multiaddr>,
+    /// The protocols that it speaks; at most [`MAX_PROTOCOLS`].
+    pub protocols: Vec<ProtocolId>,
+    /// What became of the signed record of its addresses.
+    pub signed_record: PeerRecordState,
+    /// Whether it named more addresses or protocols than are kept, or some that are none.
+    pub incomplete: bool,
+}
+
+/// Asks peers who they are. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    port: Port<engine::Engine>,
+}
+
+/// Why a peer is not identified.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentifyError {
+    /// There is no connection with it.
+    #[error("not connected with the peer")]
+    NotConnected,
+    /// It did not answer in time.
+    #[error("the peer did not say who it is within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    /// It does not speak identify, or the stream broke.
+    #[error("{0}")]
+    Stream(String),
+    /// It sent something else; its fault.
+    #[error("the peer's answer is broken: {0}")]
+    Decode(#[from] DecodeError),
+    /// Too many wait for answers already.
+    #[error("too many wait for that peer already")]
+    TooMany,
+    /// The identify actor, or its node, is not running.
+    #[error("identify is not running")]
+    Closed,
+}
+
+impl Handle {
+    /// What the peer says: at once if it said it already on a connection that is still there, else when it does.
+    ///
+    /// # Errors
+    /// [`IdentifyError`], by [`TIMEOUT`] at the latest.
+    pub async fn info(&self, peer: PeerId) -> Result<std::sync::Arc<Info>, IdentifyError> {
+        let asked = self.port.ask(|reply| engine::Command::Ask { peer, reply }).await;
+        asked.unwrap_or_else(|Gone| Err(IdentifyError::Closed))
+    }
+}
+
+impl Protocol for Identify {
+    type Handle = Handle;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn register(self, registrar: &mut Registrar<'_>) -> Handle {
+        let node = registrar.node();
+        let own = node.clone();
+        let port = registrar.actor(
+            move |birth| {
+                (
+                    engine::Engine::default(),
+                    effects::Performer::new(node.clone(), birth.port.clone()),
+                )
+            },
+            Some(|event| match event {
+                ConnectionEvent::Opened { info, .. } => engine::Command::Opened {
+                    id: info.id,
+                    peer: info.peer,
+                },
+                ConnectionEvent::Closed { info, .. } => engine::Command::Closed {
+                    id: info.id,
+                    peer: info.peer,
+                },
+            }),
+        );
+        let limits = StreamLimits::new(MAX_INBOUND_STREAMS, StreamLimits::default().inbound_total);
+        let options = ServeOptions::default().limits(limits).allow_limited();
+        registrar.serve(PROTOCOL, options, move |stream, _| {
+            effects::tell(own.clone(), stream)
+        });
+        Handle { port }
+    }
+}
+
+/// How long addresses are kept that a peer named, after its last connection.
+pub(crate) const ADDRESS_TTL: Duration = Duration::from_secs(60 * 60);

@@ -1,0 +1,319 @@
+use std::{
+    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+    thread::available_parallelism,
+};
+
+use peerage_core::{Keypair, Multiaddr};
+use peerage_transport::{
+    Transport, Upgrader, tcp,
+    upgrade::{self as upgrades, MuxerKind, Security},
+};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, tree};
+use crate::{
+    Event,
+    actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
+    book, conn, events, hub, identify,
+    limits::{Ledger, Limits},
+    ping,
+    protocol::{Protocol, Registrar},
+    registry::Registry,
+};
+
+/// Puts a node together. Conditional parts are plain `if`s: there are no phases.
+pub struct Builder {
+    keypair: Keypair,
+    agent: String,
+    listen: Vec<Multiaddr>,
+    transports: Option<Vec<Arc<dyn Transport>>>,
+    security: Vec<Security>,
+    muxers: Vec<MuxerKind>,
+    limits: Limits,
+    workers: Option<usize>,
+    faults: Option<Faults>,
+    sources: Vec<Arc<dyn AddressSource>>,
+    plan: Plan,
+}
+
+/// What a node calls itself in identify, unless told otherwise.
+pub const AGENT: &str = concat!("peerage/", env!("CARGO_PKG_VERSION"));
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error("cannot listen on {address}: {why}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What stood in the way.
+        why: String,
+    },
+    /// Two protocols have the same name, or serve the same protocol id.
+    #[error("two protocols clash: {0}")]
+    Clash(String),
+    /// The operating system gave no thread.
+    #[error("cannot start a worker thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Builder {
+    pub(crate) fn new(keypair: Keypair) -> Self {
+        Self {
+            keypair,
+            agent: AGENT.to_owned(),
+            listen: Vec::new(),
+            transports: None,
+            security: Security::ALL.to_vec(),
+            muxers: MuxerKind::ALL.to_vec(),
+            limits: Limits::default(),
+            workers: None,
+            faults: None,
+            sources: Vec::new(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// Listens on an address; repeatable. A port of 0 lets the system choose. Without any, the node only dials.
+    ///
+    /// # Errors
+    /// If `address` is not a multiaddr.
+    pub fn listen<A>(mut self, address: A) -> Result<Self, A::Error>
+    where
+        A: TryInto<Multiaddr>,
+    {
+        self.listen.push(address.try_into()?);
+        Ok(self)
+    }
+
+    /// Adds a protocol, and hands its handle back beside the builder. Identify and ping are part of every node;
+    /// adding them by hand is for their handles and settings.
+    #[must_use]
+    pub fn with<P: Protocol>(mut self, protocol: P) -> (Self, P::Handle) {
+        let name = protocol.name();
+        self.plan.names.push(name);
+        let handle = protocol.register(&mut Registrar {
+            name,
+            plan: &mut self.plan,
+        });
+        (self, handle)
+    }
+
+    /// Sets the name and version that identify tells. Default: [`AGENT`].
+    #[must_use]
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// Adds a transport. Default, if none is added: tcp.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transports.get_or_insert_default().push(Arc::new(transport));
+        self
+    }
+
+    /// Adds a source of addresses for dials by peer id.
+    #[must_use]
+    pub fn address_source(mut self, source: impl AddressSource) -> Self {
+        self.sources.push(Arc::new(source));
+        self
+    }
+
+    /// Sets the security protocols to offer and accept, the preferred first. Default: all.
+    #[must_use]
+    pub fn security(mut self, security: impl Into<Vec<Security>>) -> Self {
+        self.security = security.into();
+        self
+    }
+
+    /// Sets the muxers to offer and accept, the preferred first. Default: all.
+    #[must_use]
+    pub fn muxers(mut self, muxers: impl Into<Vec<MuxerKind>>) -> Self {
+        self.muxers = muxers.into();
+        self
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many threads the node has. Default: one for each processor.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = Some(count.max(1));
+        self
+    }
+
+    /// No threads: the whole node runs on the thread that starts it, which must be inside a `tokio::task::LocalSet`
+    /// or a `LocalRuntime`. With the memory transport and a paused clock, everything is then deterministic.
+    #[must_use]
+    pub fn in_thread(mut self) -> Self {
+        self.workers = Some(0);
+        self
+    }
+
+    /// Injects panics, for tests of supervision.
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
+    /// Starts the node. Once this returns, it accepts connections on every address that it was told to.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(mut self) -> Result<Node, StartError> {
+        warn_if_panics_abort();
+        if !self.plan.names.contains(&identify::NAME) {
+            self = self.with(identify::Identify::default()).0;
+        }
+        if !self.plan.names.contains(&ping::NAME) {
+            self = self.with(ping::Ping::default()).0;
+        }
+        let listen = std::mem::take(&mut self.listen);
+        let (inner, planned) = self.assemble()?;
+        tree::start(&inner, planned);
+        let node = Node::guarded(inner);
+        for address in listen {
+            if let Err(why) = node.listen(address.clone()).await {
+                node.shutdown().await;
+                return Err(StartError::Listen {
+                    address,
+                    why: why.to_string(),
+                });
+            }
+        }
+        Ok(node)
+    }
+
+    fn assemble(mut self) -> Result<(Arc<Inner>, Vec<super::plan::Planned>), StartError> {
+        let mut names = self.plan.names.clone();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
+            return Err(StartError::Clash(format!("{twice:?}")));
+        }
+        let workers = match self.workers {
+            Some(0) => Workers::here(),
+            Some(count) => Workers::threads(count)?,
+            None => Workers::threads(available_parallelism().map_or(1, usize::from))?,
+        };
+        let registry = Registry::new();
+        for (matcher, options, handler) in self.plan.serving.drain(..) {
+            registry
+                .add(matcher, options.limits, options.allow_limited, handler)
+                .map_err(|clash| StartError::Clash(clash.to_string()))?;
+        }
+        let ports = Ports {
+            book: Port::new("core/book"),
+            hub: Port::new("core/host"),
+            dialer: Port::new("core/dialer"),
+            upgrades: Port::new("upgrades/upgrade"),
+        };
+        let mut sources: Vec<Arc<dyn AddressSource>> = vec![Arc::new(book::BookSource(ports.book.clone()))];
+        sources.extend(self.sources);
+        let book_subscription = self.plan.subscribe(ports.book.clone(), book::on_connection);
+        let (events, _) = broadcast::channel(events::QUEUE);
+        let kernel = Kernel {
+            clock: Clock::start(),
+            tree: Default::default(),
+            faults: self.faults,
+            workers: Arc::new(workers),
+            notices: notices(ports.hub.clone(), events.clone()),
+        };
+        let nurseries = (0..kernel.workers.count())
+            .map(|worker| Nursery::new(kernel.clone(), format!("connections/{worker}"), worker))
+            .collect();
+        let transports = self
+            .transports
+            .unwrap_or_else(|| vec![Arc::new(tcp::Tcp::default())]);
+        let keypair = self.keypair;
+        let mut config = upgrades::Config::default();
+        config.security = self.security;
+        config.muxers = self.muxers;
+        let inner = Arc::new(Inner {
+            local: keypair.peer_id(),
+            upgrader: Upgrader::new(&keypair, config),
+            keypair,
+            agent: self.agent,
+            kernel,
+            ports,
+            ledger: Ledger::new(self.limits),
+            registry,
+            directory: conn::Directory::default(),
+            subscribers: self.plan.subscribers,
+            book_subscription,
+            sources: RwLock::new(sources),
+            transports: RwLock::new(transports.into_iter().map(TransportEntry::new).collect()),
+            transport_arrivals: Mutex::new(None),
+            nurseries,
+            listening: Mutex::default(),
+            events,
+            stop: CancellationToken::new(),
+            ended: watch::Sender::new(None),
+            next_connection: AtomicU64::new(1),
+            next_listener: AtomicU64::new(1),
+            next_request: AtomicU64::new(1),
+        });
+        self.plan.node.set(&inner);
+        Ok((inner, self.plan.actors))
+    }
+}
+
+/// Passes on what the kernel notices: to the user as events, and a panic that a peer provoked to the host, which
+/// keeps the account.
+fn notices(
+    hub: Port<hub::Engine<conn::Candidate>>,
+    events: broadcast::Sender<Event>,
+) -> Arc<dyn Fn(Notice) + Send + Sync> {
+    Arc::new(move |notice| {
+        let event = match notice {
+            Notice::Panicked { actor, text, peer } => {
+                if let Some(peer) = peer {
+                    // A stream's handler takes its stream with it and nothing else; what an actor loses is everybody's.
+                    let disconnect = !actor.starts_with(inner::STREAM_ACTOR);
+                    let (actor, panic) = (actor.clone(), text.clone());
+                    hub.post(hub::Command::Blame {
+                        peer,
+                        disconnect,
+                        actor,
+                        panic,
+                    });
+                }
+                Event::ActorPanicked {
+                    actor,
+                    panic: text,
+                    peer,
+                }
+            }
+            Notice::SwitchedOff { actor, why } => Event::ActorSwitchedOff { actor, why },
+        };
+        let _ = events.send(event);
+    })
+}
+
+/// Supervision needs unwinding: with `panic = "abort"` the first panic is the process's last.
+fn warn_if_panics_abort() {
+    if cfg!(panic = "abort") {
+        tracing::warn!(
+            "this program is built with panic = \"abort\": a panic anywhere ends the process, and supervision cannot \
+             help; set panic = \"unwind\" in its profile"
+        );
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("peer", &self.keypair.peer_id())
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use peerage_core::{Keypair, Multiaddr, PeerId};
+use peerage_muxer::{ErrorCode, Muxed};
+use peerage_transport::{Established, Transport as Object, Upgrader};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Event,
+    actor::{Kernel, Nursery, Port, Spec},
+    book, conn, dial,
+    hub::{self, ConnInfo, SubscriberId},
+    limits::{ConnectionId, Direction, Ledger},
+    listen::{self, ListenerId},
+    node::{AddressSource, plan::Subscriber},
+    registry::Registry,
+    upgrade,
+};
+
+/// What all parts of one node share. It holds ways to actors and tables; what is decided about peers, dials and
+/// addresses is the actors' own.
+pub(crate) struct Inner {
+    pub(crate) local: PeerId,
+    pub(crate) keypair: Keypair,
+    pub(crate) agent: String,
+    pub(crate) upgrader: Upgrader,
+    pub(crate) kernel: Kernel,
+    pub(crate) ports: Ports,
+    pub(crate) ledger: Ledger,
+    pub(crate) registry: Registry<conn::Handler>,
+    pub(crate) directory: conn::Directory,
+    pub(crate) subscribers: Vec<Subscriber>,
+    /// The peer book's own subscription to connections.
+    pub(crate) book_subscription: SubscriberId,
+    pub(crate) sources: RwLock<Vec<Arc<dyn AddressSource>>>,
+    pub(crate) transports: RwLock<Vec<TransportEntry>>,
+    /// Where transports that come later are handed to their supervisor; of its present life.
+    pub(crate) transport_arrivals: Mutex<Option<mpsc::Sender<Spec>>>,
+    pub(crate) nurseries: Vec<Nursery>,
+    pub(crate) listening: Mutex<BTreeMap<ListenerId, Vec<Multiaddr>>>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) stop: CancellationToken,
+    /// `Some` once the root supervisor has ended, with the way it did.
+    pub(crate) ended: watch::Sender<Option<String>>,
+    pub(crate) next_connection: AtomicU64,
+    pub(crate) next_listener: AtomicU64,
+    pub(crate) next_request: AtomicU64,
+}
+
+/// The ways to the actors that every node has.
+#[derive(Clone)]
+pub(crate) struct Ports {
+    pub(crate) book: Port<book::Engine>,
+    pub(crate) hub: Port<hub::Engine<conn::Candidate>>,
+    pub(crate) dialer: Port<dial::Engine<conn::Candidate>>,
+    pub(crate) upgrades: Port<upgrade::Engine>,
+}
+
+/// A registered transport.
+#[derive(Clone)]
+pub(crate) struct TransportEntry {
+    pub(crate) object: Arc<dyn Object>,
+    pub(crate) port: Port<listen::Engine<listen::Dial>>,
+    pub(crate) wanted: listen::Wanted,
+}
+
+impl TransportEntry {
+    pub(crate) fn new(object: Arc<dyn Object>) -> Self {
+        let port = Port::new(format!("transports/{}", object.name()));
+        Self {
+            object,
+            port,
+            wanted: listen::Wanted::default(),
+        }
+    }
+}
+
+/// How a stream's handler is called in reports of its panics.
+pub(crate) const STREAM_ACTOR: &str = "stream ";
+/// What a refused connection may take to say goodbye.
+const REFUSAL: Duration = Duration::from_secs(1);
+
+impl Inner {
+    pub(crate) fn emit(&self, event: Event) {
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+
+    /// A panic in a task beside an actor.
+    pub(crate) fn panicked(&self, actor: String, text: String, peer: Option<PeerId>) {
+        tracing::error!(actor, panic = text, ?peer, "a task panicked");
+        (self.kernel.notices)(crate::actor::Notice::Panicked { actor, text, peer });
+    }
+
+    pub(crate) fn info(&self, established: &Established, direction: Direction) -> ConnInfo {
+        ConnInfo {
+            id: ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed)),
+            peer: established.peer,
+            direction,
+            limited: established.limited,
+            local: established.local.clone(),
+            remote: established.remote.clone(),
+        }
+    }
+
+    /// Closes a connection that was not admitted, telling the peer why.
+    pub(crate) fn refuse(&self, established: Box<Established>, code: ErrorCode) {
+        let Muxed { connection, driver } = established.muxed;
+        connection.close(code);
+        self.kernel
+            .workers
+            .spawn(self.kernel.workers.next(), move || async move {
+                let _ = timeout(REFUSAL, driver).await;
+            });
+    }
+
+    pub(crate) fn nursery(&self, worker: usize) -> &Nursery {
+        // There is one for each worker, and workers are counted from zero.
+        &self.nurseries[worker % self.nurseries.len()]
+    }
+
+    /// The transport for an address.
+    pub(crate) fn transport(&self, fits: impl Fn(&dyn Object) -> bool) -> Option<TransportEntry> {
+        let transports = self.transports.read().unwrap_or_else(PoisonError::into_inner);
+        transports
+            .iter()
+            .find(|entry| fits(entry.object.as_ref()))
+            .cloned()
+    }
+
+    pub(crate) fn all_transports(&self) -> Vec<TransportEntry> {
+        self.transports
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn address_sources(&self) -> Vec<Arc<dyn AddressSource>> {
+        self.sources
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn lock_arrivals(&self) -> MutexGuard<'_, Option<mpsc::Sender<Spec>>> {
+        self.transport_arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn listening(&self, id: ListenerId, addresses: Vec<Multiaddr>) {
+        for address in &addresses {
+            self.emit(Event::Listening {
+                address: address.clone(),
+            });
+        }
+        self.lock_listening().insert(id, addresses);
+    }
+
+    pub(crate) fn not_listening(&self, id: ListenerId, addresses: &[Multiaddr], why: &str) {
+        self.lock_listening().remove(&id);
+        for address in addresses {
+            self.emit(Event::NotListening {
+                address: address.clone(),
+                why: why.to_owned(),
+            });
+        }
+    }
+
+    /// The addresses that the node is bound to.
+    pub(crate) fn bound_addresses(&self) -> Vec<Multiaddr> {
+        self.lock_listening().values().flatten().cloned().collect()
+    }
+
+    /// The addresses that are told to a peer: what the node is bound to, and for unspecified ones the address at which
+    /// that peer reached this node. Never an unspecified one.
+    pub(crate) fn advertised_addresses(&self, to: &ConnInfo) -> Vec<Multiaddr> {
+        let specified = |address: Multiaddr| {
+            if !address.is_unspecified() {
+                return Some(address);
+            }
+            let (ip, port) = (to.local.ip()?, address.socket_addr()?.addr.port());
+            (to.direction == Direction::Inbound).then(|| Multiaddr::tcp((ip, port).into()))
+        };
+        self.bound_addresses().into_iter().filter_map(specified).collect()
+    }
+
+    fn lock_listening(&self) -> MutexGuard<'_, BTreeMap<ListenerId, Vec<Multiaddr>>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,333 @@
+//! The node: what users hold, and how it is put together.
+
+mod builder;
+mod inner;
+mod open;
+mod plan;
+mod source;
+mod tree;
+
+pub use builder::{AGENT, Builder, StartError};
+pub use open::{ConnectOptions, OpenError, OpenOptions, Target};
+pub use plan::NodeRef;
+pub use source::AddressSource;
+
+pub(crate) use inner::{Inner, Ports, STREAM_ACTOR, TransportEntry};
+pub(crate) use plan::{Plan, Subscribed};
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use peerage_core::{Keypair, Multiaddr, PeerId, ProtocolId, PublicKey};
+use peerage_transport::Transport;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    Events, Stream,
+    actor::TreeSnapshot,
+    book, hub,
+    hub::ConnInfo,
+    limits::Usage,
+    listen::{self, ListenerId},
+    protocol::{self, Outcome, ServeOptions},
+    registry::{Matcher, ServeError, ServingId},
+};
+
+/// A running node: a handle, cheap to clone, usable from every task and every runtime.
+///
+/// It stops when [`Node::shutdown`] is called or the last clone is dropped; only the former waits until it has
+/// stopped.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use peerage_core::Keypair;
+/// use peerage_host::Node;
+/// use tokio::io::AsyncReadExt;
+///
+/// let node = Node::builder(Keypair::generate()).listen("/ip4/127.0.0.1/tcp/0")?.start().await?;
+/// node.serve("/hello/1", |mut stream, _peer| async move {
+///     tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await?;
+///     stream.close_write().await
+/// })?;
+///
+/// # let address: peerage_core::Multiaddr = "/ip4/127.0.0.1/tcp/1".parse()?;
+/// let peer = node.connect(address).await?.peer;
+/// let mut stream = node.open(peer, "/hello/1").await?;
+/// let mut answer = String::new();
+/// stream.read_to_string(&mut answer).await?;
+/// node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+    /// Stops the node with the last user's clone. What the node itself holds has none.
+    _guard: Option<Arc<DropGuard>>,
+}
+
+/// Why an address is not listened on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeListenError {
+    /// No transport of this node listens on such an address.
+    #[error("no transport of this node listens on {0}")]
+    Unsupported(Multiaddr),
+    /// It could not be bound.
+    #[error("{0}")]
+    Failed(String),
+    /// The node, or the transport's actor, is not running.
+    #[error("the node is not running")]
+    Closed,
+}
+
+/// A listener that was bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listening {
+    /// For [`Node::unlisten`].
+    pub id: ListenerId,
+    /// Where it is bound; ports are resolved.
+    pub addresses: Vec<Multiaddr>,
+}
+
+impl Node {
+    /// Begins to put a node together. Its identity is `keypair`.
+    pub fn builder(keypair: Keypair) -> Builder {
+        Builder::new(keypair)
+    }
+
+    pub(crate) fn guarded(inner: Arc<Inner>) -> Self {
+        let guard = Arc::new(inner.stop.clone().drop_guard());
+        Self {
+            inner,
+            _guard: Some(guard),
+        }
+    }
+
+    pub(crate) fn unguarded(inner: Arc<Inner>) -> Self {
+        Self { inner, _guard: None }
+    }
+
+    /// Who this node is.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.local
+    }
+
+    /// The key that proves it.
+    pub fn public_key(&self) -> PublicKey {
+        self.inner.keypair.public().clone()
+    }
+
+    /// The addresses that this node accepts connections on, without its peer id.
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.inner.bound_addresses()
+    }
+
+    /// The same with the peer id at the end: what another node can dial.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        let with_peer = |address: Multiaddr| address.with_peer(self.inner.local).ok();
+        self.inner
+            .bound_addresses()
+            .into_iter()
+            .filter_map(with_peer)
+            .collect()
+    }
+
+    /// Listens on one more address, and keeps it bound.
+    ///
+    /// # Errors
+    /// [`NodeListenError`]; the address is not tried again then.
+    pub async fn listen(&self, address: Multiaddr) -> Result<Listening, NodeListenError> {
+        let transport = self.inner.transport(|transport| transport.listens(&address));
+        let transport = transport.ok_or_else(|| NodeListenError::Unsupported(address.clone()))?;
+        let id = ListenerId(self.inner.next_listener.fetch_add(1, Ordering::Relaxed));
+        transport
+            .wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, address.clone());
+        let bound = transport
+            .port
+            .ask(|reply| listen::Command::Listen {
+                id,
+                address,
+                reply: Some(reply),
+            })
+            .await;
+        let bound = bound.map_err(|_| NodeListenError::Closed)?;
+        let addresses = bound.map_err(NodeListenError::Failed)?;
+        Ok(Listening { id, addresses })
+    }
+
+    /// Closes a listener. Connections that came through it stay.
+    pub async fn unlisten(&self, id: ListenerId) {
+        for transport in self.inner.all_transports() {
+            let _ = transport.port.tell(listen::Command::Unlisten { id }).await;
+        }
+    }
+
+    /// Registers a transport on the running node. It is used for dials and listens from the return of this call on.
+    pub async fn add_transport(&self, transport: impl Transport) {
+        let entry = TransportEntry::new(Arc::new(transport));
+        let spec = tree::transport(&self.inner, &entry);
+        // Entered first: should the supervisor start anew meanwhile, it finds the transport here.
+        self.inner
+            .transports
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(entry);
+        let arrivals = self.inner.lock_arrivals().clone();
+        if let Some(arrivals) = arrivals {
+            let _ = arrivals.send(spec).await;
+        }
+    }
+
+    /// Adds a source of addresses for dials by peer id.
+    pub fn add_address_source(&self, source: impl AddressSource) {
+        self.inner
+            .sources
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::new(source));
+    }
+
+    /// Remembers addresses of a peer, for an hour.
+    pub async fn add_addresses(&self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
+        let addresses = addresses.into_iter().collect();
+        let command = book::Command::Add {
+            peer,
+            addresses,
+            source: book::Source::Manual,
+            ttl: Some(MANUAL_TTL),
+        };
+        let _ = self.inner.ports.book.tell(command).await;
+    }
+
+    /// Serves a protocol: `handler` runs for each stream that a peer opens, in a task of its own. Its name matches
+    /// exactly; [`Node::serve_with`] also takes prefixes and predicates, and limits.
+    ///
+    /// A panic in a handler ends its stream, and is charged to the peer.
+    ///
+    /// # Errors
+    /// [`ServeError`] if the name is not one, or is served already.
+    pub fn serve<H, Fut, O>(&self, protocol: &str, handler: H) -> Result<ServingId, ServeError>
+    where
+        H: Fn(Stream, PeerId) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = O> + Send + 'static,
+        O: Outcome,
+    {
+        self.serve_with(ProtocolId::new(protocol)?, ServeOptions::default(), handler)
+    }
+
+    /// As [`Node::serve`], with all that can be said about it.
+    ///
+    /// # Errors
+    /// [`ServeError`] if it is served already.
+    pub fn serve_with<H, Fut, O>(
+        &self,
+        matcher: impl Into<Matcher>,
+        options: ServeOptions,
+        handler: H,
+    ) -> Result<ServingId, ServeError>
+    where
+        H: Fn(Stream, PeerId) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = O> + Send + 'static,
+        O: Outcome,
+    {
+        let handler = protocol::handler(handler);
+        self.inner
+            .registry
+            .add(matcher.into(), options.limits, options.allow_limited, handler)
+    }
+
+    /// Serves a protocol no more; streams that are open go on. `false` if it was not served.
+    pub fn unserve(&self, id: ServingId) -> bool {
+        self.inner.registry.remove(id)
+    }
+
+    /// Subscribes to what happens from now on.
+    pub fn events(&self) -> Events {
+        Events(self.inner.events.subscribe())
+    }
+
+    /// The connections that there are.
+    pub fn connections(&self) -> Vec<ConnInfo> {
+        let live = |(info, ended): (ConnInfo, Option<String>)| ended.is_none().then_some(info);
+        self.inner.directory.all().into_iter().filter_map(live).collect()
+    }
+
+    /// The peers that this node is connected with, in order.
+    pub fn peers(&self) -> Vec<PeerId> {
+        let mut peers: Vec<PeerId> = self.connections().into_iter().map(|info| info.peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+
+    /// What the node knows about a peer.
+    pub async fn peer(&self, peer: PeerId) -> Option<book::PeerInfo> {
+        self.inner
+            .ports
+            .book
+            .ask(|reply| book::Command::Known { peer, reply })
+            .await
+            .ok()?
+    }
+
+    /// Closes all connections with a peer; returns how many there were, once they are gone.
+    pub async fn disconnect(&self, peer: PeerId) -> usize {
+        self.inner
+            .ports
+            .hub
+            .ask(|reply| hub::Command::Disconnect { peer, reply })
+            .await
+            .unwrap_or(0)
+    }
+
+    /// The tree of actors as it is now; `Display` draws it.
+    pub fn tree(&self) -> TreeSnapshot {
+        self.inner.kernel.tree.snapshot()
+    }
+
+    /// What is in use of the limited resources.
+    pub fn usage(&self) -> Usage {
+        self.inner.ledger.snapshot()
+    }
+
+    /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done, in a few seconds
+    /// at most.
+    pub async fn shutdown(&self) {
+        let _ = self.inner.ports.hub.tell(hub::Command::ShuttingDown).await;
+        self.inner.stop.cancel();
+        self.closed().await;
+    }
+
+    /// Waits until the node has ended, for whatever reason, and says which.
+    pub async fn closed(&self) -> String {
+        let mut ended = self.inner.ended.subscribe();
+        match ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Cancelled when the node is told to stop, for tasks that live beside it.
+    pub fn stopping(&self) -> CancellationToken {
+        self.inner.stop.child_token()
+    }
+}
+
+/// How long addresses are remembered that the user gave.
+const MANUAL_TTL: Duration = Duration::from_secs(60 * 60);
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("peer", &self.inner.local)
+            .finish_non_exhaustive()
+    }
+}

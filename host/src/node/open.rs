@@ -1,0 +1,310 @@
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use peerage_core::{Multiaddr, PeerId, ProtocolId};
+use peerage_muxer::{ConnectionError, ErrorCode};
+use peerage_transport::select;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Inner, Node};
+use crate::{
+    ConnectionId, Stream,
+    actor::{Gone, Port},
+    conn::{self, NEGOTIATION_TIMEOUT},
+    dial::{self, Connected, DialError, DialErrorKind, Report, RequestId},
+    limits::LimitError,
+};
+
+/// How long a dial may take, unless told otherwise: all addresses, security and muxer.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long opening a stream may take, unless told otherwise, the dial included.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Whom to connect with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Target {
+    /// A peer, wherever it is: the node's address sources are asked.
+    Peer(PeerId),
+    /// An address, with or without the peer id at its end. Without, whoever answers there is fine.
+    Address(Multiaddr),
+}
+
+impl From<PeerId> for Target {
+    fn from(peer: PeerId) -> Self {
+        Self::Peer(peer)
+    }
+}
+
+impl From<Multiaddr> for Target {
+    fn from(address: Multiaddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl From<&Multiaddr> for Target {
+    fn from(address: &Multiaddr) -> Self {
+        Self::Address(address.clone())
+    }
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// When it has to be done. Default: 15 s from now.
+    pub timeout: Duration,
+    /// Addresses to try beside those that the sources know.
+    pub addresses: Vec<Multiaddr>,
+    /// Dial even if there is a connection. Default: no.
+    pub always_dial: bool,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            timeout: CONNECT_TIMEOUT,
+            addresses: Vec::new(),
+            always_dial: false,
+        }
+    }
+}
+
+/// How to open a stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// The protocols to propose, the preferred first.
+    pub protocols: Vec<ProtocolId>,
+    /// Dial if there is no connection. Default: yes.
+    pub dial: bool,
+    /// Addresses for the dial, beside those that the sources know.
+    pub addresses: Vec<Multiaddr>,
+    /// Whether a connection through a relay, which bounds time and bytes, is good enough. Default: no.
+    pub allow_limited: bool,
+    /// How long all of it may take. Default: 20 s.
+    pub timeout: Duration,
+}
+
+impl OpenOptions {
+    /// The defaults, for these protocols.
+    pub fn new(protocols: impl IntoIterator<Item = ProtocolId>) -> Self {
+        Self {
+            protocols: protocols.into_iter().collect(),
+            dial: true,
+            addresses: Vec::new(),
+            allow_limited: false,
+            timeout: OPEN_TIMEOUT,
+        }
+    }
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The protocol's name is not one.
+    #[error("not a protocol id: {0}")]
+    InvalidProtocol(#[from] peerage_core::protocol_id::Error),
+    /// No protocol was proposed.
+    #[error("no protocol was given")]
+    NoProtocol,
+    /// There is no connection, and none was to be dialed.
+    #[error("not connected with {0}; connect first, or allow dialing")]
+    NotConnected(PeerId),
+    /// There was no connection, and dialing gave none.
+    #[error("cannot connect: {0}")]
+    Dial(#[from] Box<DialError>),
+    /// A limit of this node.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The connection ended.
+    #[error("the connection ended: {0}")]
+    Connection(#[from] ConnectionError),
+    /// The peer speaks none of the proposed protocols, or broke the negotiation.
+    #[error("no protocol was agreed on: {0}")]
+    Negotiation(select::Error),
+    /// It took too long.
+    #[error("the peer did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The node has ended.
+    #[error("the node is not running")]
+    Closed(#[from] Gone),
+}
+
+impl Node {
+    /// Connects with a peer or an address; if there is a connection with that peer already, that is the answer.
+    ///
+    /// # Errors
+    /// [`DialError`], which carries the same report: every address that was tried, how far it came, and whose fault
+    /// it was.
+    pub async fn connect(&self, target: impl Into<Target>) -> Result<Connected, DialError> {
+        self.connect_with(target, ConnectOptions::default()).await
+    }
+
+    /// As [`Node::connect`], with all that can be said about it.
+    ///
+    /// # Errors
+    /// As [`Node::connect`].
+    pub async fn connect_with(
+        &self,
+        target: impl Into<Target>,
+        options: ConnectOptions,
+    ) -> Result<Connected, DialError> {
+        let (peer, mut addresses) = match target.into() {
+            Target::Peer(peer) => (Some(peer), Vec::new()),
+            Target::Address(address) => (address.peer_id(), vec![address]),
+        };
+        addresses.extend(options.addresses);
+        if let Some(peer) = peer
+            && !options.always_dial
+            && let Some(handle) = self.inner.directory.best(&peer, true)
+        {
+            return Ok(Connected {
+                peer,
+                connection: handle.info.id,
+                report: Report::of(Some(peer)),
+            });
+        }
+        self.inner
+            .dial(peer, addresses, Instant::now() + options.timeout)
+            .await
+    }
+
+    /// Opens a stream for a protocol; connects first if there is no connection.
+    ///
+    /// # Errors
+    /// [`OpenError`], by 20 s at the latest.
+    pub async fn open(&self, peer: PeerId, protocol: &str) -> Result<Stream, OpenError> {
+        self.open_with(peer, OpenOptions::new([ProtocolId::new(protocol)?]))
+            .await
+    }
+
+    /// As [`Node::open`], with all that can be said about it.
+    ///
+    /// # Errors
+    /// [`OpenError`], in `options.timeout` at the latest.
+    pub async fn open_with(&self, peer: PeerId, options: OpenOptions) -> Result<Stream, OpenError> {
+        let limit = options.timeout;
+        let opening = self.inner.open(peer, options, Instant::now() + limit);
+        timeout(limit, opening)
+            .await
+            .unwrap_or(Err(OpenError::Timeout(limit)))
+    }
+
+    /// Opens a stream on a certain connection.
+    ///
+    /// # Errors
+    /// [`OpenError`], by 10 s at the latest.
+    pub async fn open_on(&self, connection: ConnectionId, protocol: ProtocolId) -> Result<Stream, OpenError> {
+        let handle = self
+            .inner
+            .directory
+            .connection(connection)
+            .ok_or(ConnectionError::Closed)?;
+        self.inner.open_on(&handle, vec![protocol]).await
+    }
+}
+
+impl Inner {
+    pub(crate) async fn dial(
+        &self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<Connected, DialError> {
+        let addresses = addresses.into_iter().map(|address| (address, "caller")).collect();
+        let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
+        let _cancel = CancelDial {
+            dialer: &self.ports.dialer,
+            request,
+        };
+        let asked = self.ports.dialer.ask(|reply| dial::Command::Dial {
+            request: Some(request),
+            peer,
+            addresses,
+            deadline: deadline.into_std(),
+            reply,
+        });
+        // The dialer answers by the deadline; should it be in trouble itself, the caller is not.
+        match timeout_at(deadline + DIALER_GRACE, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Gone)) => Err(DialError::new(DialErrorKind::Closed, Arc::new(Report::of(peer)))),
+            Err(_) => Err(DialError::new(DialErrorKind::Timeout, Arc::new(Report::of(peer)))),
+        }
+    }
+
+    async fn open(&self, peer: PeerId, options: OpenOptions, deadline: Instant) -> Result<Stream, OpenError> {
+        // A connection may turn out to be dead only when it is used; then one more is tried.
+        let mut retried = false;
+        loop {
+            let handle = match self.directory.best(&peer, options.allow_limited) {
+                Some(handle) => handle,
+                None if options.dial => {
+                    let dialed = self.dial(Some(peer), options.addresses.clone(), deadline).await;
+                    let dialed = dialed.map_err(Box::new)?;
+                    let handle = self.directory.connection(dialed.connection);
+                    handle.ok_or(ConnectionError::Closed)?
+                }
+                None => return Err(OpenError::NotConnected(peer)),
+            };
+            match self.open_on(&handle, options.protocols.clone()).await {
+                Err(OpenError::Connection(_)) if !retried => {
+                    self.directory.end(handle.info.id, "it was found dead");
+                    retried = true;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    pub(crate) async fn open_on(
+        &self,
+        handle: &conn::Handle,
+        protocols: Vec<ProtocolId>,
+    ) -> Result<Stream, OpenError> {
+        let info = &handle.info;
+        // Charged to what is hoped for; which of the proposals it becomes is the peer's choice.
+        let hoped = protocols.first().ok_or(OpenError::NoProtocol)?;
+        let lease = self.ledger.outbound_stream(info.peer, hoped)?;
+        let opening = async {
+            let mut stream = handle.muxer.open().await?;
+            match select::dial(&mut stream, protocols).await {
+                Ok(protocol) => Ok((stream, protocol)),
+                Err(error) => {
+                    stream.reset(ErrorCode::PROTOCOL_NEGOTIATION_FAILED);
+                    Err(OpenError::Negotiation(error))
+                }
+            }
+        };
+        let opened = timeout(NEGOTIATION_TIMEOUT, opening).await;
+        let (stream, protocol) = opened.unwrap_or(Err(OpenError::Timeout(NEGOTIATION_TIMEOUT)))?;
+        Ok(Stream::new(
+            stream,
+            protocol,
+            info.peer,
+            info.id,
+            info.limited,
+            lease,
+        ))
+    }
+}
+
+/// Tells the dialer that nobody waits any more; one that has answered does not mind.
+struct CancelDial<'a> {
+    dialer: &'a Port<dial::Engine<conn::Candidate>>,
+    request: RequestId,
+}
+
+impl Drop for CancelDial<'_> {
+    fn drop(&mut self) {
+        self.dialer.post(dial::Command::Cancel {
+            request: self.request,
+        });
+    }
+}
+
+/// What the dialer may be late.
+const DIALER_GRACE: Duration = Duration::from_secs(1);

@@ -1,0 +1,148 @@
+use std::sync::{Arc, OnceLock, Weak};
+
+use futures::future::LocalBoxFuture;
+use peerage_core::Engine;
+use tokio_util::sync::CancellationToken;
+
+use super::{Inner, Node};
+use crate::{
+    actor::{Birth, Effects, Exit, Port, Spawn, Spec},
+    conn::Handler,
+    hub::{self, ConnectionEvent, SubscriberId},
+    protocol::ServeOptions,
+    registry::Matcher,
+};
+
+/// What protocols have registered, before the node is there.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) node: NodeRef,
+    pub(crate) names: Vec<&'static str>,
+    pub(crate) actors: Vec<Planned>,
+    pub(crate) subscribers: Vec<Subscriber>,
+    pub(crate) serving: Vec<(Matcher, ServeOptions, Handler)>,
+}
+
+/// An actor that will be started with the node: makes its child of the supervisor of protocols.
+pub(crate) type Planned = Box<dyn Fn(Arc<Inner>) -> Spec + Send + Sync>;
+
+/// A protocol that is told of connections.
+pub(crate) struct Subscriber {
+    pub(crate) id: SubscriberId,
+    pub(crate) tell: Box<dyn Fn(ConnectionEvent) + Send + Sync>,
+}
+
+/// A node that may not have started yet, or may have ended. It does not keep the node alive.
+#[derive(Clone, Default)]
+pub struct NodeRef(Arc<OnceLock<Weak<Inner>>>);
+
+impl NodeRef {
+    /// The node, while it runs.
+    pub fn get(&self) -> Option<Node> {
+        self.inner().map(Node::unguarded)
+    }
+
+    pub(crate) fn inner(&self) -> Option<Arc<Inner>> {
+        self.0.get()?.upgrade()
+    }
+
+    pub(crate) fn of(node: &Arc<Inner>) -> Self {
+        let this = Self::default();
+        this.set(node);
+        this
+    }
+
+    pub(crate) fn set(&self, node: &Arc<Inner>) {
+        // A builder starts one node.
+        let _ = self.0.set(Arc::downgrade(node));
+    }
+}
+
+impl std::fmt::Debug for NodeRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeRef")
+            .field("running", &self.inner().is_some())
+            .finish()
+    }
+}
+
+impl Plan {
+    pub(crate) fn actor<E, F>(
+        &mut self,
+        name: &'static str,
+        make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static,
+        connections: Option<fn(ConnectionEvent) -> E::Command>,
+    ) -> Port<E>
+    where
+        E: Engine,
+        F: Effects<E::Action>,
+    {
+        let port = Port::<E>::new(format!("protocols/{name}"));
+        let subscriber = connections.map(|translate| self.subscribe(port.clone(), translate));
+        let (own, node) = (port.clone(), self.node.clone());
+        let make = Arc::new(move |birth: &Birth<E>| {
+            let (engine, effects) = make(birth);
+            (
+                engine,
+                Subscribed {
+                    effects,
+                    node: node.clone(),
+                    subscriber,
+                },
+            )
+        });
+        self.actors.push(Box::new(move |node| {
+            let make = make.clone();
+            spec(name, &node, Spawn::new(own.clone(), move |birth| make(birth)))
+        }));
+        port
+    }
+
+    pub(crate) fn subscribe<E: Engine>(
+        &mut self,
+        port: Port<E>,
+        translate: fn(ConnectionEvent) -> E::Command,
+    ) -> SubscriberId {
+        let id = SubscriberId(u64::try_from(self.subscribers.len()).unwrap_or(u64::MAX));
+        let tell = Box::new(move |event| port.post(translate(event)));
+        self.subscribers.push(Subscriber { id, tell });
+        id
+    }
+}
+
+/// A child that is an actor, on the worker whose turn it is at each of its starts.
+pub(crate) fn spec<E, F>(name: impl Into<String>, node: &Arc<Inner>, spawn: Spawn<E, F>) -> Spec
+where
+    E: Engine,
+    F: Effects<E::Action>,
+{
+    let (node, port) = (node.clone(), spawn.port.clone());
+    let start = move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
+        Box::pin(spawn.start(&node.kernel, node.kernel.workers.next(), stop))
+    };
+    // Who asks a protocol that was switched off, is told so at once.
+    Spec {
+        off: Box::new(move || port.close()),
+        ..Spec::permanent(name, start)
+    }
+}
+
+/// Effects of an actor that is told of connections: at the beginning of each life it asks who is connected.
+pub(crate) struct Subscribed<F> {
+    pub(crate) effects: F,
+    pub(crate) node: NodeRef,
+    pub(crate) subscriber: Option<SubscriberId>,
+}
+
+impl<A, F: Effects<A>> Effects<A> for Subscribed<F> {
+    fn perform(&mut self, action: A) {
+        self.effects.perform(action);
+    }
+
+    fn born(&mut self, generation: u64) {
+        self.effects.born(generation);
+        if let (Some(subscriber), Some(node)) = (self.subscriber, self.node.inner()) {
+            node.ports.hub.post(hub::Command::Replay { subscriber });
+        }
+    }
+}

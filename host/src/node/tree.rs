@@ -1,0 +1,141 @@
+use std::{sync::Arc, time::Duration};
+
+use futures::future::LocalBoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inner, TransportEntry,
+    plan::{Planned, spec},
+};
+use crate::{
+    actor::{Exit, Group, Intensity, OnSpent, Spec, Strategy, supervise},
+    book, dial, hub, listen, upgrade,
+};
+
+/// Failures that one supervisor forgives within [`PERIOD`] before it gives up.
+const MAX_RESTARTS: usize = 5;
+const PERIOD: Duration = Duration::from_secs(30);
+/// Transports registered at run time that may wait for their supervisor.
+const ARRIVALS: usize = 16;
+
+/// Starts the tree:
+///
+/// ```text
+/// root (rest_for_one)
+/// ├─ core (rest_for_one): book, host, dialer
+/// ├─ transports (one_for_one): tcp, memory, ...; more may come at run time
+/// ├─ upgrades (one_for_one): upgrade
+/// ├─ connections: a nursery for each worker
+/// └─ protocols (one_for_one, each with its own budget, switched off when it is spent): identify, ping, ...
+/// ```
+pub(crate) fn start(node: &Arc<Inner>, protocols: Vec<Planned>) {
+    let protocols = Arc::new(protocols);
+    let (root, stop) = (node.clone(), node.stop.clone());
+    node.kernel.workers.spawn(0, move || async move {
+        let group = group(
+            "root",
+            Strategy::RestForOne,
+            OnSpent::Escalate,
+            root_children(&root, &protocols),
+        );
+        let exit = supervise(root.kernel.clone(), group, stop).await;
+        if exit.is_abnormal() {
+            tracing::error!(%exit, "the node has ended");
+        }
+        let _ = root.ended.send(Some(exit.to_string()));
+    });
+}
+
+fn group(path: &str, strategy: Strategy, on_spent: OnSpent, children: Vec<Spec>) -> Group {
+    let intensity = Intensity {
+        max: MAX_RESTARTS,
+        period: PERIOD,
+    };
+    Group {
+        path: path.to_owned(),
+        strategy,
+        intensity,
+        on_spent,
+        children,
+        arrivals: None,
+    }
+}
+
+fn root_children(node: &Arc<Inner>, protocols: &Arc<Vec<Planned>>) -> Vec<Spec> {
+    let protocols = protocols.clone();
+    vec![
+        supervisor(node, "core", |node| {
+            group("core", Strategy::RestForOne, OnSpent::Escalate, core(node))
+        }),
+        supervisor(node, "transports", |node| {
+            let (sender, receiver) = mpsc::channel(ARRIVALS);
+            let mut arrivals = node.lock_arrivals();
+            let children = node
+                .all_transports()
+                .iter()
+                .map(|entry| transport(node, entry))
+                .collect();
+            *arrivals = Some(sender);
+            let mut group = group("transports", Strategy::OneForOne, OnSpent::Escalate, children);
+            group.arrivals = Some(receiver);
+            group
+        }),
+        supervisor(node, "upgrades", |node| {
+            let port = node.ports.upgrades.clone();
+            let upgrade = spec("upgrade", node, upgrade::spawn(node, node.upgrader.clone(), port));
+            group("upgrades", Strategy::OneForOne, OnSpent::Escalate, vec![upgrade])
+        }),
+        supervisor(node, "connections", |node| {
+            let children = (0..node.nurseries.len())
+                .map(|worker| nursery(node, worker))
+                .collect();
+            group("connections", Strategy::OneForOne, OnSpent::Escalate, children)
+        }),
+        supervisor(node, "protocols", move |node| {
+            let children = protocols.iter().map(|planned| planned(node.clone())).collect();
+            group("protocols", Strategy::OneForOne, OnSpent::SwitchOff, children)
+        }),
+    ]
+}
+
+fn core(node: &Arc<Inner>) -> Vec<Spec> {
+    vec![
+        spec("book", node, book::spawn(node)),
+        spec("host", node, hub::spawn(node)),
+        spec("dialer", node, dial::spawn(node)),
+    ]
+}
+
+/// A child that is a supervisor; its description is made anew for each of its lives.
+fn supervisor(
+    node: &Arc<Inner>,
+    name: &'static str,
+    describe: impl Fn(&Arc<Inner>) -> Group + Send + 'static,
+) -> Spec {
+    let node = node.clone();
+    Spec::permanent(
+        name,
+        move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
+            Box::pin(supervise(node.kernel.clone(), describe(&node), stop))
+        },
+    )
+}
+
+fn nursery(node: &Arc<Inner>, worker: usize) -> Spec {
+    let node = node.clone();
+    Spec::permanent(worker.to_string(), move |stop| -> LocalBoxFuture<'static, Exit> {
+        Box::pin(node.nursery(worker).supervise(stop))
+    })
+}
+
+/// A transport's actor.
+pub(crate) fn transport(node: &Arc<Inner>, entry: &TransportEntry) -> Spec {
+    let spawn = listen::spawn(
+        node,
+        entry.object.clone(),
+        entry.port.clone(),
+        entry.wanted.clone(),
+    );
+    spec(entry.object.name(), node, spawn)
+}

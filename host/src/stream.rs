@@ -1,0 +1,118 @@
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use peerage_core::{PeerId, ProtocolId};
+use peerage_muxer as muxer;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+pub use peerage_muxer::{ErrorCode, StreamError};
+
+use crate::limits::{ConnectionId, StreamLease};
+
+/// A stream on which a protocol was agreed: `AsyncRead + AsyncWrite`, usable from any task and any runtime.
+///
+/// - An end of file means that the peer closed its writing half. A reset is an error, out of which
+///   [`StreamError::of`] takes the code.
+/// - Closing the writing half ([`Stream::close_write`], `shutdown`) leaves the reading half as it is.
+/// - A stream that is dropped before its writing half was closed is reset, so that the peer never takes half an answer
+///   for a whole one.
+///
+/// It counts against the limits of its peer and its protocol until it is dropped.
+pub struct Stream {
+    inner: muxer::Stream,
+    protocol: ProtocolId,
+    peer: PeerId,
+    connection: ConnectionId,
+    limited: bool,
+    _lease: StreamLease,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        inner: muxer::Stream,
+        protocol: ProtocolId,
+        peer: PeerId,
+        connection: ConnectionId,
+        limited: bool,
+        lease: StreamLease,
+    ) -> Self {
+        Self {
+            inner,
+            protocol,
+            peer,
+            connection,
+            limited,
+            _lease: lease,
+        }
+    }
+
+    /// The protocol that was agreed on, as the dialer named it.
+    pub fn protocol(&self) -> &ProtocolId {
+        &self.protocol
+    }
+
+    /// Who is on the other side.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// The connection under it.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Whether the connection goes through a relay that bounds time and bytes.
+    pub fn is_limited(&self) -> bool {
+        self.limited
+    }
+
+    /// Closes the writing half: the peer reads an end of file after all that was written.
+    ///
+    /// # Errors
+    /// What a write would have given.
+    pub async fn close_write(&mut self) -> io::Result<()> {
+        self.shutdown().await
+    }
+
+    /// Gives up both directions and tells the peer `code`, where the muxer carries codes.
+    pub fn reset(self, code: ErrorCode) {
+        self.inner.reset(code);
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("protocol", &self.protocol)
+            .field("peer", &self.peer)
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use peerage_core::{Deadline, Multiaddr, Now, engine};
+use peerage_transport::{DialOpts, Established, Link, Progress, UpgradeError};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{limits::HandshakeLease, reply::Reply};
+
+/// The handshakes under way. It hands each to a task and passes on how it ended; a handshake whose task panicked
+/// ends as any other failure, so that nobody waits for it in vain.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    next: u64,
+    running: BTreeMap<u64, Origin>,
+    actions: VecDeque<Action>,
+}
+
+/// A link that this node dialed.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) link: Link,
+    pub(crate) lease: HandshakeLease,
+    pub(crate) opts: DialOpts,
+    pub(crate) progress: Arc<Progress>,
+    /// Cancelled when nobody wants the connection any more.
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) reply: Reply<Result<Box<Established>, UpgradeError>>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Inbound {
+        remote: Multiaddr,
+    },
+    Outbound {
+        reply: Reply<Result<Box<Established>, UpgradeError>>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Somebody came.
+    Inbound { link: Link, lease: HandshakeLease },
+    /// This node went to somebody.
+    Outbound(Outbound),
+}
+
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A handshake succeeded.
+    Done { job: u64, established: Box<Established> },
+    /// It did not. `error` is empty when nobody wanted it any more, or its task panicked.
+    Failed { job: u64, error: Option<UpgradeError> },
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Run {
+        job: u64,
+        link: Link,
+        lease: HandshakeLease,
+        how: How,
+    },
+    /// An inbound connection wants to be admitted.
+    Admit(Box<Established>),
+    Answer {
+        reply: Reply<Result<Box<Established>, UpgradeError>>,
+        result: Result<Box<Established>, UpgradeError>,
+    },
+    InboundFailed {
+        remote: Multiaddr,
+        error: Option<UpgradeError>,
+    },
+}
+
+/// What a handshake's task has to know.
+#[derive(Debug)]
+pub(crate) enum How {
+    AsListener,
+    AsDialer {
+        opts: DialOpts,
+        progress: Arc<Progress>,
+        cancelled: CancellationToken,
+    },
+}
+
+impl Engine {
+    /// Numbers its handshakes from `first`.
+    pub(crate) fn new(first: u64) -> Self {
+        Self {
+            next: first,
+            ..Self::default()
+        }
+    }
+}
+
+impl engine::Engine for Engine {
+    type Command = Command;
+    type Input = Input;
+    type Action = Action;
+
+    fn handle_command(&mut self, command: Command, _: Now) {
+        let job = self.next;
+        self.next = self.next.wrapping_add(1);
+        let (origin, link, lease, how) = match command {
+            Command::Inbound { link, lease } => (
+                Origin::Inbound {
+                    remote: super::remote(&link),
+                },
+                link,
+                lease,
+                How::AsListener,
+            ),
+            Command::Outbound(Outbound {
+                link,
+                lease,
+                opts,
+                progress,
+                cancelled,
+                reply,
+            }) => (
+                Origin::Outbound { reply },
+                link,
+                lease,
+                How::AsDialer {
+                    opts,
+                    progress,
+                    cancelled,
+                },
+            ),
+        };
+        // Bounded by the ledger's handshakes: each job holds a lease.
+        self.running.insert(job, origin);
+        self.actions.push_back(Action::Run {
+            job,
+            link,
+            lease,
+            how,
+        });
+    }
+
+    fn handle_input(&mut self, input: Input, _: Now) {
+        let (job, result) = match input {
+            Input::Done { job, established } => (job, Ok(established)),
+            Input::Failed { job, error } => (job, Err(error)),
+        };
+        let action = match (self.running.remove(&job), result) {
+            (None, _) => return,
+            (Some(Origin::Inbound { .. }), Ok(established)) => Action::Admit(established),
+            (Some(Origin::Inbound { remote }), Err(error)) => Action::InboundFailed { remote, error },
+            (Some(Origin::Outbound { reply }), Ok(established)) => Action::Answer {
+                reply,
+                result: Ok(established),
+            },
+            (Some(Origin::Outbound { reply }), Err(Some(error))) => Action::Answer {
+                reply,
+                result: Err(error),
+            },
+            // The reply is dropped, which its holder's task notices.
+            (Some(Origin::Outbound { .. }), Err(None)) => return,
+        };
+        self.actions.push_back(action);
+    }
+
+    fn handle_timeout(&mut self, _: Now) {}
+
+    /// Each handshake has its deadline in its task.
+    fn poll_timeout(&self) -> Option<Deadline> {
+        None
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+}

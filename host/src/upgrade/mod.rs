@@ -1,0 +1,18 @@
+//! Upgrades: the actor that takes raw links through security and muxer, with one deadline each.
+
+mod effects;
+mod engine;
+
+pub(crate) use effects::spawn;
+pub(crate) use engine::{Command, Engine, Outbound};
+
+use peerage_core::Multiaddr;
+use peerage_transport::Link;
+
+/// The other side's address.
+pub(crate) fn remote(link: &Link) -> Multiaddr {
+    match link {
+        Link::Raw(raw) => raw.remote.clone(),
+        Link::Established(established) => established.remote.clone(),
+    }
+}

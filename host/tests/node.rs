@@ -1,0 +1,276 @@
+//! Two nodes and what they do together.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use peerage_host::{
+    Event, Node, OpenError, OpenOptions, StreamError,
+    identify::{self, Identify},
+    ping::Ping,
+};
+use peerage_transport::memory::Network;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[test]
+fn two_nodes_connect_echo_ping_and_know_each_other() {
+    run(async {
+        let network = Network::new();
+        let alice = node(&network, 1).await;
+        let (bob, ping) = builder(&network, 2).with(Ping::default());
+        let (bob, identify) = bob.with(Identify::default());
+        let bob = bob
+            .agent("bob/1")
+            .listen("/memory/0")
+            .expect("an address")
+            .start()
+            .await
+            .expect("it starts");
+        let mut events = alice.events();
+
+        let connected = bob.connect(address(&alice)).await.expect("connected");
+        assert_eq!(connected.peer, alice.peer_id());
+        check_echo(bob.open(alice.peer_id(), ECHO).await.expect("open"), 100_000).await;
+        ping.rtt(alice.peer_id()).await.expect("answered");
+        let info = identify.info(alice.peer_id()).await.expect("identified");
+        assert!(info.protocols.iter().any(|protocol| protocol.as_str() == ECHO));
+        assert_eq!(info.listen_addrs, alice.listen_addresses());
+        assert!(
+            matches!(&info.signed_record, identify::PeerRecordState::Valid(record) if record.peer_id() == alice.peer_id())
+        );
+
+        let info = event(&mut events, |event| match event {
+            Event::Identified { peer, info } if peer == bob.peer_id() => Some(info),
+            _ => None,
+        });
+        assert_eq!(info.await.agent_version, "bob/1");
+        // The listener opens a stream on the connection that it did not dial.
+        serve_echo(&bob);
+        check_echo(alice.open(bob.peer_id(), ECHO).await.expect("open"), 10).await;
+
+        bob.shutdown().await;
+        idle(&alice).await;
+        assert!(alice.peers().is_empty());
+        alice.shutdown().await;
+    });
+}
+
+#[test]
+fn a_protocol_that_is_not_served_is_refused_and_the_connection_stays() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        bob.connect(address(&alice)).await.expect("connected");
+        let refused = bob
+            .open(alice.peer_id(), "/nothing/1")
+            .await
+            .expect_err("not served");
+        assert!(matches!(refused, OpenError::Negotiation(_)), "{refused}");
+        check_echo(bob.open(alice.peer_id(), ECHO).await.expect("open"), 10).await;
+        // The first of several that is served.
+        let protocols = ["/nothing/1", ECHO].map(|name| name.try_into().expect("a name"));
+        let stream = bob
+            .open_with(alice.peer_id(), OpenOptions::new(protocols))
+            .await
+            .expect("open");
+        assert_eq!(stream.protocol().as_str(), ECHO);
+    });
+}
+
+#[test]
+fn a_stream_that_is_dropped_unfinished_is_an_error_at_the_other_side() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        alice
+            .serve("/half/1", |mut stream, _| async move {
+                stream.write_all(b"half an answ").await?;
+                stream.flush().await
+            })
+            .expect("not served yet");
+        bob.connect(address(&alice)).await.expect("connected");
+        let mut stream = bob.open(alice.peer_id(), "/half/1").await.expect("open");
+        let error = stream
+            .read_to_end(&mut Vec::new())
+            .await
+            .expect_err("not the end");
+        assert!(
+            matches!(StreamError::of(&error), Some(StreamError::ResetByPeer(_))),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn serving_can_begin_and_end_at_run_time() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        bob.connect(address(&alice)).await.expect("connected");
+        let id = alice
+            .serve("/late/1", |stream, _| echo(stream))
+            .expect("not served yet");
+        check_echo(bob.open(alice.peer_id(), "/late/1").await.expect("open"), 10).await;
+        assert!(alice.serve("/late/1", |stream, _| echo(stream)).is_err());
+        assert!(alice.unserve(id));
+        bob.open(alice.peer_id(), "/late/1")
+            .await
+            .expect_err("not served any more");
+    });
+}
+
+#[test]
+fn a_dial_that_nobody_answers_says_what_was_tried() {
+    run(async {
+        let network = Network::new();
+        let bob = node(&network, 2).await;
+        let nowhere = format!("/memory/77/p2p/{}", peer(9));
+        let nowhere: peerage_core::Multiaddr = nowhere.parse().expect("an address");
+        let error = bob.connect(nowhere).await.expect_err("nobody there");
+        let report = error.report.to_string();
+        assert!(
+            report.contains("/memory/77") && report.contains("connect"),
+            "{report}"
+        );
+        let error = bob.connect(peer(8)).await.expect_err("unknown");
+        assert!(error.to_string().contains("no address"), "{error}");
+        idle(&bob).await;
+    });
+}
+
+#[test]
+fn another_peer_than_the_expected_one_is_not_connected_with() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        let wrong = alice.listen_addresses()[0]
+            .with_peer(peer(9))
+            .expect("an address");
+        let error = bob.connect(wrong).await.expect_err("somebody else");
+        assert!(
+            error.to_string().contains(&alice.peer_id().to_string()),
+            "{error}"
+        );
+        idle(&alice).await;
+        idle(&bob).await;
+    });
+}
+
+#[test]
+fn a_known_address_is_enough_to_open_a_stream() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        bob.add_addresses(alice.peer_id(), alice.listen_addresses()).await;
+        check_echo(bob.open(alice.peer_id(), ECHO).await.expect("open"), 10).await;
+        let mut options = OpenOptions::new([ECHO.try_into().expect("a name")]);
+        options.dial = false;
+        let error = bob.open_with(peer(9), options).await.expect_err("not connected");
+        assert!(matches!(error, OpenError::NotConnected(_)));
+    });
+}
+
+#[test]
+fn many_dials_to_one_peer_are_one_connection() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        let dials = (0..20).map(|_| bob.connect(address(&alice)));
+        let connections: Vec<_> = futures::future::join_all(dials).await;
+        let first = connections[0].as_ref().expect("connected").connection;
+        assert!(
+            connections
+                .iter()
+                .all(|one| one.as_ref().expect("connected").connection == first)
+        );
+        assert_eq!(alice.connections().len(), 1);
+    });
+}
+
+#[test]
+fn disconnecting_is_seen_by_both() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        let mut events = alice.events();
+        bob.connect(address(&alice)).await.expect("connected");
+        assert_eq!(bob.disconnect(alice.peer_id()).await, 1);
+        let last = event(&mut events, |event| match event {
+            Event::Disconnected { last, .. } => Some(last),
+            _ => None,
+        });
+        assert!(last.await);
+        assert_eq!(bob.disconnect(alice.peer_id()).await, 0);
+        idle(&alice).await;
+        idle(&bob).await;
+    });
+}
+
+#[test]
+fn the_node_ends_with_its_last_handle() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        bob.connect(address(&alice)).await.expect("connected");
+        let mut events = alice.events();
+        drop(bob);
+        event(&mut events, |event| {
+            matches!(event, Event::Disconnected { .. }).then_some(())
+        })
+        .await;
+        idle(&alice).await;
+    });
+}
+
+#[test]
+fn a_transport_can_be_added_to_a_running_node() {
+    run(async {
+        let (one, other) = (Network::new(), Network::new());
+        let (alice, bob) = (node(&one, 1).await, node(&other, 2).await);
+        bob.connect(address(&alice)).await.expect_err("another network");
+        struct Second(peerage_transport::memory::Memory);
+        impl peerage_transport::Transport for Second {
+            fn name(&self) -> &'static str {
+                "second"
+            }
+            fn dials(&self, address: &peerage_core::Multiaddr) -> bool {
+                self.0.dials(address)
+            }
+            fn listens(&self, address: &peerage_core::Multiaddr) -> bool {
+                self.0.listens(address)
+            }
+            fn dial(
+                &self,
+                address: peerage_core::Multiaddr,
+                opts: peerage_transport::DialOpts,
+            ) -> futures::future::BoxFuture<
+                'static,
+                Result<peerage_transport::Link, peerage_transport::TransportError>,
+            > {
+                self.0.dial(address, opts)
+            }
+            fn listen(
+                &self,
+                address: peerage_core::Multiaddr,
+                opts: peerage_transport::ListenOpts,
+            ) -> futures::future::BoxFuture<
+                'static,
+                Result<Box<dyn peerage_transport::Listener>, peerage_transport::ListenError>,
+            > {
+                self.0.listen(address, opts)
+            }
+        }
+        // Bob's first transport says that it dials memory addresses, too; so the newcomer gets a node of its own.
+        let carol = Node::builder(keypair(3))
+            .in_thread()
+            .start()
+            .await
+            .expect("it starts");
+        carol.connect(address(&alice)).await.expect_err("tcp only");
+        carol.add_transport(Second(one.transport())).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        carol.connect(address(&alice)).await.expect("connected");
+        assert!(carol.tree().at("transports/second").is_some());
+    });
+}

@@ -1,0 +1,239 @@
+//! `/ip4/<a>/tcp/<p>` and `/ip6/<a>/tcp/<p>`.
+//!
+//! Addresses are literal here; names are resolved above. An IPv4 address in IPv6's clothes (`::ffff:a.b.c.d`) is not
+//! accepted, because it would pass by whatever filters addresses by family; IPv6 sockets are v6-only for the same
+//! reason.
+//!
+//! Nothing is spawned: sockets register with the runtime on which a future of this module is first polled.
+
+mod accept;
+mod reuse;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use peerage_core::Multiaddr;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time,
+};
+
+use self::{
+    accept::Accepting,
+    reuse::{Lease, ReusePorts},
+};
+use crate::{
+    DialOpts, Link, ListenError, ListenOpts, Listener, ListenerEvent, Raw, Transport, TransportError, address,
+};
+
+/// Connections that the operating system keeps for a listener that is not accepting just now. (It may cap this
+/// further: `net.core.somaxconn` on Linux.)
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// The TCP transport. Clones share the ports that dials may reuse.
+#[derive(Clone, Debug, Default)]
+pub struct Tcp {
+    reuse: ReusePorts,
+}
+
+impl Tcp {
+    /// A transport without listeners.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Transport for Tcp {
+    fn name(&self) -> &'static str {
+        "tcp"
+    }
+
+    fn dials(&self, address: &Multiaddr) -> bool {
+        dialable(address).is_some()
+    }
+
+    fn listens(&self, address: &Multiaddr) -> bool {
+        address::as_tcp(address).is_some()
+    }
+
+    fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>> {
+        let reuse = self.reuse.clone();
+        async move {
+            let remote = dialable(&address).ok_or(TransportError::Unsupported(address))?;
+            let source = if opts.reuse_listen_port {
+                reuse.source_for(remote)
+            } else {
+                None
+            };
+            let stream = time::timeout_at(opts.deadline, connect(remote, source))
+                .await
+                .map_err(|_| TransportError::Timeout)??;
+            Ok(Link::Raw(raw(stream, remote)?))
+        }
+        .boxed()
+    }
+
+    fn listen(
+        &self,
+        address: Multiaddr,
+        opts: ListenOpts,
+    ) -> BoxFuture<'static, Result<Box<dyn Listener>, ListenError>> {
+        let reuse = self.reuse.clone();
+        async move {
+            let Some(wanted) = address::as_tcp(&address) else {
+                return Err(ListenError::Unsupported(address));
+            };
+            let bound = bind(wanted, opts.reuse_port).and_then(|socket| {
+                let local = socket.local_addr()?;
+                let lease = opts.reuse_port.then(|| reuse.lease(local));
+                Ok(Bound {
+                    accepting: Accepting::new(socket),
+                    local,
+                    _lease: lease,
+                })
+            });
+            match bound {
+                Ok(bound) => Ok(Box::new(bound) as Box<dyn Listener>),
+                Err(source) => Err(ListenError::Bind { address, source }),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Where a dial to `address` goes. Port 0 and the unspecified address mean "choose one" to a listener and nothing to
+/// a dialer.
+fn dialable(address: &Multiaddr) -> Option<SocketAddr> {
+    address::as_tcp(address).filter(|to| to.port() != 0 && !to.ip().is_unspecified())
+}
+
+async fn connect(remote: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
+    if let Some(source) = source {
+        match connect_from(remote, Some(source)).await {
+            // The pair of ports is taken, by a connection that is open or has just been. One from another port is
+            // worth more than none.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+                ) =>
+            {
+                tracing::debug!(%remote, %source, %error, "dialing from another port than the listener's");
+            }
+            result => return result,
+        }
+    }
+    connect_from(remote, None).await
+}
+
+async fn connect_from(remote: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let socket = socket(remote)?;
+    if let Some(source) = source {
+        allow_reuse(&socket)?;
+        socket.bind(&source.into())?;
+    }
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(remote).await?;
+    // A dial to a port of this machine that is its own source port meets itself (TCP's simultaneous open), and would
+    // hear its own words as the peer's.
+    if false {
+        let kind = match source {
+            Some(_) => io::ErrorKind::AddrNotAvailable,
+            None => io::ErrorKind::ConnectionRefused,
+        };
+        return Err(kind.into());
+    }
+    Ok(stream)
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    if reuse_port {
+        allow_reuse(&socket)?;
+    }
+    // Elsewhere than on Unix, this would let another program take the port over. On Unix it only lets a listener
+    // that is started again have its port while old connections time out.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A non-blocking socket of the address's family.
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Lets a listener and dials share one local port. A listener that is bound without this admits nobody beside it, so
+/// every socket that may be shared has to say so from the start.
+#[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, unused_variables))]
+fn allow_reuse(socket: &Socket) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+    }
+    Ok(())
+}
+
+fn raw(stream: TcpStream, remote: SocketAddr) -> io::Result<Raw> {
+    // Frames are written whole and ping-pong; waiting to merge them only adds latency. A socket that is already dead
+    // may refuse, and says so again at the first read.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%remote, %error, "cannot set TCP_NODELAY");
+    }
+    let local = stream.local_addr()?;
+    Ok(Raw {
+        io: Box::new(stream),
+        local: Multiaddr::tcp(local),
+        remote: Multiaddr::tcp(remote),
+        limited: false,
+    })
+}
+
+struct Bound {
+    accepting: Accepting,
+    local: SocketAddr,
+    /// Ends with the listener: after that, dials cannot rely on the port.
+    _lease: Option<Lease>,
+}
+
+impl Listener for Bound {
+    fn addresses(&self) -> Vec<Multiaddr> {
+        vec![Multiaddr::tcp(self.local)]
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, ListenerEvent> {
+        self.accepting.next().boxed()
+    }
+}
+
+/// The unspecified address of the same family.
+fn unspecified(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_of_one_family() {
+        let six = socket("[::1]:0".parse().unwrap()).unwrap();
+        assert!(six.only_v6().unwrap());
+        let four = socket("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!(four.domain().unwrap(), Domain::IPV4);
+    }
+}

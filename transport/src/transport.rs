@@ -1,0 +1,99 @@
+use std::fmt;
+
+use futures::future::BoxFuture;
+use peerage_core::{Multiaddr, PeerId};
+pub use peerage_security::Role;
+use tokio::time::Instant;
+
+use crate::{Link, ListenError, TransportError};
+
+/// A way to reach peers.
+///
+/// Implementations hold no state that a panic could break: a transport's actor is restarted around the same object.
+pub trait Transport: Send + Sync + 'static {
+    /// A short name for reports and metrics: `tcp`, `memory`, `quic`.
+    fn name(&self) -> &'static str;
+
+    /// Whether this transport can dial `address`, which names no peer (`/p2p`) at its end: whom it leads to is
+    /// [`DialOpts::expected`].
+    fn dials(&self, address: &Multiaddr) -> bool;
+
+    /// Whether this transport can listen on `address`.
+    fn listens(&self, address: &Multiaddr) -> bool;
+
+    /// Opens a link to `address`, which [`Transport::dials`] accepted. Ends by `opts.deadline`.
+    fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>>;
+
+    /// Binds `address`, which [`Transport::listens`] accepted.
+    fn listen(
+        &self,
+        address: Multiaddr,
+        opts: ListenOpts,
+    ) -> BoxFuture<'static, Result<Box<dyn Listener>, ListenError>>;
+}
+
+/// How to dial. It is carried through security and muxer.
+#[derive(Clone, Debug)]
+pub struct DialOpts {
+    /// When everything, the upgrade included, has to be done.
+    pub deadline: Instant,
+    /// The peer that has to answer; another one's answer is an error.
+    pub expected: Option<PeerId>,
+    /// Which side this node plays in security and muxer. A hole punch makes both sides dial, and gives one of them
+    /// the listener's role. Default: [`Role::Initiator`].
+    pub role_override: Role,
+    /// Dial from a port on which this transport listens, so that a NAT keeps one mapping (and a hole can be
+    /// punched). Transports that cannot, dial from any port. Default: `false`.
+    pub reuse_listen_port: bool,
+}
+
+impl DialOpts {
+    /// Options with the defaults named at each field.
+    pub fn new(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            expected: None,
+            role_override: Role::Initiator,
+            reuse_listen_port: false,
+        }
+    }
+}
+
+/// How to listen.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ListenOpts {
+    /// Allow dials from this port ([`DialOpts::reuse_listen_port`]). Default: `false`.
+    pub reuse_port: bool,
+}
+
+/// A bound socket. Dropping it closes it.
+pub trait Listener: Send + 'static {
+    /// The addresses it is bound to; a port of 0 is resolved. An unspecified IP is left as it is.
+    fn addresses(&self) -> Vec<Multiaddr>;
+
+    /// The next thing that happens. Cancel-safe.
+    fn next(&mut self) -> BoxFuture<'_, ListenerEvent>;
+}
+
+/// What happens on a listener.
+#[non_exhaustive]
+pub enum ListenerEvent {
+    /// Somebody came.
+    Incoming(Link),
+    /// Accepting failed for now (out of file descriptors, an aborted handshake). The listener goes on: ask for the
+    /// next event, which waits as long as it should.
+    Retry(std::io::Error),
+    /// The listener is done for; it has to be bound again.
+    Failed(std::io::Error),
+}
+
+impl fmt::Debug for ListenerEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Incoming(link) => f.debug_tuple("Incoming").field(link).finish(),
+            Self::Retry(error) => f.debug_tuple("Retry").field(error).finish(),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}

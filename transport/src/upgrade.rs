@@ -1,0 +1,236 @@
+//! From a raw link to a secured, multiplexed connection whose peer has proven who it is.
+//!
+//! The order is that of the specification (connections/README.md, "Upgrading connections"): multistream-select of a
+//! security protocol, its handshake, then a muxer, which comes with the handshake where both sides know how
+//! (connections/inlined-muxer-negotiation.md) and by a second multistream-select, inside the encryption, where not.
+//! Nothing is ever spoken in plaintext but the choice of the security protocol.
+//!
+//! One deadline bounds all of it. Whoever sends a byte now and then does not move it.
+
+mod config;
+mod error;
+
+use std::sync::Arc;
+
+use peerage_core::{Keypair, PeerId, ProtocolId, multistream};
+use peerage_muxer::{Muxed, yamux};
+use peerage_security::{Authenticated, noise};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{self, Instant},
+};
+
+use self::error::Failure;
+pub use self::{
+    config::{Config, MuxerKind, Security, TIMEOUT, UnknownName},
+    error::{UpgradeError, UpgradeErrorKind},
+};
+use crate::{DialOpts, Established, Fault, Io, Progress, Raw, Role, Stage, read_ahead::ReadAhead, select};
+
+/// Makes connections out of raw links. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Upgrader {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    /// Holds the static key, one for all connections of this upgrader.
+    noise: noise::Config,
+}
+
+/// How to upgrade one link.
+#[derive(Clone, Debug)]
+pub struct UpgradeOpts {
+    /// Which side this node plays: the one that dialed is the initiator, except where a hole punch says otherwise.
+    pub role: Role,
+    /// The peer that has to be on the other side; another one is an error.
+    pub expected: Option<PeerId>,
+    /// When it has to be done; [`Config::timeout`] may end it earlier.
+    pub deadline: Instant,
+    /// Told at the start of each stage.
+    pub progress: Option<Arc<Progress>>,
+}
+
+impl UpgradeOpts {
+    /// For a link that somebody else opened.
+    pub fn incoming(deadline: Instant) -> Self {
+        Self {
+            role: Role::Responder,
+            expected: None,
+            deadline,
+            progress: None,
+        }
+    }
+}
+
+impl From<&DialOpts> for UpgradeOpts {
+    fn from(opts: &DialOpts) -> Self {
+        Self {
+            role: opts.role_override,
+            expected: opts.expected,
+            deadline: opts.deadline,
+            progress: None,
+        }
+    }
+}
+
+impl Upgrader {
+    /// An upgrader that proves to be `keypair`'s peer.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give, as [`Keypair::generate`] does.
+    #[allow(
+        clippy::expect_used,
+        reason = "a machine without randomness can do nothing that follows"
+    )]
+    pub fn new(keypair: &Keypair, config: Config) -> Self {
+        let noise = noise::Config::new(keypair)
+            .expect("the operating system gives randomness")
+            .offering(config.muxers.iter().map(|kind| kind.protocol()));
+        Self {
+            shared: Arc::new(Shared { config, noise }),
+        }
+    }
+
+    /// Secures and multiplexes `raw`. The link is closed when this fails or is dropped.
+    ///
+    /// # Errors
+    /// [`UpgradeError`], by the deadline at the latest.
+    pub async fn upgrade(&self, raw: Raw, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
+        let progress = opts.progress.unwrap_or_default();
+        // With a timeout too large to add, the options' own deadline remains.
+        let latest = Instant::now().checked_add(self.shared.config.timeout);
+        let deadline = latest.map_or(opts.deadline, |latest| latest.min(opts.deadline));
+        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress);
+        let result = match time::timeout_at(deadline, stages).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(Fault::Remote, UpgradeErrorKind::Timeout)),
+        };
+        result.map_err(|failure| failure.at(progress.stage()))
+    }
+}
+
+impl Shared {
+    async fn stages(
+        &self,
+        raw: Raw,
+        role: Role,
+        expected: Option<PeerId>,
+        progress: &Progress,
+    ) -> Result<Established, Failure> {
+        let Config {
+            security,
+            muxers,
+            yamux,
+            ..
+        } = &self.config;
+        let Raw {
+            io,
+            local,
+            remote,
+            limited,
+        } = raw;
+
+        progress.enter(Stage::Security);
+        let mut io = ReadAhead::new(io);
+        let security = agree(&mut io, role, security, Security::protocol)
+            .await?
+            .ok_or_else(|| Failure::new(missing(security), UpgradeErrorKind::NoCommonSecurity))?;
+        let (
+            mut io,
+            Authenticated {
+                peer, muxer: early, ..
+            },
+        ) = match security {
+            Security::Noise => self.noise(io.settle(), role, expected).await?,
+        };
+
+        progress.enter(Stage::Muxer);
+        let muxer = match &early {
+            Some(early) => muxers.iter().copied().find(|kind| kind.protocol() == *early),
+            None => agree(&mut io, role, muxers, MuxerKind::protocol).await?,
+        };
+        let muxer = muxer.ok_or_else(|| Failure::new(missing(muxers), UpgradeErrorKind::NoCommonMuxer))?;
+        let muxed = match muxer {
+            MuxerKind::Yamux => start_yamux(io, role, yamux.clone()),
+        };
+        Ok(Established {
+            peer,
+            local,
+            remote,
+            limited,
+            security: security.protocol(),
+            muxer: muxer.protocol(),
+            early_muxer: early.is_some(),
+            muxed,
+        })
+    }
+
+    async fn noise<S: Io>(
+        &self,
+        io: S,
+        role: Role,
+        expected: Option<PeerId>,
+    ) -> Result<(noise::NoiseStream<S>, Authenticated), Failure> {
+        let config = self.noise.clone();
+        let config = match expected {
+            Some(peer) => config.expecting(peer),
+            None => config,
+        };
+        Ok(noise::upgrade(io, role, &config).await?)
+    }
+}
+
+/// Whose fault it is that nothing of `known` is in common.
+fn missing<T>(known: &[T]) -> Fault {
+    if known.is_empty() {
+        Fault::Local
+    } else {
+        Fault::Remote
+    }
+}
+
+/// multistream-select among what is `known` here, the preferred first. `None` if there is nothing in common.
+async fn agree<S, T>(
+    io: &mut S,
+    role: Role,
+    known: &[T],
+    protocol: impl Fn(T) -> ProtocolId,
+) -> Result<Option<T>, select::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: Copy,
+{
+    let find = |name: &str| known.iter().copied().find(|one| protocol(*one) == *name);
+    let mut refused = false;
+    let agreed = match role {
+        Role::Initiator if known.is_empty() => return Ok(None),
+        Role::Initiator => select::dial(io, known.iter().copied().map(&protocol).collect()).await,
+        Role::Responder => {
+            let choose = |name: &str| {
+                let found = find(name).map(&protocol);
+                refused |= found.is_none();
+                found
+            };
+            select::listen(io, choose).await
+        }
+    };
+    match agreed {
+        Ok(agreed) => Ok(find(agreed.as_str())),
+        Err(select::Error::Negotiation(multistream::Error::NoneSupported)) => Ok(None),
+        // Whoever asked and was refused hangs up when it has nothing more to ask for.
+        Err(select::Error::Negotiation(multistream::Error::Ended)) if refused => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// yamux, "StreamID Field": the side that initiated the connection is the client. Where roles were given, they decide.
+fn start_yamux(io: impl Io, role: Role, config: yamux::Config) -> Muxed {
+    let mode = match role {
+        Role::Initiator => yamux::Mode::Client,
+        Role::Responder => yamux::Mode::Server,
+    };
+    yamux::start(io, mode, config)
+}

@@ -1,0 +1,164 @@
+use std::{fmt, str::FromStr, time::Duration};
+
+use peerage_core::ProtocolId;
+use peerage_muxer::yamux;
+use peerage_security::noise;
+
+/// How long a whole upgrade may take: security, muxer, and the choice of both. go allows 15 s, js 10 s.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A security protocol.
+///
+/// ```
+/// use peerage_transport::upgrade::Security;
+/// assert_eq!("noise".parse(), Ok(Security::Noise));
+/// assert_eq!(Security::Noise.to_string(), "noise");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Security {
+    /// `/noise`: Noise XX with Curve25519, ChaCha20-Poly1305 and SHA-256.
+    Noise,
+}
+
+impl Security {
+    /// Every one there is, the preferred first.
+    pub const ALL: &'static [Self] = &[Self::Noise];
+
+    /// What it is called on the wire.
+    pub const fn protocol(self) -> ProtocolId {
+        match self {
+            Self::Noise => noise::PROTOCOL,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Noise => "noise",
+        }
+    }
+}
+
+/// A stream multiplexer.
+///
+/// ```
+/// use peerage_transport::upgrade::MuxerKind;
+/// assert_eq!("yamux".parse(), Ok(MuxerKind::Yamux));
+/// assert_eq!(MuxerKind::Yamux.to_string(), "yamux");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum MuxerKind {
+    /// `/yamux/1.0.0`.
+    Yamux,
+}
+
+impl MuxerKind {
+    /// Every one there is, the preferred first.
+    pub const ALL: &'static [Self] = &[Self::Yamux];
+
+    /// What it is called on the wire.
+    pub const fn protocol(self) -> ProtocolId {
+        match self {
+            Self::Yamux => ProtocolId::from_static(yamux::PROTOCOL),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Yamux => "yamux",
+        }
+    }
+}
+
+/// A name that stands for no security protocol, or no muxer, of this node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown name; known: {known}")]
+pub struct UnknownName {
+    known: &'static str,
+}
+
+impl FromStr for Security {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|one| one.name() == name)
+            .ok_or(UnknownName { known: "noise" })
+    }
+}
+
+impl FromStr for MuxerKind {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|one| one.name() == name)
+            .ok_or(UnknownName { known: "yamux" })
+    }
+}
+
+impl fmt::Display for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for MuxerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What an [`Upgrader`](super::Upgrader) offers and accepts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Security protocols, the preferred first. Default: all. With none, every upgrade fails.
+    pub security: Vec<Security>,
+    /// Muxers, the preferred first. Default: all. With none, every upgrade fails.
+    pub muxers: Vec<MuxerKind>,
+    /// How long a whole upgrade may take, counted from its start; the options of one upgrade may shorten it.
+    /// Default: [`TIMEOUT`].
+    pub timeout: Duration,
+    /// Limits of every yamux connection.
+    pub yamux: yamux::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            security: Security::ALL.to_vec(),
+            muxers: MuxerKind::ALL.to_vec(),
+            timeout: TIMEOUT,
+            yamux: yamux::Config::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_both_ways() {
+        for one in Security::ALL {
+            assert_eq!(one.to_string().parse(), Ok(*one));
+        }
+        for one in MuxerKind::ALL {
+            assert_eq!(one.to_string().parse(), Ok(*one));
+        }
+        assert_eq!(
+            "tls".parse::<Security>().unwrap_err().to_string(),
+            "unknown name; known: noise"
+        );
+        assert_eq!(
+            "Yamux".parse::<MuxerKind>().unwrap_err().to_string(),
+            "unknown name; known: yamux"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+use std::{error::Error, fmt, io, sync::Arc};
+
+use peerage_core::{PeerId, multistream};
+use peerage_security::noise;
+
+use crate::{Fault, Stage, select};
+
+/// Why a raw link did not become a connection: where it happened, whose fault it was, and what it was.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UpgradeError {
+    /// How far it came.
+    pub stage: Stage,
+    /// Whose fault it was.
+    pub fault: Fault,
+    /// What happened.
+    pub kind: UpgradeErrorKind,
+}
+
+/// What ended an upgrade.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpgradeErrorKind {
+    /// The deadline passed. It is counted as the peer's fault: the link was there, and the peer did not use it.
+    #[error("not done in time")]
+    Timeout,
+    /// Somebody else is there.
+    #[error("expected {expected}, found {found}")]
+    WrongPeer {
+        /// Who should have been there.
+        expected: PeerId,
+        /// Who was, with proof.
+        found: PeerId,
+    },
+    /// The two sides have no security protocol in common.
+    #[error("no security protocol in common")]
+    NoCommonSecurity,
+    /// The two sides have no muxer in common.
+    #[error("no muxer in common")]
+    NoCommonMuxer,
+    /// The other side ended the link before the upgrade was done. Why, it does not say: among its reasons may be that
+    /// it expected another peer.
+    #[error("the connection ended early")]
+    Closed,
+    /// The link, or the encryption on it, broke.
+    #[error("the connection broke: {0}")]
+    Io(#[source] Arc<io::Error>),
+    /// The peer broke multistream-select.
+    #[error("negotiation failed: {0}")]
+    Negotiation(#[source] multistream::Error),
+    /// The noise handshake failed.
+    #[error("noise handshake failed: {0}")]
+    Noise(#[source] noise::Error),
+}
+
+impl fmt::Display for UpgradeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "upgrade failed at {}: {}", self.stage, self.kind)
+    }
+}
+
+impl Error for UpgradeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
+    }
+}
+
+/// An [`UpgradeError`] in the making: the stage is the one that was reached, unless the failure itself says more.
+#[derive(Debug)]
+pub(super) struct Failure {
+    stage: Option<Stage>,
+    fault: Fault,
+    kind: UpgradeErrorKind,
+}
+
+impl Failure {
+    pub(super) fn new(fault: Fault, kind: UpgradeErrorKind) -> Self {
+        Self {
+            stage: None,
+            fault,
+            kind,
+        }
+    }
+
+    pub(super) fn at(self, reached: Stage) -> UpgradeError {
+        UpgradeError {
+            stage: self.stage.unwrap_or(reached),
+            fault: self.fault,
+            kind: self.kind,
+        }
+    }
+}
+
+impl From<select::Error> for Failure {
+    fn from(error: select::Error) -> Self {
+        let fault = error.fault();
+        let kind = match error {
+            select::Error::Negotiation(multistream::Error::Ended) => UpgradeErrorKind::Closed,
+            select::Error::Negotiation(error) => UpgradeErrorKind::Negotiation(error),
+            // The second negotiation reads through the encryption, whose own errors come as the socket's.
+            select::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(noise) => return noise::Error::clone(noise).into(),
+                None => UpgradeErrorKind::Io(Arc::new(error)),
+            },
+        };
+        Self::new(fault, kind)
+    }
+}
+
+impl From<noise::Error> for Failure {
+    fn from(error: noise::Error) -> Self {
+        let fault = error.fault();
+        let (stage, kind) = match error {
+            noise::Error::WrongPeer { expected, found } => {
+                (None, UpgradeErrorKind::WrongPeer { expected, found })
+            }
+            // The muxers were named inside the security handshake, which itself was fine.
+            noise::Error::NoCommonMuxer => (Some(Stage::Muxer), UpgradeErrorKind::NoCommonMuxer),
+            noise::Error::Closed => (None, UpgradeErrorKind::Closed),
+            noise::Error::Io(error) => (None, UpgradeErrorKind::Io(error)),
+            error => (None, UpgradeErrorKind::Noise(error)),
+        };
+        Self { stage, fault, kind }
+    }
+}

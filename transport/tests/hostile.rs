@@ -1,0 +1,200 @@
+//! What the upgrade says of peers that do not keep to it, and that it says so at once. (Those that say nothing are in
+//! `silence.rs`.)
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{UNKNOWN, assert_error, lines, memory_link, opts, peer, secure, secured, upgrader};
+use peerage_core::{PeerId, ProtocolId, multistream::HEADER};
+use peerage_transport::{Fault, Io, Role, Stage, UpgradeError, select, upgrade::UpgradeErrorKind as Kind};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
+
+#[track_caller]
+fn assert_wrong_peer(error: &UpgradeError, someone: PeerId) {
+    assert_error(error, Stage::Security, Fault::Remote);
+    let Kind::WrongPeer { expected, found } = error.kind else {
+        panic!("{error}")
+    };
+    assert_eq!((expected, found), (peer(3), someone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_listener_than_expected() {
+    let (near, far) = memory_link().await;
+    let (one, two) = (upgrader(1), upgrader(2));
+    let (near, far) = tokio::join!(
+        one.upgrade(near, opts(Role::Initiator, Some(peer(3)))),
+        two.upgrade(far, opts(Role::Responder, None))
+    );
+    assert_wrong_peer(&near.unwrap_err(), peer(2));
+    let left = far.unwrap_err();
+    assert_error(&left, Stage::Security, Fault::Network);
+    assert!(matches!(left.kind, Kind::Closed), "{left}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_dialer_than_expected() {
+    let (near, far) = memory_link().await;
+    let (one, two) = (upgrader(1), upgrader(2));
+    let (near, far) = tokio::join!(
+        one.upgrade(near, opts(Role::Initiator, None)),
+        two.upgrade(far, opts(Role::Responder, Some(peer(3))))
+    );
+    assert_wrong_peer(&far.unwrap_err(), peer(1));
+    // The initiator has said its last word before it is judged, and finds an end where the connection was.
+    near.unwrap().muxed.driver.await.unwrap_err();
+}
+
+/// Each reads its own proposal's echo in the other's proposal, and learns better from the handshake.
+#[tokio::test(start_paused = true)]
+async fn two_initiators_do_not_get_along() {
+    let (near, far) = memory_link().await;
+    let (one, two) = (upgrader(1), upgrader(2));
+    let start = Instant::now();
+    let (near, far) = tokio::join!(
+        one.upgrade(near, opts(Role::Initiator, None)),
+        two.upgrade(far, opts(Role::Initiator, None))
+    );
+    for error in [near.unwrap_err(), far.unwrap_err()] {
+        assert_eq!(error.stage, Stage::Security);
+    }
+    assert_eq!(start.elapsed(), std::time::Duration::ZERO);
+}
+
+/// What our side, in either role, makes of a peer whose side of the link `other` plays.
+async fn against<F, T>(role: Role, other: impl FnOnce(Box<dyn Io>) -> F) -> UpgradeError
+where
+    F: Future<Output = T>,
+{
+    let (near, far) = memory_link().await;
+    let start = Instant::now();
+    let one = upgrader(1);
+    let (result, _) = tokio::join!(one.upgrade(near, opts(role, None)), other(far.io));
+    assert_eq!(start.elapsed(), std::time::Duration::ZERO, "seen when it happens");
+    result.unwrap_err()
+}
+
+const ROLES: [Role; 2] = [Role::Initiator, Role::Responder];
+
+async fn saying(role: Role, said: Vec<u8>) -> UpgradeError {
+    // It keeps its end open: what is wrong has to be seen in what was said.
+    against(role, async move |mut io: Box<dyn Io>| {
+        io.write_all(&said).await.unwrap();
+        let _ = io.read_to_end(&mut Vec::new()).await;
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_speak_multistream_select() {
+    for role in ROLES {
+        for said in [
+            // "G" is a length of 71.
+            format!("GET / HTTP/1.1\r\nUser-Agent: {}\r\n\r\n", "x".repeat(50)).into_bytes(),
+            vec![0xff; 9],
+            vec![0xff; 11],
+            vec![0x81, 0x08],
+            vec![0x00],
+            lines(&["/multistream/2.0.0"]),
+        ] {
+            let error = saying(role, said.clone()).await;
+            assert_error(&error, Stage::Security, Fault::Remote);
+            assert!(matches!(error.kind, Kind::Negotiation(_)), "{said:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_instead_of_noise() {
+    for role in ROLES {
+        for garbage in [
+            &[0, 0][..],
+            &[0, 4, 1, 2, 3, 4],
+            &[0xff, 0xff],
+            &[0, 32],
+            &[0, 200],
+        ] {
+            let mut said = lines(&[HEADER, "/noise"]);
+            said.extend_from_slice(garbage);
+            if let [0, len @ (32 | 200)] = garbage {
+                said.extend(vec![7; usize::from(*len)]);
+                // 32 bytes of anything are a public key; it is what follows that is wrong.
+                said.extend([0, 64].iter().chain(&[9; 64]));
+            }
+            let error = saying(role, said).await;
+            assert_error(&error, Stage::Security, Fault::Remote);
+            assert!(matches!(error.kind, Kind::Noise(_)), "{garbage:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_speaks_only_an_unknown_security_protocol() {
+    let error = against(Role::Initiator, async |mut io: Box<dyn Io>| {
+        select::listen(&mut io, |name| (UNKNOWN == *name).then_some(UNKNOWN)).await
+    })
+    .await;
+    assert_error(&error, Stage::Security, Fault::Remote);
+    assert!(matches!(error.kind, Kind::NoCommonSecurity), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dialer_that_speaks_only_unknown_security_protocols() {
+    let plaintext = ProtocolId::from_static("/plaintext/2.0.0");
+    let error = against(Role::Responder, async |mut io: Box<dyn Io>| {
+        select::dial(&mut io, vec![UNKNOWN, plaintext]).await
+    })
+    .await;
+    assert_error(&error, Stage::Security, Fault::Remote);
+    assert!(matches!(error.kind, Kind::NoCommonSecurity), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_leaves() {
+    for role in ROLES {
+        let error = against(role, async |mut io: Box<dyn Io>| {
+            io.write_all(&lines(&[HEADER, "/noise"])).await.unwrap();
+            io.shutdown().await.unwrap();
+            let _ = io.read_to_end(&mut Vec::new()).await;
+        })
+        .await;
+        assert_error(&error, Stage::Security, Fault::Network);
+        assert!(matches!(error.kind, Kind::Closed), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_muxer_in_common() {
+    // Named in the handshake.
+    let error = against(Role::Initiator, async |io| {
+        drop(secure(io, Role::Responder, &[UNKNOWN]).await)
+    })
+    .await;
+    assert_error(&error, Stage::Muxer, Fault::Remote);
+    assert!(matches!(error.kind, Kind::NoCommonMuxer), "{error}");
+    // The initiator sees it first, and leaves without a word.
+    let error = against(Role::Responder, async |io| {
+        drop(secure(io, Role::Initiator, &[UNKNOWN]).await)
+    })
+    .await;
+    assert_error(&error, Stage::Security, Fault::Network);
+    assert!(matches!(error.kind, Kind::Closed), "{error}");
+    // Negotiated afterwards.
+    let error = against(Role::Initiator, async |io| {
+        let mut io = secured(io, Role::Responder, &[]).await;
+        select::listen(&mut io, |name| (UNKNOWN == *name).then_some(UNKNOWN)).await
+    })
+    .await;
+    assert_error(&error, Stage::Muxer, Fault::Remote);
+    assert!(matches!(error.kind, Kind::NoCommonMuxer), "{error}");
+    let error = against(Role::Responder, async |io| {
+        let mut io = secured(io, Role::Initiator, &[]).await;
+        select::dial(&mut io, vec![UNKNOWN]).await
+    })
+    .await;
+    assert_error(&error, Stage::Muxer, Fault::Remote);
+    assert!(matches!(error.kind, Kind::NoCommonMuxer), "{error}");
+}
