@@ -139,7 +139,7 @@ async fn connect_from(remote: SocketAddr, source: Option<SocketAddr>) -> io::Res
     let stream = TcpSocket::from_std_stream(socket.into()).connect(remote).await?;
     // A dial to a port of this machine that is its own source port meets itself (TCP's simultaneous open), and would
     // hear its own words as the peer's.
-    if false {
+    if stream.local_addr()? == stream.peer_addr()? {
         let kind = match source {
             Some(_) => io::ErrorKind::AddrNotAvailable,
             None => io::ErrorKind::ConnectionRefused,

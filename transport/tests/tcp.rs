@@ -217,10 +217,10 @@ async fn a_dial_to_the_own_listener_does_not_meet_itself() {
     let (mut listener, address) = listen(&tcp, LOOPBACKS[0], true).await;
     let mut opts = opts();
     opts.reuse_listen_port = true;
-    let (dialed, accepted) = tokio::join!(dial(&tcp, &address, opts), accept(&mut listener));
-    let dialed = dialed.unwrap();
+    let dialed = dial(&tcp, &address, opts).await.unwrap();
     assert_eq!(dialed.remote, address);
     assert_ne!(dialed.local, dialed.remote);
+    let accepted = accept(&mut listener).await;
     assert_eq!(accepted.remote, dialed.local);
 }
 
