@@ -15,12 +15,7 @@
 //! | [`identify`], [`ping`] | the two protocols of every node |
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::indexing_slicing,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::cast_possible_truncation
-    )
+    warn(clippy::indexing_slicing, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)
 )]
 
 pub mod actor;

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use peerage_core::{Engine, PeerId, ProtocolId};
+use peerage_core::{Engine, PeerId};
 
 use crate::{
     Stream,
@@ -69,9 +69,7 @@ impl Registrar<'_> {
         Fut: Future<Output = O> + Send + 'static,
         O: Outcome,
     {
-        self.plan
-            .serving
-            .push((matcher.into(), options, self::handler(handler)));
+        self.plan.serving.push((matcher.into(), options, self::handler(handler)));
     }
 }
 

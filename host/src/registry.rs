@@ -142,10 +142,7 @@ impl<H: Clone> Registry<H> {
             table.check(&matcher)?;
             table.last = table.last.saturating_add(1);
             let id = ServingId(table.last);
-            let entry = Entry {
-                allow_limited,
-                found: Found { id, limits, handler },
-            };
+            let entry = Entry { allow_limited, found: Found { id, limits, handler } };
             match matcher {
                 Matcher::Exact(protocol) => drop(table.exact.insert(protocol, entry)),
                 Matcher::Prefix(prefix) => drop(table.prefixes.insert(prefix, entry)),
@@ -199,10 +196,7 @@ impl<H: Clone> Registry<H> {
 
 impl<H> Table<H> {
     fn len(&self) -> usize {
-        self.exact
-            .len()
-            .saturating_add(self.prefixes.len())
-            .saturating_add(self.predicates.len())
+        self.exact.len().saturating_add(self.prefixes.len()).saturating_add(self.predicates.len())
     }
 
     fn check(&self, matcher: &Matcher) -> Result<(), ServeError> {
@@ -215,27 +209,16 @@ impl<H> Table<H> {
             Matcher::Predicate(_) => None,
         };
         if let Some(name) = taken {
-            return Err(ServeError::AlreadyServed {
-                name: name.to_owned(),
-            });
+            return Err(ServeError::AlreadyServed { name: name.to_owned() });
         }
-        if self.len() < MAX_SERVED {
-            Ok(())
-        } else {
-            Err(ServeError::TooMany)
-        }
+        if self.len() < MAX_SERVED { Ok(()) } else { Err(ServeError::TooMany) }
     }
 
     fn by_name(&self, name: &str) -> Option<&Entry<H>> {
         self.exact.get(name).or_else(|| {
             // Of the prefixes of one name a longer one sorts later.
-            let mut up_to = self
-                .prefixes
-                .range::<str, _>((Bound::Unbounded, Bound::Included(name)))
-                .rev();
-            up_to
-                .find(|(prefix, _)| name.starts_with(prefix.as_str()))
-                .map(|(_, entry)| entry)
+            let mut up_to = self.prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(name))).rev();
+            up_to.find(|(prefix, _)| name.starts_with(prefix.as_str())).map(|(_, entry)| entry)
         })
     }
 }
@@ -249,12 +232,7 @@ impl<H: Clone> Entry<H> {
 impl<H> Default for Registry<H> {
     fn default() -> Self {
         let (exact, prefixes) = (BTreeMap::new(), BTreeMap::new());
-        Self(Arc::new(RwLock::new(Table {
-            last: 0,
-            exact,
-            prefixes,
-            predicates: Arc::default(),
-        })))
+        Self(Arc::new(RwLock::new(Table { last: 0, exact, prefixes, predicates: Arc::default() })))
     }
 }
 
@@ -294,9 +272,7 @@ mod tests {
     }
 
     fn serve(registry: &Registry<&'static str>, matcher: Matcher, handler: &'static str) -> ServingId {
-        registry
-            .add(matcher, StreamLimits::default(), false, handler)
-            .unwrap()
+        registry.add(matcher, StreamLimits::default(), false, handler).unwrap()
     }
 
     fn found(registry: &Registry<&'static str>, name: &str) -> Option<&'static str> {
@@ -306,11 +282,7 @@ mod tests {
     #[test]
     fn exact_before_longest_prefix_before_first_predicate() {
         let registry = Registry::new();
-        serve(
-            &registry,
-            predicate(|name| name.starts_with("/a")),
-            "first predicate",
-        );
+        serve(&registry, predicate(|name| name.starts_with("/a")), "first predicate");
         serve(&registry, predicate(|_| true), "second predicate");
         serve(&registry, prefix("/a/b"), "short prefix");
         serve(&registry, prefix("/a/b/c"), "long prefix");
@@ -343,9 +315,7 @@ mod tests {
     fn limited_connections_are_for_those_who_allow_them() {
         let registry = Registry::new();
         let limits = StreamLimits::new(2, 20);
-        let id = registry
-            .add(exact("/relayed/1"), limits, true, "relayed")
-            .unwrap();
+        let id = registry.add(exact("/relayed/1"), limits, true, "relayed").unwrap();
         serve(&registry, exact("/direct/1"), "direct");
         registry.add(prefix("/direct"), limits, true, "prefix").unwrap();
 
@@ -374,18 +344,8 @@ mod tests {
         let id = serve(&registry, exact("/x/1"), "x");
         serve(&registry, prefix("/x"), "prefix");
         let again = |matcher| registry.add(matcher, StreamLimits::default(), false, "again");
-        assert_eq!(
-            again(exact("/x/1")),
-            Err(ServeError::AlreadyServed {
-                name: "/x/1".to_owned()
-            })
-        );
-        assert_eq!(
-            again(prefix("/x")),
-            Err(ServeError::AlreadyServed {
-                name: "/x".to_owned()
-            })
-        );
+        assert_eq!(again(exact("/x/1")), Err(ServeError::AlreadyServed { name: "/x/1".to_owned() }));
+        assert_eq!(again(prefix("/x")), Err(ServeError::AlreadyServed { name: "/x".to_owned() }));
         assert!(registry.remove(id));
         assert!(again(exact("/x/1")).is_ok());
     }

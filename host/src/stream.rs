@@ -39,14 +39,7 @@ impl Stream {
         limited: bool,
         lease: StreamLease,
     ) -> Self {
-        Self {
-            inner,
-            protocol,
-            peer,
-            connection,
-            limited,
-            _lease: lease,
-        }
+        Self { inner, protocol, peer, connection, limited, _lease: lease }
     }
 
     /// The protocol that was agreed on, as the dialer named it.

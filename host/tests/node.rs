@@ -20,13 +20,8 @@ fn two_nodes_connect_echo_ping_and_know_each_other() {
         let alice = node(&network, 1).await;
         let (bob, ping) = builder(&network, 2).with(Ping::default());
         let (bob, identify) = bob.with(Identify::default());
-        let bob = bob
-            .agent("bob/1")
-            .listen("/memory/0")
-            .expect("an address")
-            .start()
-            .await
-            .expect("it starts");
+        let bob =
+            bob.agent("bob/1").listen("/memory/0").expect("an address").start().await.expect("it starts");
         let mut events = alice.events();
 
         let connected = bob.connect(address(&alice)).await.expect("connected");
@@ -62,18 +57,12 @@ fn a_protocol_that_is_not_served_is_refused_and_the_connection_stays() {
         let network = Network::new();
         let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
         bob.connect(address(&alice)).await.expect("connected");
-        let refused = bob
-            .open(alice.peer_id(), "/nothing/1")
-            .await
-            .expect_err("not served");
+        let refused = bob.open(alice.peer_id(), "/nothing/1").await.expect_err("not served");
         assert!(matches!(refused, OpenError::Negotiation(_)), "{refused}");
         check_echo(bob.open(alice.peer_id(), ECHO).await.expect("open"), 10).await;
         // The first of several that is served.
         let protocols = ["/nothing/1", ECHO].map(|name| name.try_into().expect("a name"));
-        let stream = bob
-            .open_with(alice.peer_id(), OpenOptions::new(protocols))
-            .await
-            .expect("open");
+        let stream = bob.open_with(alice.peer_id(), OpenOptions::new(protocols)).await.expect("open");
         assert_eq!(stream.protocol().as_str(), ECHO);
     });
 }
@@ -91,14 +80,8 @@ fn a_stream_that_is_dropped_unfinished_is_an_error_at_the_other_side() {
             .expect("not served yet");
         bob.connect(address(&alice)).await.expect("connected");
         let mut stream = bob.open(alice.peer_id(), "/half/1").await.expect("open");
-        let error = stream
-            .read_to_end(&mut Vec::new())
-            .await
-            .expect_err("not the end");
-        assert!(
-            matches!(StreamError::of(&error), Some(StreamError::ResetByPeer(_))),
-            "{error}"
-        );
+        let error = stream.read_to_end(&mut Vec::new()).await.expect_err("not the end");
+        assert!(matches!(StreamError::of(&error), Some(StreamError::ResetByPeer(_))), "{error}");
     });
 }
 
@@ -108,15 +91,11 @@ fn serving_can_begin_and_end_at_run_time() {
         let network = Network::new();
         let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
         bob.connect(address(&alice)).await.expect("connected");
-        let id = alice
-            .serve("/late/1", |stream, _| echo(stream))
-            .expect("not served yet");
+        let id = alice.serve("/late/1", |stream, _| echo(stream)).expect("not served yet");
         check_echo(bob.open(alice.peer_id(), "/late/1").await.expect("open"), 10).await;
         assert!(alice.serve("/late/1", |stream, _| echo(stream)).is_err());
         assert!(alice.unserve(id));
-        bob.open(alice.peer_id(), "/late/1")
-            .await
-            .expect_err("not served any more");
+        bob.open(alice.peer_id(), "/late/1").await.expect_err("not served any more");
     });
 }
 
@@ -129,10 +108,7 @@ fn a_dial_that_nobody_answers_says_what_was_tried() {
         let nowhere: peerage_core::Multiaddr = nowhere.parse().expect("an address");
         let error = bob.connect(nowhere).await.expect_err("nobody there");
         let report = error.report.to_string();
-        assert!(
-            report.contains("/memory/77") && report.contains("connect"),
-            "{report}"
-        );
+        assert!(report.contains("/memory/77") && report.contains("connect"), "{report}");
         let error = bob.connect(peer(8)).await.expect_err("unknown");
         assert!(error.to_string().contains("no address"), "{error}");
         idle(&bob).await;
@@ -144,14 +120,9 @@ fn another_peer_than_the_expected_one_is_not_connected_with() {
     run(async {
         let network = Network::new();
         let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
-        let wrong = alice.listen_addresses()[0]
-            .with_peer(peer(9))
-            .expect("an address");
+        let wrong = alice.listen_addresses()[0].with_peer(peer(9)).expect("an address");
         let error = bob.connect(wrong).await.expect_err("somebody else");
-        assert!(
-            error.to_string().contains(&alice.peer_id().to_string()),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&alice.peer_id().to_string()), "{error}");
         idle(&alice).await;
         idle(&bob).await;
     });
@@ -179,11 +150,7 @@ fn many_dials_to_one_peer_are_one_connection() {
         let dials = (0..20).map(|_| bob.connect(address(&alice)));
         let connections: Vec<_> = futures::future::join_all(dials).await;
         let first = connections[0].as_ref().expect("connected").connection;
-        assert!(
-            connections
-                .iter()
-                .all(|one| one.as_ref().expect("connected").connection == first)
-        );
+        assert!(connections.iter().all(|one| one.as_ref().expect("connected").connection == first));
         assert_eq!(alice.connections().len(), 1);
     });
 }
@@ -215,10 +182,7 @@ fn the_node_ends_with_its_last_handle() {
         bob.connect(address(&alice)).await.expect("connected");
         let mut events = alice.events();
         drop(bob);
-        event(&mut events, |event| {
-            matches!(event, Event::Disconnected { .. }).then_some(())
-        })
-        .await;
+        event(&mut events, |event| matches!(event, Event::Disconnected { .. }).then_some(())).await;
         idle(&alice).await;
     });
 }
@@ -262,11 +226,7 @@ fn a_transport_can_be_added_to_a_running_node() {
             }
         }
         // Bob's first transport says that it dials memory addresses, too; so the newcomer gets a node of its own.
-        let carol = Node::builder(keypair(3))
-            .in_thread()
-            .start()
-            .await
-            .expect("it starts");
+        let carol = Node::builder(keypair(3)).in_thread().start().await.expect("it starts");
         carol.connect(address(&alice)).await.expect_err("tcp only");
         carol.add_transport(Second(one.transport())).await;
         tokio::time::sleep(Duration::from_millis(1)).await;

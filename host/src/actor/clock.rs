@@ -13,29 +13,16 @@ pub struct Clock {
 
 impl Clock {
     /// Reads both clocks.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the wall clock"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn start() -> Self {
-        let started_unix = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            started: Instant::now(),
-            started_unix,
-        }
+        let started_unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), started_unix }
     }
 
     /// The time, as engines take it.
     pub fn now(&self) -> Now {
         let mono = Instant::now();
-        let unix = self
-            .started_unix
-            .saturating_add(mono.saturating_duration_since(self.started));
-        Now {
-            mono: mono.into_std(),
-            unix,
-        }
+        let unix = self.started_unix.saturating_add(mono.saturating_duration_since(self.started));
+        Now { mono: mono.into_std(), unix }
     }
 }

@@ -96,8 +96,6 @@ impl Fault {
 
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faults")
-            .field("faults", &self.lock().faults)
-            .finish_non_exhaustive()
+        f.debug_struct("Faults").field("faults", &self.lock().faults).finish_non_exhaustive()
     }
 }

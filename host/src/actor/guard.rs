@@ -94,11 +94,7 @@ impl<E: Engine, F: Effects<E::Action>> Guard<E, F> {
         let path = self.port.path().to_owned();
         tracing::error!(actor = path, panic = text, ?peer, "an actor panicked");
         self.kernel.tree.panicked(&path, &text);
-        (self.kernel.notices)(Notice::Panicked {
-            actor: path,
-            text: text.clone(),
-            peer,
-        });
+        (self.kernel.notices)(Notice::Panicked { actor: path, text: text.clone(), peer });
 
         let affordable = peer.is_some() || self.budget.take(self.kernel.clock.now().mono);
         let restarted = affordable

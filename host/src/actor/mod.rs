@@ -63,11 +63,7 @@ pub(crate) struct Kernel {
 #[derive(Clone, Debug)]
 pub(crate) enum Notice {
     /// An actor panicked; it was restarted or is about to be.
-    Panicked {
-        actor: String,
-        text: String,
-        peer: Option<PeerId>,
-    },
+    Panicked { actor: String, text: String, peer: Option<PeerId> },
     /// A child spent its restart budget and stays off; its siblings live on.
     SwitchedOff { actor: String, why: String },
 }

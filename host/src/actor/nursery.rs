@@ -17,13 +17,7 @@ pub(crate) struct Nursery {
 
 impl Nursery {
     pub(crate) fn new(kernel: Kernel, path: String, worker: usize) -> Self {
-        Self {
-            kernel,
-            path,
-            worker,
-            stop: Mutex::default(),
-            tracker: TaskTracker::new(),
-        }
+        Self { kernel, path, worker, stop: Mutex::default(), tracker: TaskTracker::new() }
     }
 
     /// Runs a child on this nursery's worker. `make` gets the token that asks the child to stop; `ended` is called

@@ -37,12 +37,14 @@ pub(super) type Deliver<E> = Arc<dyn Fn(Letter<E>) + Send + Sync>;
 
 pub(super) enum Mail<E: Engine> {
     Command(E::Command),
-    Input { from: Option<PeerId>, input: E::Input },
+    Input(E::Input),
 }
 
 /// A piece of mail with the credit that it holds until it was handled.
 pub(super) struct Letter<E: Engine> {
     pub(super) mail: Mail<E>,
+    /// Whom a panic over it is charged to.
+    pub(super) from: Option<PeerId>,
     pub(super) credit: Option<OwnedSemaphorePermit>,
 }
 
@@ -58,9 +60,7 @@ impl<E: Engine> Port<E> {
             credits: Arc::new(Semaphore::new(MAILBOX)),
             actor: watch::Sender::new(Slot::Absent),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// The actor's path in the tree.
@@ -73,7 +73,7 @@ impl<E: Engine> Port<E> {
     /// # Errors
     /// [`Gone`], after 6 s without an actor at the latest.
     pub async fn tell(&self, command: E::Command) -> Result<(), Gone> {
-        self.send(Mail::Command(command)).await
+        self.send(None, Mail::Command(command)).await
     }
 
     /// Brings what the network brought. `from` is whom a panic that it provokes is charged to. Waits as
@@ -82,7 +82,7 @@ impl<E: Engine> Port<E> {
     /// # Errors
     /// [`Gone`].
     pub async fn input(&self, from: Option<PeerId>, input: E::Input) -> Result<(), Gone> {
-        self.send(Mail::Input { from, input }).await
+        self.send(from, Mail::Input(input)).await
     }
 
     /// Sends a command that carries a way to answer, and waits for the answer.
@@ -106,34 +106,30 @@ impl<E: Engine> Port<E> {
     /// task, and those are limited. It takes a credit where there is one, so posts slow the callers of
     /// [`Port::tell`] down, too. Lost if the actor is gone.
     pub fn post(&self, command: E::Command) {
-        self.put(Mail::Command(command));
+        self.put(None, Mail::Command(command));
+    }
+
+    /// As [`Port::post`], for a command that a peer has caused: a panic over it is charged to that peer.
+    pub fn post_for(&self, peer: PeerId, command: E::Command) {
+        self.put(Some(peer), Mail::Command(command));
     }
 
     /// As [`Port::post`], for what the network brought.
     pub fn post_input(&self, from: Option<PeerId>, input: E::Input) {
-        self.put(Mail::Input { from, input });
+        self.put(from, Mail::Input(input));
     }
 
-    fn put(&self, mail: Mail<E>) {
+    fn put(&self, from: Option<PeerId>, mail: Mail<E>) {
         if let Slot::Present(deliver) = &*self.inner.actor.borrow() {
             let credit = self.inner.credits.clone().try_acquire_owned().ok();
-            deliver(Letter { mail, credit });
+            deliver(Letter { mail, from, credit });
         }
     }
 
-    async fn send(&self, mail: Mail<E>) -> Result<(), Gone> {
-        let credit = self
-            .inner
-            .credits
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| Gone)?;
+    async fn send(&self, from: Option<PeerId>, mail: Mail<E>) -> Result<(), Gone> {
+        let credit = self.inner.credits.clone().acquire_owned().await.map_err(|_| Gone)?;
         let deliver = self.actor().await?;
-        deliver(Letter {
-            mail,
-            credit: Some(credit),
-        });
+        deliver(Letter { mail, from, credit: Some(credit) });
         Ok(())
     }
 
@@ -159,10 +155,7 @@ impl<E: Engine> Port<E> {
     /// The present life is over; another one comes unless it was `the_last`.
     pub(super) fn disconnect(&self, the_last: bool) {
         // Dropped outside the lock: it may hold the last handle of a mailbox full of letters.
-        let old = self
-            .inner
-            .actor
-            .send_replace(if the_last { Slot::Over } else { Slot::Absent });
+        let old = self.inner.actor.send_replace(if the_last { Slot::Over } else { Slot::Absent });
         drop(old);
     }
 
@@ -178,9 +171,7 @@ impl<E: Engine> Port<E> {
 
 impl<E: Engine> Clone for Port<E> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-        }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 

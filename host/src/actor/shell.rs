@@ -53,10 +53,7 @@ impl<E: Engine> Birth<E> {
 
     fn new(port: Port<E>) -> Self {
         static LIVES: AtomicU32 = AtomicU32::new(1);
-        Self {
-            port,
-            life: LIVES.fetch_add(1, Ordering::Relaxed),
-        }
+        Self { port, life: LIVES.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
@@ -69,15 +66,8 @@ pub(crate) struct Spawn<E: Engine, F> {
 
 impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
     pub(crate) fn new(port: Port<E>, make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static) -> Self {
-        let intensity = Intensity {
-            max: 5,
-            period: Duration::from_secs(30),
-        };
-        Self {
-            port,
-            intensity,
-            make: Arc::new(make),
-        }
+        let intensity = Intensity { max: 5, period: Duration::from_secs(30) };
+        Self { port, intensity, make: Arc::new(make) }
     }
 
     /// Starts the actor on `worker`; from the return of this call on, its port takes mail. The future ends with it.
@@ -96,12 +86,8 @@ impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
         }));
 
         let (exited, exit) = oneshot::channel();
-        let (kernel, port, make, intensity) = (
-            kernel.clone(),
-            self.port.clone(),
-            Arc::clone(&self.make),
-            self.intensity,
-        );
+        let (kernel, port, make, intensity) =
+            (kernel.clone(), self.port.clone(), Arc::clone(&self.make), self.intensity);
         let workers = Arc::clone(&kernel.workers);
         workers.spawn(worker, move || {
             let charged = Rc::new(Cell::new(None));
@@ -181,9 +167,7 @@ impl<E: Engine, F: Effects<E::Action>> Actor for Shell<E, F> {
     fn started(&mut self, context: &mut Self::Context) {
         self.generation = self.generation.saturating_add(1);
         let credits = (Arc::downgrade(self.birth.port.credits()), super::port::MAILBOX);
-        self.kernel
-            .tree
-            .started(self.birth.port.path(), ActorKind::Actor, Some(credits));
+        self.kernel.tree.started(self.birth.port.path(), ActorKind::Actor, Some(credits));
         self.effects.born(self.generation);
         context.spawn(Drive);
     }
@@ -209,16 +193,11 @@ impl<E: Engine, F: Effects<E::Action>> Handler<Letter<E>> for Shell<E, F> {
 
     fn handle(&mut self, letter: Letter<E>, _: &mut Self::Context) {
         let now = self.kernel.clock.now();
+        self.charged.set(letter.from);
+        self.pass(Point::Message);
         match letter.mail {
-            Mail::Command(command) => {
-                self.pass(Point::Message);
-                self.engine.handle_command(command, now);
-            }
-            Mail::Input { from, input } => {
-                self.charged.set(from);
-                self.pass(Point::Message);
-                self.engine.handle_input(input, now);
-            }
+            Mail::Command(command) => self.engine.handle_command(command, now),
+            Mail::Input(input) => self.engine.handle_input(input, now),
         }
         self.settle();
         self.charged.set(None);
@@ -252,11 +231,7 @@ impl<E: Engine, F: Effects<E::Action>> ActorFuture<Shell<E, F>> for Drive {
             }
             ready!(shell.sleep.as_mut().poll(cx));
             shell.armed = None;
-            tracing::trace!(
-                actor = shell.birth.port.path(),
-                reason = deadline.reason,
-                "deadline"
-            );
+            tracing::trace!(actor = shell.birth.port.path(), reason = deadline.reason, "deadline");
             shell.pass(Point::Timer);
             shell.engine.handle_timeout(shell.kernel.clock.now());
             shell.settle();

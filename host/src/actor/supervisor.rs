@@ -21,10 +21,7 @@ pub(crate) enum Strategy {
     /// That one.
     OneForOne,
     /// All of them.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "OTP has three, and tests hold all of them")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "OTP has three, and tests hold all of them"))]
     OneForAll,
     /// That one and those that were started after it.
     RestForOne,
@@ -36,16 +33,10 @@ pub(crate) enum Restart {
     /// Always.
     Permanent,
     /// If it ended abnormally.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "OTP has three, and tests hold all of them")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "OTP has three, and tests hold all of them"))]
     Transient,
     /// Never.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "OTP has three, and tests hold all of them")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "OTP has three, and tests hold all of them"))]
     Temporary,
 }
 
@@ -78,12 +69,7 @@ impl Spec {
         start: impl FnMut(CancellationToken) -> LocalBoxFuture<'static, Exit> + Send + 'static,
     ) -> Self {
         let off = Box::new(|| ());
-        Self {
-            name: name.into(),
-            restart: Restart::Permanent,
-            start: Box::new(start),
-            off,
-        }
+        Self { name: name.into(), restart: Restart::Permanent, start: Box::new(start), off }
     }
 }
 
@@ -105,11 +91,7 @@ const SHUTDOWN: Duration = Duration::from_secs(4);
 pub(crate) async fn supervise(kernel: Kernel, group: Group, stop: CancellationToken) -> Exit {
     kernel.tree.started(&group.path, ActorKind::Supervisor, None);
     let shared = Budget::new(group.intensity);
-    let children = group
-        .children
-        .into_iter()
-        .map(|spec| Child::new(spec, group.intensity))
-        .collect();
+    let children = group.children.into_iter().map(|spec| Child::new(spec, group.intensity)).collect();
     let arrivals = group.arrivals;
     let mut supervisor = Supervisor {
         kernel,
@@ -124,10 +106,7 @@ pub(crate) async fn supervise(kernel: Kernel, group: Group, stop: CancellationTo
     let all = 0..supervisor.children.len();
     supervisor.stop(all).await;
     if exit.is_abnormal() {
-        supervisor
-            .kernel
-            .tree
-            .state(&supervisor.path, ActorState::Restarting);
+        supervisor.kernel.tree.state(&supervisor.path, ActorState::Restarting);
     }
     exit
 }
@@ -151,13 +130,8 @@ struct Child {
 }
 
 enum Life {
-    Running {
-        stop: CancellationToken,
-        abort: AbortHandle,
-    },
-    Waiting {
-        until: Instant,
-    },
+    Running { stop: CancellationToken, abort: AbortHandle },
+    Waiting { until: Instant },
     Ended,
 }
 
@@ -169,12 +143,7 @@ struct Report {
 
 impl Child {
     fn new(spec: Spec, intensity: Intensity) -> Self {
-        Self {
-            spec,
-            generation: 0,
-            budget: Budget::new(intensity),
-            state: Life::Ended,
-        }
+        Self { spec, generation: 0, budget: Budget::new(intensity), state: Life::Ended }
     }
 }
 
@@ -228,11 +197,7 @@ impl Supervisor {
                 Err(panic) => Err(panic),
             };
             let exit = exit.unwrap_or_else(|panic| Exit::Panicked(panic_text(panic.as_ref())));
-            Report {
-                index,
-                generation,
-                exit,
-            }
+            Report { index, generation, exit }
         });
         child.state = Life::Running { stop, abort };
     }
@@ -291,9 +256,7 @@ impl Supervisor {
         self.stop(set.clone()).await;
         let until = Instant::now() + wait;
         for child in self.children.get_mut(set).into_iter().flatten() {
-            self.kernel
-                .tree
-                .state(&join(&self.path, &child.spec.name), ActorState::Restarting);
+            self.kernel.tree.state(&join(&self.path, &child.spec.name), ActorState::Restarting);
             child.state = Life::Waiting { until };
         }
         None
@@ -321,9 +284,7 @@ impl Supervisor {
                         && matches!(other.state, Life::Running { .. })
                     {
                         other.state = match other.spec.restart {
-                            Restart::Permanent => Life::Waiting {
-                                until: Instant::now(),
-                            },
+                            Restart::Permanent => Life::Waiting { until: Instant::now() },
                             _ => Life::Ended,
                         };
                     }
@@ -352,9 +313,5 @@ async fn next(running: &mut JoinSet<Report>) -> Option<Report> {
 
 /// A path one level down. The root's children stand at the top.
 pub(crate) fn join(parent: &str, name: &str) -> String {
-    if parent.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{parent}/{name}")
-    }
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }

@@ -65,10 +65,7 @@ impl Engine for Counter {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.due.map(|at| Deadline {
-            at,
-            reason: "explodes",
-        })
+        self.due.map(|at| Deadline { at, reason: "explodes" })
     }
 
     fn poll_action(&mut self) -> Option<Do> {
@@ -113,10 +110,7 @@ fn counter(
 
 /// Runs a test inside a paused runtime that can spawn local tasks.
 fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     LocalSet::new().block_on(&runtime.expect("a runtime"), test)
 }
 
@@ -154,9 +148,7 @@ fn a_panic_in_a_timer_or_an_action_is_the_same() {
         port.ask(Say::Add).await.expect("running");
         port.tell(Say::ExplodeInAction).await.expect("running");
         assert_eq!(port.ask(Say::Add).await, Ok(1));
-        port.tell(Say::ExplodeIn(Duration::from_secs(3600)))
-            .await
-            .expect("running");
+        port.tell(Say::ExplodeIn(Duration::from_secs(3600))).await.expect("running");
         tokio::time::sleep(Duration::from_secs(3601)).await;
         assert_eq!(port.ask(Say::Add).await, Ok(1));
         assert_eq!(notices.lock().expect("no panic").len(), 2);
@@ -175,10 +167,7 @@ fn a_loop_of_panics_spends_the_budget_and_then_nobody_is_at_home() {
         }
         port.tell(Say::Explode).await.expect("running");
         assert_eq!(port.ask(Say::Add).await, Err(Gone));
-        assert_eq!(
-            exit.await.expect("no panic"),
-            Exit::Panicked("a bug in a handler".into())
-        );
+        assert_eq!(exit.await.expect("no panic"), Exit::Panicked("a bug in a handler".into()));
         assert_eq!(port.tell(Say::Explode).await, Err(Gone));
     });
 }
@@ -192,22 +181,12 @@ fn panics_that_a_peer_provokes_are_its_own_and_not_the_budgets() {
         for _ in 0..100 {
             port.input(Some(peer()), Say::Explode).await.expect("running");
             // Actions that an input leads to are the peer's, too.
-            port.input(Some(peer()), Say::ExplodeInAction)
-                .await
-                .expect("running");
+            port.input(Some(peer()), Say::ExplodeInAction).await.expect("running");
         }
         assert_eq!(port.ask(Say::Add).await, Ok(1));
         let charged =
             |notice: &Notice| matches!(notice, Notice::Panicked { peer: Some(who), .. } if *who == peer());
-        assert_eq!(
-            notices
-                .lock()
-                .expect("no panic")
-                .iter()
-                .filter(|notice| charged(notice))
-                .count(),
-            200
-        );
+        assert_eq!(notices.lock().expect("no panic").iter().filter(|notice| charged(notice)).count(), 200);
     });
 }
 
@@ -229,10 +208,7 @@ fn senders_wait_for_credit_and_every_credit_comes_back() {
         assert_eq!(port.ask(Say::Add).await, Ok(1));
         tokio::task::yield_now().await;
         assert_eq!(port.credits().available_permits(), port::MAILBOX);
-        assert_eq!(
-            kernel.tree.snapshot().at("counter").map(|info| info.queue),
-            Some(0)
-        );
+        assert_eq!(kernel.tree.snapshot().at("counter").map(|info| info.queue), Some(0));
     });
 }
 
@@ -269,36 +245,19 @@ fn child(name: &'static str, restart: Restart, log: &Log, fail: &Failing) -> Spe
             exit
         })
     };
-    Spec {
-        name: name.into(),
-        restart,
-        start: Box::new(start),
-        off: Box::new(|| ()),
-    }
+    Spec { name: name.into(), restart, start: Box::new(start), off: Box::new(|| ()) }
 }
 
 type Failing = Arc<Mutex<std::collections::BTreeMap<&'static str, mpsc::Sender<Exit>>>>;
 
 fn fail(failing: &Failing, name: &str) {
     let exit = Exit::Failed("told to".into());
-    failing.lock().expect("no panic")[name]
-        .try_send(exit)
-        .expect("alive");
+    failing.lock().expect("no panic")[name].try_send(exit).expect("alive");
 }
 
 fn group(strategy: Strategy, max: usize, on_spent: OnSpent, children: Vec<Spec>) -> Group {
-    let intensity = Intensity {
-        max,
-        period: Duration::from_secs(30),
-    };
-    Group {
-        path: "group".into(),
-        strategy,
-        intensity,
-        on_spent,
-        children,
-        arrivals: None,
-    }
+    let intensity = Intensity { max, period: Duration::from_secs(30) };
+    Group { path: "group".into(), strategy, intensity, on_spent, children, arrivals: None }
 }
 
 async fn settled() {
@@ -352,16 +311,9 @@ fn who_comes_back_follows_the_kind_of_child() {
             fail(&failing, name);
             settled().await;
         }
-        assert_eq!(
-            taken(&log),
-            "-permanent +permanent -transient +transient -temporary"
-        );
-        failing.lock().expect("no panic")["transient"]
-            .try_send(Exit::Normal)
-            .expect("alive");
-        failing.lock().expect("no panic")["permanent"]
-            .try_send(Exit::Normal)
-            .expect("alive");
+        assert_eq!(taken(&log), "-permanent +permanent -transient +transient -temporary");
+        failing.lock().expect("no panic")["transient"].try_send(Exit::Normal).expect("alive");
+        failing.lock().expect("no panic")["permanent"].try_send(Exit::Normal).expect("alive");
         settled().await;
         let mut rest: Vec<_> = taken(&log).split(' ').map(str::to_owned).collect();
         rest.sort();
@@ -435,18 +387,11 @@ fn restarts_wait_longer_and_longer() {
         let exit = supervise(kernel().0, group, CancellationToken::new()).await;
         assert!(exit.is_abnormal());
         let starts = starts.lock().expect("no panic");
-        let waits: Vec<_> = starts
-            .windows(2)
-            .map(|pair| (pair[1] - pair[0]).as_millis())
-            .collect();
+        let waits: Vec<_> = starts.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
         // Timers of a paused runtime have a granularity of one millisecond.
         let expected = [10, 20, 40, 80, 160];
         assert!(
-            waits.len() == 5
-                && waits
-                    .iter()
-                    .zip(expected)
-                    .all(|(wait, due)| wait.abs_diff(due) <= 1),
+            waits.len() == 5 && waits.iter().zip(expected).all(|(wait, due)| wait.abs_diff(due) <= 1),
             "{waits:?}"
         );
     });
@@ -489,10 +434,7 @@ fn a_panicking_child_future_and_a_panicking_start_are_failures_like_others() {
 #[test]
 fn actors_live_on_worker_threads_and_their_ports_work_from_any_runtime() {
     let workers = Arc::new(Workers::threads(2).expect("threads"));
-    let kernel = Kernel {
-        workers,
-        ..kernel().0
-    };
+    let kernel = Kernel { workers, ..kernel().0 };
     let ports: Vec<Port<Counter>> = (0..4).map(|i| Port::new(format!("counter-{i}"))).collect();
     let stop = CancellationToken::new();
     let exits: Vec<_> = ports
@@ -502,10 +444,7 @@ fn actors_live_on_worker_threads_and_their_ports_work_from_any_runtime() {
             Spawn::new(port.clone(), |_| (Counter::default(), Perform)).start(&kernel, i, stop.clone())
         })
         .collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
         for port in &ports {
             port.tell(Say::Explode).await.expect("running");

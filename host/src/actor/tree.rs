@@ -90,13 +90,9 @@ impl Tree {
         }
     }
 
-    /// As [`Tree::started`], for an actor that leaves the tree at its end.
-    pub(crate) fn visit(&self, path: String, credits: Option<(Weak<Semaphore>, usize)>) -> Place {
-        self.started(&path, ActorKind::Actor, credits);
-        Place {
-            tree: self.clone(),
-            path,
-        }
+    /// For an actor that leaves the tree at its end: it does when the place is dropped.
+    pub(crate) fn place(&self, path: String) -> Place {
+        Place { tree: self.clone(), path }
     }
 
     pub(crate) fn panicked(&self, path: &str, text: &str) {
@@ -158,11 +154,7 @@ impl fmt::Display for TreeSnapshot {
                 ActorState::Off => "OFF",
             };
             let label = format!("{:indent$}{name}", "", indent = depth * 2);
-            write!(
-                f,
-                "{label:<32} {state:<10} starts {:<3} queue {:<3}",
-                info.generation, info.queue
-            )?;
+            write!(f, "{label:<32} {state:<10} starts {:<3} queue {:<3}", info.generation, info.queue)?;
             if info.panics > 0 {
                 write!(f, " panics {}", info.panics)?;
             }

@@ -19,10 +19,7 @@ pub(crate) struct Workers {
 }
 
 enum Kind {
-    Threads {
-        handles: Vec<Handle>,
-        stop: CancellationToken,
-    },
+    Threads { handles: Vec<Handle>, stop: CancellationToken },
     Here,
 }
 
@@ -30,21 +27,13 @@ impl Workers {
     /// Starts `count` threads. They end when this is dropped.
     pub(crate) fn threads(count: usize) -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let handles = (0..count.max(1))
-            .map(|i| start(i, stop.clone()))
-            .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self {
-            kind: Kind::Threads { handles, stop },
-            next: AtomicUsize::new(0),
-        })
+        let handles = (0..count.max(1)).map(|i| start(i, stop.clone())).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { kind: Kind::Threads { handles, stop }, next: AtomicUsize::new(0) })
     }
 
     /// No threads: everything runs where it is started from, which must be inside a `LocalSet` or `LocalRuntime`.
     pub(crate) fn here() -> Self {
-        Self {
-            kind: Kind::Here,
-            next: AtomicUsize::new(0),
-        }
+        Self { kind: Kind::Here, next: AtomicUsize::new(0) }
     }
 
     /// How many workers there are.
@@ -91,10 +80,7 @@ impl Drop for Workers {
 fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new().name(format!("peerage-{index}")).spawn(
-        move || match Builder::new_current_thread()
-            .enable_all()
-            .build_local(Default::default())
-        {
+        move || match Builder::new_current_thread().enable_all().build_local(Default::default()) {
             Ok(runtime) => {
                 let _ = sender.send(Ok(runtime.handle().clone()));
                 runtime.block_on(stop.cancelled());
@@ -104,7 +90,5 @@ fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
             }
         },
     )?;
-    receiver
-        .recv()
-        .unwrap_or_else(|_| Err(io::Error::other("a worker thread ended before it began")))
+    receiver.recv().unwrap_or_else(|_| Err(io::Error::other("a worker thread ended before it began")))
 }

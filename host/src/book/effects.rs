@@ -13,14 +13,7 @@ use crate::{
 pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine, Subscribed<Performer>> {
     let (own, subscriber) = (NodeRef::of(node), Some(node.book_subscription));
     Spawn::new(node.ports.book.clone(), move |_| {
-        (
-            Engine::new(),
-            Subscribed {
-                effects: Performer,
-                node: own.clone(),
-                subscriber,
-            },
-        )
+        (Engine::new(), Subscribed { effects: Performer, node: own.clone(), subscriber })
     })
 }
 
@@ -46,9 +39,7 @@ impl AddressSource for BookSource {
     fn addresses(&self, peer: PeerId) -> BoxFuture<'static, Result<Vec<Multiaddr>, String>> {
         let port = self.0.clone();
         Box::pin(async move {
-            port.ask(|reply| Command::Lookup { peer, reply })
-                .await
-                .map_err(|gone| gone.to_string())
+            port.ask(|reply| Command::Lookup { peer, reply }).await.map_err(|gone| gone.to_string())
         })
     }
 }

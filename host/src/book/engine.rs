@@ -27,36 +27,19 @@ pub const WORKED_TTL: Duration = Duration::from_secs(60 * 60);
 pub(crate) enum Command {
     /// Addresses of a peer; those that [lead elsewhere](address_of) are left out. Without a `ttl`, for as long as the
     /// peer is remembered. An address that is known is kept for the longer of the two times.
-    Add {
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        source: Source,
-        ttl: Option<Duration>,
-    },
+    Add { peer: PeerId, addresses: Vec<Multiaddr>, source: Source, ttl: Option<Duration> },
     /// Where a peer may be, the best address first.
-    Lookup {
-        peer: PeerId,
-        reply: Reply<Vec<Multiaddr>>,
-    },
+    Lookup { peer: PeerId, reply: Reply<Vec<Multiaddr>> },
     /// A connection is open, or was since before. The address of an outbound one has worked.
     Connected { info: ConnInfo, first: bool },
     /// A connection is gone.
     Disconnected { info: ConnInfo, last: bool },
-    /// The peer was reached there.
-    Worked { peer: PeerId, address: Multiaddr },
     /// The peer was not reached there.
     Failed { peer: PeerId, address: Multiaddr },
     /// What a peer said of itself.
-    Identified {
-        peer: PeerId,
-        protocols: Vec<ProtocolId>,
-        agent: String,
-    },
+    Identified { peer: PeerId, protocols: Vec<ProtocolId>, agent: String },
     /// Everything about a peer; `None` if it is not known.
-    Known {
-        peer: PeerId,
-        reply: Reply<Option<PeerInfo>>,
-    },
+    Known { peer: PeerId, reply: Reply<Option<PeerInfo>> },
     /// Forget everything about a peer, but that it is connected.
     Forget { peer: PeerId },
 }
@@ -65,15 +48,9 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Answer a `Lookup`.
-    AnswerLookup {
-        reply: Reply<Vec<Multiaddr>>,
-        addresses: Vec<Multiaddr>,
-    },
+    AnswerLookup { reply: Reply<Vec<Multiaddr>>, addresses: Vec<Multiaddr> },
     /// Answer a `Known`.
-    AnswerKnown {
-        reply: Reply<Option<PeerInfo>>,
-        info: Option<PeerInfo>,
-    },
+    AnswerKnown { reply: Reply<Option<PeerInfo>>, info: Option<PeerInfo> },
 }
 
 /// The state of the book.
@@ -94,9 +71,7 @@ impl Engine {
     }
 
     fn add(&mut self, peer: PeerId, addresses: &[Multiaddr], source: Source, expires: Instant, now: Now) {
-        let valid = addresses
-            .iter()
-            .filter_map(|address| address_of(peer, address).ok());
+        let valid = addresses.iter().filter_map(|address| address_of(peer, address).ok());
         let mut valid = valid.peekable();
         // Before room is made for a peer about which nothing will be known.
         if valid.peek().is_none() || expires <= now.mono {
@@ -138,9 +113,7 @@ impl Engine {
 
     fn worked(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
         if let Ok(address) = address_of(peer, address) {
-            self.edit_or_new(peer, now, |entry| {
-                entry.worked(&address, now.after(WORKED_TTL), now)
-            });
+            self.edit_or_new(peer, now, |entry| entry.worked(&address, now.after(WORKED_TTL), now));
         }
     }
 
@@ -215,24 +188,14 @@ impl engine::Engine for Engine {
 
     fn handle_command(&mut self, command: Command, now: Now) {
         match command {
-            Command::Add {
-                peer,
-                addresses,
-                source,
-                ttl,
-            } => {
+            Command::Add { peer, addresses, source, ttl } => {
                 self.add(peer, &addresses, source, expiry(ttl, now), now);
             }
             Command::Lookup { peer, reply } => self.lookup(&peer, reply, now),
             Command::Connected { info, first } => self.connected(&info, first, now),
             Command::Disconnected { info, last } => self.disconnected(&info, last, now),
-            Command::Worked { peer, address } => self.worked(peer, &address, now),
             Command::Failed { peer, address } => self.failed(peer, &address, now),
-            Command::Identified {
-                peer,
-                protocols,
-                agent,
-            } => self.edit_or_new(peer, now, |entry| {
+            Command::Identified { peer, protocols, agent } => self.edit_or_new(peer, now, |entry| {
                 entry.used = now.mono;
                 entry.identified(protocols, &agent, now.after(RECENT));
             }),
@@ -255,10 +218,7 @@ impl engine::Engine for Engine {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.lapses.first().map(|(at, _)| Deadline {
-            at: *at,
-            reason: "an address expires",
-        })
+        self.lapses.first().map(|(at, _)| Deadline { at: *at, reason: "an address expires" })
     }
 
     fn poll_action(&mut self) -> Option<Action> {

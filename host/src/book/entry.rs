@@ -59,12 +59,7 @@ struct Facts {
 
 impl Entry {
     pub(super) fn new(now: Now) -> Self {
-        Self {
-            addresses: Vec::new(),
-            connections: BTreeSet::new(),
-            facts: None,
-            used: now.mono,
-        }
+        Self { addresses: Vec::new(), connections: BTreeSet::new(), facts: None, used: now.mono }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -123,24 +118,14 @@ impl Entry {
             known.source = known.source.max(source);
             return;
         }
-        self.addresses.push(Known {
-            address,
-            source,
-            expires,
-            worked: None,
-            failures: 0,
-        });
+        self.addresses.push(Known { address, source, expires, worked: None, failures: 0 });
         if self.addresses.len() > MAX_ADDRESSES_PER_PEER {
             // It may be the one that was just added.
             let value = |known: &Known| {
                 let manual = known.source == Source::Manual;
                 (manual, known.worked, Reverse(known.failures), known.expires)
             };
-            let least = self
-                .addresses
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, known)| value(known));
+            let least = self.addresses.iter().enumerate().min_by_key(|(_, known)| value(known));
             if let Some(least) = least.map(|(place, _)| place) {
                 self.addresses.remove(least);
             }
@@ -165,13 +150,7 @@ impl Entry {
             self.addresses.remove(place);
         }
         let (address, worked) = (address.clone(), Some(now.mono));
-        self.addresses.push(Known {
-            address,
-            source: Source::Dialed,
-            expires,
-            worked,
-            failures: 0,
-        });
+        self.addresses.push(Known { address, source: Source::Dialed, expires, worked, failures: 0 });
     }
 
     pub(super) fn failed(&mut self, address: &Multiaddr) {
@@ -183,19 +162,12 @@ impl Entry {
 
     pub(super) fn identified(&mut self, mut protocols: Vec<ProtocolId>, agent: &str, expires: Instant) {
         protocols.truncate(MAX_PROTOCOLS_PER_PEER);
-        self.facts = Some(Facts {
-            protocols,
-            agent: tidy(agent, MAX_AGENT),
-            expires,
-        });
+        self.facts = Some(Facts { protocols, agent: tidy(agent, MAX_AGENT), expires });
     }
 
     /// The addresses, best first: where it worked last, then where it failed least, then by trust.
     pub(super) fn ranked(&self) -> Vec<Multiaddr> {
-        self.by_rank()
-            .into_iter()
-            .map(|known| known.address.clone())
-            .collect()
+        self.by_rank().into_iter().map(|known| known.address.clone()).collect()
     }
 
     pub(super) fn info(&self, peer: PeerId, now: Now) -> PeerInfo {
@@ -212,11 +184,7 @@ impl Entry {
             peer,
             connected,
             addresses: self.by_rank().into_iter().map(info).collect(),
-            protocols: self
-                .facts
-                .as_ref()
-                .map(|facts| facts.protocols.clone())
-                .unwrap_or_default(),
+            protocols: self.facts.as_ref().map(|facts| facts.protocols.clone()).unwrap_or_default(),
             agent: self.facts.as_ref().map(|facts| facts.agent.clone()),
         }
     }
@@ -224,12 +192,7 @@ impl Entry {
     fn by_rank(&self) -> Vec<&Known> {
         let mut all: Vec<_> = self.addresses.iter().collect();
         all.sort_by_key(|known| {
-            (
-                Reverse(known.worked),
-                known.failures,
-                Reverse(known.source),
-                Reverse(known.expires),
-            )
+            (Reverse(known.worked), known.failures, Reverse(known.source), Reverse(known.expires))
         });
         all
     }

@@ -1,6 +1,6 @@
 //! What is known of peers: their addresses, with who said so and until when, and what they said of themselves.
 //!
-//! The PeerBook actor runs this [`Engine`]. It is a memory, not a judge: dials try what it names, best first, and tell
+//! The PeerBook actor runs this `Engine`. It is a memory, not a judge: dials try what it names, best first, and tell
 //! it what worked.
 
 mod effects;
@@ -95,17 +95,10 @@ pub enum AddressError {
 /// The address as the book keeps it: without `peer` at its end.
 pub(crate) fn address_of(peer: PeerId, address: &Multiaddr) -> Result<Multiaddr, AddressError> {
     if let Some(found) = address.peer_id().filter(|found| *found != peer) {
-        return Err(AddressError::OtherPeer {
-            found,
-            expected: peer,
-        });
+        return Err(AddressError::OtherPeer { found, expected: peer });
     }
     let (address, _) = address.split_peer();
-    if address.is_empty() {
-        Err(AddressError::Empty)
-    } else {
-        Ok(address)
-    }
+    if address.is_empty() { Err(AddressError::Empty) } else { Ok(address) }
 }
 
 /// What the book makes of a connection's event.

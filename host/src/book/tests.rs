@@ -29,19 +29,11 @@ fn book() -> Book {
 
 fn add(book: &mut Book, who: u16, addresses: &[u16], source: Source, ttl: Duration) {
     let addresses = addresses.iter().map(|n| address(*n)).collect();
-    book.command(Command::Add {
-        peer: peer(who),
-        addresses,
-        source,
-        ttl: Some(ttl),
-    });
+    book.command(Command::Add { peer: peer(who), addresses, source, ttl: Some(ttl) });
 }
 
 fn lookup(book: &mut Book, who: u16) -> Vec<Multiaddr> {
-    book.command(Command::Lookup {
-        peer: peer(who),
-        reply: Reply::new(drop),
-    });
+    book.command(Command::Lookup { peer: peer(who), reply: Reply::new(drop) });
     let mut actions = book.actions();
     assert_eq!(actions.len(), 1);
     match actions.pop() {
@@ -51,10 +43,7 @@ fn lookup(book: &mut Book, who: u16) -> Vec<Multiaddr> {
 }
 
 fn known(book: &mut Book, who: u16) -> Option<PeerInfo> {
-    book.command(Command::Known {
-        peer: peer(who),
-        reply: Reply::new(drop),
-    });
+    book.command(Command::Known { peer: peer(who), reply: Reply::new(drop) });
     let mut actions = book.actions();
     assert_eq!(actions.len(), 1);
     match actions.pop() {
@@ -72,57 +61,39 @@ fn info(id: u64, who: u16, direction: Direction, port: u16) -> ConnInfo {
         limited: false,
         local: address(1),
         remote: address(port),
+        security: peerage_core::ProtocolId::from_static("/noise"),
+        muxer: peerage_core::ProtocolId::from_static("/yamux/1.0.0"),
     }
 }
 
 fn connect(book: &mut Book, id: u64, who: u16, direction: Direction, first: bool) {
-    book.command(on_connection(ConnectionEvent::Opened {
-        info: info(id, who, direction, 99),
-        first,
-    }));
+    book.command(on_connection(ConnectionEvent::Opened { info: info(id, who, direction, 99), first }));
 }
 
 fn disconnect(book: &mut Book, id: u64, who: u16, last: bool) {
     let info = info(id, who, Direction::Inbound, 99);
-    book.command(on_connection(ConnectionEvent::Closed {
-        info,
-        last,
-        reason: String::new(),
-    }));
+    book.command(on_connection(ConnectionEvent::Closed { info, last, reason: String::new() }));
 }
 
 fn worked(book: &mut Book, who: u16, port: u16) {
-    book.command(Command::Worked {
-        peer: peer(who),
-        address: address(port),
-    });
+    let now = book.now();
+    book.engine_mut().worked(peer(who), &address(port), now);
 }
 
 fn failed(book: &mut Book, who: u16, port: u16) {
-    book.command(Command::Failed {
-        peer: peer(who),
-        address: address(port),
-    });
+    book.command(Command::Failed { peer: peer(who), address: address(port) });
 }
 
 /// The indexes say what the entries say.
 fn check(engine: &Engine) {
-    let lapses = engine
-        .peers
-        .iter()
-        .filter_map(|(peer, entry)| Some((entry.lapses()?, *peer)));
+    let lapses = engine.peers.iter().filter_map(|(peer, entry)| Some((entry.lapses()?, *peer)));
     assert_eq!(engine.lapses, lapses.collect());
     let idle = engine.peers.iter().filter(|(_, entry)| !entry.is_connected());
     let idle = idle.map(|(peer, entry)| (entry.standing(), entry.used, *peer));
     assert_eq!(engine.idle, idle.collect());
     assert!(engine.peers.len() <= MAX_PEERS);
     assert!(engine.peers.values().all(|entry| !entry.is_empty()));
-    assert!(
-        engine
-            .peers
-            .values()
-            .all(|entry| entry.ranked().len() <= MAX_ADDRESSES_PER_PEER)
-    );
+    assert!(engine.peers.values().all(|entry| entry.ranked().len() <= MAX_ADDRESSES_PER_PEER));
 }
 
 fn assert_empty(book: &Book) {
@@ -134,45 +105,24 @@ fn assert_empty(book: &Book) {
 #[test]
 fn addresses_of_others_are_refused_and_the_own_id_is_stripped() {
     let mut book = book();
-    let with = |n, who| {
-        format!("{}/p2p/{}", address(n), peer(who))
-            .parse::<Multiaddr>()
-            .unwrap()
-    };
+    let with = |n, who| format!("{}/p2p/{}", address(n), peer(who)).parse::<Multiaddr>().unwrap();
     let only_peer: Multiaddr = format!("/p2p/{}", peer(1)).parse().unwrap();
     let addresses = vec![with(1, 1), with(2, 2), address(1), only_peer.clone()];
-    book.command(Command::Add {
-        peer: peer(1),
-        addresses,
-        source: KAD,
-        ttl: None,
-    });
+    book.command(Command::Add { peer: peer(1), addresses, source: KAD, ttl: None });
     assert_eq!(lookup(&mut book, 1), [address(1)]);
     assert_eq!(address_of(peer(1), &only_peer), Err(AddressError::Empty));
-    let other = AddressError::OtherPeer {
-        found: peer(2),
-        expected: peer(1),
-    };
+    let other = AddressError::OtherPeer { found: peer(2), expected: peer(1) };
     assert_eq!(address_of(peer(1), &with(2, 2)), Err(other));
 
     let relay: Multiaddr = format!("{}/p2p-circuit", with(3, 2)).parse().unwrap();
-    assert_eq!(
-        address_of(peer(1), &relay),
-        Ok(relay.clone()),
-        "the relay's id is not the destination's"
-    );
+    assert_eq!(address_of(peer(1), &relay), Ok(relay.clone()), "the relay's id is not the destination's");
 }
 
 #[test]
 fn nothing_is_known_of_whom_nothing_valid_was_said() {
     let mut book = book();
     let addresses = vec![format!("/p2p/{}", peer(1)).parse().unwrap()];
-    book.command(Command::Add {
-        peer: peer(1),
-        addresses,
-        source: KAD,
-        ttl: None,
-    });
+    book.command(Command::Add { peer: peer(1), addresses, source: KAD, ttl: None });
     add(&mut book, 1, &[1], KAD, Duration::ZERO);
     failed(&mut book, 1, 1);
     disconnect(&mut book, 1, 1, true);
@@ -191,11 +141,7 @@ fn an_address_expires_on_time() {
     book.advance(10 * SECOND - Duration::from_nanos(1));
     assert_eq!(lookup(&mut book, 1).len(), 2);
     book.advance(Duration::from_nanos(1));
-    assert_eq!(
-        lookup(&mut book, 1),
-        [address(2)],
-        "not shortened by being named again"
-    );
+    assert_eq!(lookup(&mut book, 1), [address(2)], "not shortened by being named again");
     book.advance(10 * SECOND);
     assert_empty(&book);
 }
@@ -207,14 +153,7 @@ fn an_answer_never_contains_what_has_expired() {
     // The shell may be late with the deadline.
     let late = book.now().plus(2 * SECOND);
     let engine = book.engine_mut();
-    engine::Engine::handle_command(
-        engine,
-        Command::Lookup {
-            peer: peer(1),
-            reply: Reply::new(drop),
-        },
-        late,
-    );
+    engine::Engine::handle_command(engine, Command::Lookup { peer: peer(1), reply: Reply::new(drop) }, late);
     assert!(matches!(
         engine::Engine::poll_action(engine),
         Some(Action::AnswerLookup { addresses, .. }) if addresses.is_empty()
@@ -251,20 +190,11 @@ fn sixty_four_addresses_and_the_worth_least_goes() {
     add(&mut book, 1, &(4..=max).collect::<Vec<_>>(), KAD, 10 * SECOND);
     assert_eq!(lookup(&mut book, 1).len(), MAX_ADDRESSES_PER_PEER);
     add(&mut book, 1, &[1000], KAD, 4 * SECOND);
-    assert!(
-        !lookup(&mut book, 1).contains(&address(1000)),
-        "it would go first"
-    );
+    assert!(!lookup(&mut book, 1).contains(&address(1000)), "it would go first");
     add(&mut book, 1, &[1001], KAD, 10 * SECOND);
     let kept = lookup(&mut book, 1);
     assert!(kept.contains(&address(1001)) && !kept.contains(&address(3)));
-    add(
-        &mut book,
-        1,
-        &(2000..3000).collect::<Vec<_>>(),
-        Source::Identify,
-        3600 * SECOND,
-    );
+    add(&mut book, 1, &(2000..3000).collect::<Vec<_>>(), Source::Identify, 3600 * SECOND);
     worked(&mut book, 1, 4000);
     let kept = lookup(&mut book, 1);
     assert_eq!(kept.len(), MAX_ADDRESSES_PER_PEER);
@@ -285,10 +215,7 @@ fn while_connected_nothing_expires_and_some_time_after() {
     assert_eq!(known(&mut book, 1).unwrap().addresses[0].expires_in, None);
     disconnect(&mut book, 2, 1, true);
     let left = known(&mut book, 1).unwrap();
-    assert_eq!(
-        (left.connected, left.addresses[0].expires_in),
-        (false, Some(RECENT))
-    );
+    assert_eq!((left.connected, left.addresses[0].expires_in), (false, Some(RECENT)));
     book.advance(RECENT);
     assert_empty(&book);
 }
@@ -313,10 +240,7 @@ fn told_twice_or_not_at_all_of_a_connection() {
 fn only_the_address_of_an_outbound_connection_has_worked() {
     let mut book = book();
     connect(&mut book, 1, 1, Direction::Inbound, true);
-    assert!(
-        lookup(&mut book, 1).is_empty(),
-        "an inbound one comes from a port where nobody listens"
-    );
+    assert!(lookup(&mut book, 1).is_empty(), "an inbound one comes from a port where nobody listens");
     connect(&mut book, 2, 2, Direction::Outbound, true);
     let expected = AddressInfo {
         address: address(99),
@@ -331,19 +255,11 @@ fn only_the_address_of_an_outbound_connection_has_worked() {
 #[test]
 fn what_a_peer_says_of_itself_is_bounded() {
     let mut book = book();
-    let protocols: Vec<ProtocolId> = (0..=MAX_PROTOCOLS_PER_PEER)
-        .map(|n| format!("/{n}").parse().unwrap())
-        .collect();
-    for (count, agent) in [
-        (MAX_PROTOCOLS_PER_PEER, MAX_AGENT),
-        (MAX_PROTOCOLS_PER_PEER + 1, MAX_AGENT + 1),
-    ] {
+    let protocols: Vec<ProtocolId> =
+        (0..=MAX_PROTOCOLS_PER_PEER).map(|n| format!("/{n}").parse().unwrap()).collect();
+    for (count, agent) in [(MAX_PROTOCOLS_PER_PEER, MAX_AGENT), (MAX_PROTOCOLS_PER_PEER + 1, MAX_AGENT + 1)] {
         let protocols = protocols[..count].to_vec();
-        book.command(Command::Identified {
-            peer: peer(1),
-            protocols,
-            agent: "\n".repeat(agent),
-        });
+        book.command(Command::Identified { peer: peer(1), protocols, agent: "\n".repeat(agent) });
         let info = known(&mut book, 1).unwrap();
         assert_eq!(info.protocols.len(), MAX_PROTOCOLS_PER_PEER);
         assert_eq!(info.agent.unwrap(), " ".repeat(MAX_AGENT));
@@ -417,7 +333,7 @@ proptest! {
                 1 => add(&mut book, who, &(n..n + 70).collect::<Vec<_>>(), Source::Manual, time),
                 2 => connect(&mut book, id, who, Direction::Outbound, n % 2 == 0),
                 3 => disconnect(&mut book, id, who, n % 2 == 0),
-                4 => book.command(Command::Worked { peer, address }),
+                4 => worked(&mut book, who, n),
                 5 => book.command(Command::Failed { peer, address }),
                 6 => book.command(Command::Identified { peer, protocols: Vec::new(), agent: String::new() }),
                 7 => book.advance(time),

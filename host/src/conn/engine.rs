@@ -54,10 +54,7 @@ pub(crate) enum Action {
 impl Engine {
     fn close(&mut self, code: ErrorCode, why: String, now: Now) {
         if self.closing.is_none() && !self.finished {
-            self.closing = Some(Closing {
-                why,
-                until: now.after(CLOSE_GRACE),
-            });
+            self.closing = Some(Closing { why, until: now.after(CLOSE_GRACE) });
             self.actions.push_back(Action::Close(code));
         }
     }
@@ -72,10 +69,7 @@ impl Engine {
     }
 
     fn bad_stream(&mut self, now: Now) {
-        if self
-            .bad_since
-            .is_none_or(|since| now.since(since) > BAD_STREAMS_PERIOD)
-        {
+        if self.bad_since.is_none_or(|since| now.since(since) > BAD_STREAMS_PERIOD) {
             self.bad_since = Some(now.mono);
             self.bad_streams = 0;
         }
@@ -109,20 +103,13 @@ impl engine::Engine for Engine {
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        if self
-            .closing
-            .as_ref()
-            .is_some_and(|closing| closing.until <= now.mono)
-        {
+        if self.closing.as_ref().is_some_and(|closing| closing.until <= now.mono) {
             self.finish(String::new());
         }
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.closing.as_ref().map(|closing| Deadline {
-            at: closing.until,
-            reason: "goodbye takes too long",
-        })
+        self.closing.as_ref().map(|closing| Deadline { at: closing.until, reason: "goodbye takes too long" })
     }
 
     fn poll_action(&mut self) -> Option<Action> {
@@ -137,20 +124,14 @@ mod tests {
     use super::*;
 
     fn close() -> Command {
-        Command::Close {
-            code: ErrorCode::SHUTDOWN,
-            why: "enough".into(),
-        }
+        Command::Close { code: ErrorCode::SHUTDOWN, why: "enough".into() }
     }
 
     #[test]
     fn closing_twice_says_goodbye_once_and_the_reason_is_the_first() {
         let mut sim = Sim::new(Engine::default());
         sim.command(close());
-        sim.command(Command::Close {
-            code: ErrorCode::GATED,
-            why: "later".into(),
-        });
+        sim.command(Command::Close { code: ErrorCode::GATED, why: "later".into() });
         assert_eq!(sim.actions(), [Action::Close(ErrorCode::SHUTDOWN)]);
         sim.input(Input::DriverEnded { why: "closed".into() });
         assert_eq!(sim.actions(), [Action::Finish { why: "enough".into() }]);

@@ -55,11 +55,7 @@ async fn serve(node: Arc<Inner>, handle: Handle, stream: muxer::Stream, lease: S
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %protocol, error, "a stream's handler failed"),
         Err(panic) => {
-            node.panicked(
-                format!("{STREAM_ACTOR}{protocol}"),
-                panic_text(panic.as_ref()),
-                Some(peer),
-            );
+            node.panicked(format!("{STREAM_ACTOR}{protocol}"), panic_text(panic.as_ref()), Some(peer));
         }
     }
 }
@@ -74,11 +70,7 @@ async fn agree(
 ) -> Option<Agreed> {
     let peer = handle.info.peer;
     let limited = handle.info.limited;
-    let known = |name: &str| {
-        node.registry
-            .find(name, limited)
-            .and_then(|_| ProtocolId::new(name).ok())
-    };
+    let known = |name: &str| node.registry.find(name, limited).and_then(|_| ProtocolId::new(name).ok());
     let agreed = timeout(NEGOTIATION_TIMEOUT, select::listen(&mut stream, known)).await;
     let protocol = match agreed {
         Ok(Ok(protocol)) => protocol,

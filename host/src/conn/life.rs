@@ -33,19 +33,12 @@ const HANDLERS_GRACE: Duration = Duration::from_secs(5);
 /// linked; when one ends, all end.
 pub(crate) fn start(node: &Arc<Inner>, info: ConnInfo, candidate: Candidate) {
     let Candidate { established, lease } = candidate;
-    let Established {
-        security,
-        muxer,
-        muxed: Muxed { connection, driver },
-        ..
-    } = *established;
+    let Muxed { connection, driver } = established.muxed;
     let worker = node.kernel.workers.next();
-    let id = info.id;
+    let (id, peer) = (info.id, info.peer);
     let handle = Handle {
         port: Port::new(format!("connections/{worker}/{id}")),
         info: Arc::new(info),
-        security,
-        muxer_id: muxer,
         muxer: connection,
     };
     // Entered before the host speaks of it: who hears `Connected` can open a stream.
@@ -60,7 +53,7 @@ pub(crate) fn start(node: &Arc<Inner>, info: ConnInfo, candidate: Candidate) {
             let why = reason.lock().ok().and_then(|mut reason| reason.take());
             let why = why.unwrap_or_else(|| exit.to_string());
             ended.directory.end(id, &why);
-            ended.ports.hub.post(hub::Command::Closed { id, reason: why });
+            ended.ports.hub.post_for(peer, hub::Command::Closed { id, reason: why });
         },
     );
 }
@@ -74,7 +67,7 @@ async fn live(
     reason: Arc<std::sync::Mutex<Option<String>>>,
 ) -> Exit {
     let path = handle.port.path().to_owned();
-    let _place = node.kernel.tree.visit(path.clone(), None);
+    let _place = node.kernel.tree.place(path.clone());
     let (finish, finished) = oneshot::channel::<String>();
     let actor = actor(&node, &handle, worker, finish, CancellationToken::new());
 
@@ -122,10 +115,7 @@ async fn live(
     // The driver is dropped with `work`: every stream of the connection now fails, and its handlers end by that.
     let mut handlers = handlers.take();
     tokio::task::spawn_local(async move {
-        let _ = timeout(HANDLERS_GRACE, async {
-            while handlers.join_next().await.is_some() {}
-        })
-        .await;
+        let _ = timeout(HANDLERS_GRACE, async { while handlers.join_next().await.is_some() {} }).await;
     });
     exit
 }
@@ -140,17 +130,11 @@ fn actor(
     let finish = Arc::new(std::sync::Mutex::new(Some(finish)));
     let effects_handle = handle.clone();
     let mut spawn = Spawn::new(handle.port.clone(), move |_| {
-        let effects = Performer {
-            handle: effects_handle.clone(),
-            finish: finish.clone(),
-        };
+        let effects = Performer { handle: effects_handle.clone(), finish: finish.clone() };
         (Engine::default(), effects)
     });
     // A connection that lost its mind is not worth keeping: a panic that is not the peer's doing ends it.
-    spawn.intensity = Intensity {
-        max: 0,
-        period: Duration::from_secs(1),
-    };
+    spawn.intensity = Intensity { max: 0, period: Duration::from_secs(1) };
     let ended = stop.clone().drop_guard();
     let exit = spawn.start(&node.kernel, worker, stop);
     // Dropping the connection's future stops its actor, too.

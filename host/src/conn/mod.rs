@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use peerage_core::{PeerId, ProtocolId};
+use peerage_core::PeerId;
 use peerage_muxer as muxer;
 
 use crate::{
@@ -26,8 +26,6 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) info: Arc<ConnInfo>,
-    pub(crate) security: ProtocolId,
-    pub(crate) muxer_id: ProtocolId,
     pub(crate) muxer: muxer::Connection,
     pub(crate) port: Port<Engine>,
 }
@@ -82,16 +80,10 @@ impl Directory {
     /// The connection to use for a new stream: a direct one before a limited one, the oldest first.
     pub(crate) fn best(&self, peer: &PeerId, allow_limited: bool) -> Option<Handle> {
         let map = self.lock();
-        let live = map
-            .peers
-            .get(peer)?
-            .iter()
-            .filter_map(|id| map.connections.get(id));
+        let live = map.peers.get(peer)?.iter().filter_map(|id| map.connections.get(id));
         let live = live.filter(|entry| entry.ended.is_none());
         let infos: Vec<ConnInfo> = live.map(|entry| (*entry.handle.info).clone()).collect();
-        map.connections
-            .get(&pick(&infos, allow_limited)?)
-            .map(|entry| entry.handle.clone())
+        map.connections.get(&pick(&infos, allow_limited)?).map(|entry| entry.handle.clone())
     }
 
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<Handle> {
@@ -101,10 +93,7 @@ impl Directory {
     /// Every connection, with the reason of its end if it has ended.
     pub(crate) fn all(&self) -> Vec<(ConnInfo, Option<String>)> {
         let map = self.lock();
-        map.connections
-            .values()
-            .map(|entry| ((*entry.handle.info).clone(), entry.ended.clone()))
-            .collect()
+        map.connections.values().map(|entry| ((*entry.handle.info).clone(), entry.ended.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Map> {

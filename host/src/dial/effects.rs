@@ -11,6 +11,7 @@ use super::{Action, AttemptId, DialId, Engine, Failed, Input, Won};
 use crate::{
     Gone,
     actor::{Effects, Port, Spawn, Tasks},
+    book,
     conn::Candidate,
     hub::{self, Refused},
     limits::Direction,
@@ -45,13 +46,7 @@ impl Effects<Action<Candidate>> for Performer {
     fn perform(&mut self, action: Action<Candidate>) {
         match action {
             Action::AskSources { dial, peer, deadline } => self.ask_sources(dial, peer, deadline.into()),
-            Action::Attempt {
-                attempt,
-                address,
-                expected,
-                deadline,
-                ..
-            } => {
+            Action::Attempt { attempt, address, expected, deadline, .. } => {
                 self.attempt(attempt, address, expected, deadline.into());
             }
             Action::Abort { attempt } => {
@@ -61,8 +56,7 @@ impl Effects<Action<Candidate>> for Performer {
             }
             Action::Adopt { dial, connection, .. } => self.adopt(dial, connection),
             Action::Discard { connection } => {
-                self.node
-                    .refuse(connection.established, peerage_muxer::ErrorCode::SUPPLANTED);
+                self.node.refuse(connection.established, peerage_muxer::ErrorCode::SUPPLANTED);
             }
             Action::Answer { reply, result } => reply.send(result),
         }
@@ -80,14 +74,7 @@ impl Performer {
                     let (name, asked) = (source.name(), source.addresses(peer));
                     let said = tokio::time::timeout_at(deadline, asked).await;
                     let said = said.unwrap_or_else(|_| Err("it took longer than the dial".to_owned()));
-                    port.post_input(
-                        None,
-                        Input::SourceSaid {
-                            dial,
-                            source: name,
-                            said,
-                        },
-                    );
+                    port.post_input(None, Input::SourceSaid { dial, source: name, said });
                 }
             });
             futures::future::join_all(asked).await;
@@ -113,12 +100,19 @@ impl Performer {
         let progress = Arc::new(Progress::new());
         let (node, port) = (self.node.clone(), self.port.clone());
         let task = {
-            let (port, progress) = (port.clone(), progress.clone());
+            let (port, progress, tried) = (port.clone(), progress.clone(), address.clone());
             async move {
                 let result = connect(&node, &port, attempt, address, opts, &progress).await;
                 let (peer, result) = match result {
                     Ok(won) => (Some(won.peer), Ok(won)),
-                    Err(failed) => (None, Err(failed)),
+                    Err(failed) => {
+                        if let Some(peer) = expected
+                            && failed.fault != Fault::Local
+                        {
+                            node.ports.book.post(book::Command::Failed { peer, address: tried });
+                        }
+                        (None, Err(failed))
+                    }
                 };
                 port.post_input(peer, Input::AttemptEnded { attempt, result });
             }
@@ -128,19 +122,8 @@ impl Performer {
             node.panicked("core/dialer/attempt".to_owned(), panic.clone(), expected);
             let stage = progress.stage();
             let error = format!("it panicked: {panic}");
-            let failed = Failed {
-                stage,
-                error,
-                fault: Fault::Local,
-                found: None,
-            };
-            port.post_input(
-                None,
-                Input::AttemptEnded {
-                    attempt,
-                    result: Err(failed),
-                },
-            );
+            let failed = Failed { stage, error, fault: Fault::Local, found: None };
+            port.post_input(None, Input::AttemptEnded { attempt, result: Err(failed) });
         });
         self.attempts.retain(|_, task| !task.is_finished());
         self.attempts.insert(attempt, handle);
@@ -149,16 +132,9 @@ impl Performer {
     fn adopt(&self, dial: DialId, connection: Candidate) {
         let info = self.node.info(&connection.established, Direction::Outbound);
         let port = self.port.clone();
-        let reply = OwedAdoption {
-            port: Some(port),
-            dial,
-        };
+        let reply = OwedAdoption { port: Some(port), dial };
         let reply = Reply::new(move |result| reply.keep(result));
-        self.node.ports.hub.post(hub::Command::Admit {
-            info,
-            connection,
-            reply: Some(reply),
-        });
+        self.node.ports.hub.post_for(info.peer, hub::Command::Admit { info, connection, reply: Some(reply) });
     }
 }
 
@@ -171,13 +147,7 @@ struct OwedAdoption {
 impl OwedAdoption {
     fn keep(mut self, result: Result<crate::ConnectionId, Refused>) {
         if let Some(port) = self.port.take() {
-            port.post_input(
-                None,
-                Input::Adopted {
-                    dial: self.dial,
-                    result,
-                },
-            );
+            port.post_input(None, Input::Adopted { dial: self.dial, result });
         }
     }
 }
@@ -185,13 +155,7 @@ impl OwedAdoption {
 impl Drop for OwedAdoption {
     fn drop(&mut self) {
         if let Some(port) = self.port.take() {
-            port.post_input(
-                None,
-                Input::Adopted {
-                    dial: self.dial,
-                    result: Err(Refused::Interrupted),
-                },
-            );
+            port.post_input(None, Input::Adopted { dial: self.dial, result: Err(Refused::Interrupted) });
         }
     }
 }
@@ -204,63 +168,33 @@ async fn connect(
     opts: DialOpts,
     progress: &Arc<Progress>,
 ) -> Result<Won<Candidate>, Failed> {
-    let failed = |stage, error: &dyn ToString, fault| Failed {
-        stage,
-        error: error.to_string(),
-        fault,
-        found: None,
-    };
+    let failed =
+        |stage, error: &dyn ToString, fault| Failed { stage, error: error.to_string(), fault, found: None };
     let local = |error: &dyn ToString| failed(progress.stage(), error, Fault::Local);
 
     let transport = node.transport(|transport| transport.dials(&address));
     let transport = transport.ok_or_else(|| local(&"no transport of this node dials such an address"))?;
-    let lease = node
-        .ledger
-        .handshake(Direction::Outbound)
-        .map_err(|limit| local(&limit))?;
-    let stages = Stages {
-        port,
-        attempt,
-        progress,
-    };
+    let lease = node.ledger.handshake(Direction::Outbound).map_err(|limit| local(&limit))?;
+    let stages = Stages { port, attempt, progress };
 
     stages.enter(Stage::Connect);
     // Whatever happens to this task, neither the transport nor the upgrade goes on for nobody.
     let (cancelled, _guard) = cancelled_with_this();
     let dial = |reply| {
         let (address, opts, cancelled) = (address.clone(), opts.clone(), cancelled.clone());
-        listen::Command::Dial(listen::Dial {
-            address,
-            opts,
-            cancelled,
-            reply,
-        })
+        listen::Command::Dial(listen::Dial { address, opts, cancelled, reply })
     };
-    let link = transport
-        .port
-        .ask(dial)
-        .await
-        .map_err(|Gone| local(&"the transport is being restarted"))?;
+    let link = transport.port.ask(dial).await.map_err(|Gone| local(&"the transport is being restarted"))?;
     let link = link.map_err(|error| {
-        let fault = if matches!(error, TransportError::Unsupported(_)) {
-            Fault::Local
-        } else {
-            Fault::Network
-        };
+        let fault =
+            if matches!(error, TransportError::Unsupported(_)) { Fault::Local } else { Fault::Network };
         failed(Stage::Connect, &error, fault)
     })?;
 
     stages.enter(Stage::Security);
     let upgrade = |reply| {
         let (opts, progress, cancelled) = (opts.clone(), progress.clone(), cancelled.clone());
-        upgrade::Command::Outbound(Outbound {
-            link,
-            lease,
-            opts,
-            progress,
-            cancelled,
-            reply,
-        })
+        upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, reply })
     };
     let upgraded = node.ports.upgrades.ask(upgrade).await;
     let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
@@ -276,10 +210,7 @@ async fn connect(
 
     let peer = established.peer;
     match node.ledger.connection(peer, Direction::Outbound) {
-        Ok(lease) => Ok(Won {
-            peer,
-            connection: Candidate { established, lease },
-        }),
+        Ok(lease) => Ok(Won { peer, connection: Candidate { established, lease } }),
         Err(limit) => {
             node.refuse(established, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
             Err(failed(Stage::Muxer, &limit, Fault::Local))
@@ -296,13 +227,7 @@ struct Stages<'a> {
 impl Stages<'_> {
     fn enter(&self, stage: Stage) {
         self.progress.enter(stage);
-        self.port.post_input(
-            None,
-            Input::AttemptStage {
-                attempt: self.attempt,
-                stage,
-            },
-        );
+        self.port.post_input(None, Input::AttemptStage { attempt: self.attempt, stage });
     }
 }
 

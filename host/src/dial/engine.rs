@@ -63,9 +63,7 @@ struct Request {
 impl Dial {
     /// When the last request ends.
     fn deadline(&self, now: Now) -> Instant {
-        self.requests
-            .last_key_value()
-            .map_or(now.mono, |((deadline, _), _)| *deadline)
+        self.requests.last_key_value().map_or(now.mono, |((deadline, _), _)| *deadline)
     }
 }
 
@@ -126,12 +124,7 @@ impl<C> Engine<C> {
         let full = match self.by_key.get(key).and_then(|id| self.dials.get(id)) {
             Some(dial) => {
                 let scope = || peer.map_or(Scope::System, Scope::Peer);
-                LimitError::check(
-                    dial.requests.len(),
-                    MAX_REQUESTS_PER_DIAL,
-                    "requests for one dial",
-                    scope,
-                )
+                LimitError::check(dial.requests.len(), MAX_REQUESTS_PER_DIAL, "requests for one dial", scope)
             }
             None => LimitError::check(self.dials.len(), MAX_DIALS, "dials under way", || Scope::System),
         };
@@ -140,10 +133,7 @@ impl<C> Engine<C> {
 
     fn refuse(&mut self, request: Request, kind: DialErrorKind, peer: Option<PeerId>) {
         let result = Err(DialError::new(kind, Arc::new(Report::of(peer))));
-        self.actions.push_back(Action::Answer {
-            reply: request.reply,
-            result,
-        });
+        self.actions.push_back(Action::Answer { reply: request.reply, result });
     }
 
     fn join_or_begin(&mut self, key: Key, peer: Option<PeerId>, deadline: Instant, now: Now) -> DialId {
@@ -153,24 +143,11 @@ impl<C> Engine<C> {
         let id = DialId(self.next());
         self.by_key.insert(key.clone(), id);
         if let Some(peer) = peer {
-            self.actions.push_back(Action::AskSources {
-                dial: id,
-                peer,
-                deadline,
-            });
+            self.actions.push_back(Action::AskSources { dial: id, peer, deadline });
         }
         let race = Race::new(peer, now);
         let sources_open = peer.is_some();
-        self.dials.insert(
-            id,
-            Dial {
-                key,
-                race,
-                requests: BTreeMap::new(),
-                sources_open,
-                adopting: None,
-            },
-        );
+        self.dials.insert(id, Dial { key, race, requests: BTreeMap::new(), sources_open, adopting: None });
         id
     }
 
@@ -191,12 +168,7 @@ impl<C> Engine<C> {
             self.attempts.insert(attempt, id);
             let deadline = dial.deadline(now).min(now.after(ATTEMPT_TIMEOUT));
             let expected = dial.race.peer();
-            self.actions.push_back(Action::Attempt {
-                attempt,
-                address,
-                expected,
-                deadline,
-            });
+            self.actions.push_back(Action::Attempt { attempt, address, expected, deadline });
         }
         if dial.race.is_over() && !dial.sources_open {
             let kind = dial.race.verdict();
@@ -233,9 +205,7 @@ impl<C> Engine<C> {
         let adopting = self.dials.get(&id).and_then(|dial| dial.adopting);
         // Unknown when nobody waited for the Host's word any more.
         let Some(peer) = adopting else { return };
-        let result = result
-            .map(|connection| (connection, peer))
-            .map_err(DialErrorKind::from);
+        let result = result.map(|connection| (connection, peer)).map_err(DialErrorKind::from);
         self.finish(id, result, now);
     }
 
@@ -249,17 +219,12 @@ impl<C> Engine<C> {
         let report = Arc::new(dial.race.report(now));
         for request in dial.requests.into_values() {
             let result = match &result {
-                Ok((connection, peer)) => Ok(Connected {
-                    peer: *peer,
-                    connection: *connection,
-                    report: (*report).clone(),
-                }),
+                Ok((connection, peer)) => {
+                    Ok(Connected { peer: *peer, connection: *connection, report: (*report).clone() })
+                }
                 Err(kind) => Err(DialError::new(kind.clone(), Arc::clone(&report))),
             };
-            self.actions.push_back(Action::Answer {
-                reply: request.reply,
-                result,
-            });
+            self.actions.push_back(Action::Answer { reply: request.reply, result });
         }
     }
 
@@ -284,10 +249,8 @@ impl<C> Engine<C> {
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };
-        let ending: Vec<_> = dial
-            .requests
-            .extract_if(.., |(deadline, _), request| ends(*deadline, request))
-            .collect();
+        let ending: Vec<_> =
+            dial.requests.extract_if(.., |(deadline, _), request| ends(*deadline, request)).collect();
         if ending.is_empty() {
             return;
         }
@@ -295,10 +258,7 @@ impl<C> Engine<C> {
         let nobody_left = dial.requests.is_empty();
         for (_, request) in ending {
             let result = Err(DialError::new(kind.clone(), Arc::clone(&report)));
-            self.actions.push_back(Action::Answer {
-                reply: request.reply,
-                result,
-            });
+            self.actions.push_back(Action::Answer { reply: request.reply, result });
         }
         if nobody_left {
             self.finish(id, Err(kind.clone()), now);
@@ -309,12 +269,7 @@ impl<C> Engine<C> {
         let waits = |dial: &Dial| dial.requests.values().any(|waiting| waiting.id == Some(request));
         let id = self.dials.iter().find(|(_, dial)| waits(dial)).map(|(id, _)| *id);
         if let Some(id) = id {
-            self.end_requests(
-                id,
-                &DialErrorKind::Cancelled,
-                |_, waiting| waiting.id == Some(request),
-                now,
-            );
+            self.end_requests(id, &DialErrorKind::Cancelled, |_, waiting| waiting.id == Some(request), now);
         }
     }
 
@@ -338,13 +293,7 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
 
     fn handle_command(&mut self, command: Command, now: Now) {
         match command {
-            Command::Dial {
-                request,
-                peer,
-                addresses,
-                deadline,
-                reply,
-            } => {
+            Command::Dial { request, peer, addresses, deadline, reply } => {
                 self.dial(peer, &addresses, deadline, Request { id: request, reply }, now);
             }
             Command::Cancel { request } => self.cancel(request, now),
@@ -354,11 +303,7 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
 
     fn handle_input(&mut self, input: Input<C>, now: Now) {
         match input {
-            Input::SourceSaid {
-                dial: id,
-                source,
-                said,
-            } => {
+            Input::SourceSaid { dial: id, source, said } => {
                 if let Some(dial) = self.dials.get_mut(&id).filter(|dial| dial.sources_open) {
                     dial.race.source_said(source, said);
                     self.go_on(id, now);
@@ -384,12 +329,7 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
     fn handle_timeout(&mut self, now: Now) {
         let ids: Vec<_> = self.dials.keys().copied().collect();
         for id in ids {
-            self.end_requests(
-                id,
-                &DialErrorKind::Timeout,
-                |deadline, _| deadline <= now.mono,
-                now,
-            );
+            self.end_requests(id, &DialErrorKind::Timeout, |deadline, _| deadline <= now.mono, now);
             self.go_on(id, now);
         }
     }
@@ -397,15 +337,9 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
     fn poll_timeout(&self) -> Option<Deadline> {
         self.dials.values().fold(None, |earliest, dial| {
             let first = dial.requests.first_key_value();
-            let first = first.map(|((at, _), _)| Deadline {
-                at: *at,
-                reason: "end of a dial request",
-            });
+            let first = first.map(|((at, _), _)| Deadline { at: *at, reason: "end of a dial request" });
             let start = dial.race.next_start().filter(|_| dial.adopting.is_none());
-            let start = start.map(|at| Deadline {
-                at,
-                reason: "next dial attempt",
-            });
+            let start = start.map(|at| Deadline { at, reason: "next dial attempt" });
             Deadline::earlier(earliest, Deadline::earlier(first, start))
         })
     }

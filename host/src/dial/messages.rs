@@ -48,43 +48,24 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Input<C> {
     /// One source of addresses answered.
-    SourceSaid {
-        dial: DialId,
-        source: &'static str,
-        said: Result<Vec<Multiaddr>, String>,
-    },
+    SourceSaid { dial: DialId, source: &'static str, said: Result<Vec<Multiaddr>, String> },
     /// No source will say anything any more. Owed for every [`Action::AskSources`].
     SourcesDone { dial: DialId },
     /// An attempt reached a stage.
     AttemptStage { attempt: AttemptId, stage: Stage },
     /// An attempt is over, aborted or not.
-    AttemptEnded {
-        attempt: AttemptId,
-        result: Result<Won<C>, Failed>,
-    },
+    AttemptEnded { attempt: AttemptId, result: Result<Won<C>, Failed> },
     /// What the Host said to a connection. Owed for every [`Action::Adopt`].
-    Adopted {
-        dial: DialId,
-        result: Result<ConnectionId, Refused>,
-    },
+    Adopted { dial: DialId, result: Result<ConnectionId, Refused> },
 }
 
 /// What the Dialer wants done.
 #[derive(Debug)]
 pub(crate) enum Action<C> {
     /// Ask whoever may know addresses of the peer.
-    AskSources {
-        dial: DialId,
-        peer: PeerId,
-        deadline: Instant,
-    },
+    AskSources { dial: DialId, peer: PeerId, deadline: Instant },
     /// Dial an address (without the peer's id at its end), and say how that ended by `deadline`.
-    Attempt {
-        attempt: AttemptId,
-        address: Multiaddr,
-        expected: Option<PeerId>,
-        deadline: Instant,
-    },
+    Attempt { attempt: AttemptId, address: Multiaddr, expected: Option<PeerId>, deadline: Instant },
     /// Drop an attempt.
     Abort { attempt: AttemptId },
     /// Hand a connection to the Host.
@@ -92,8 +73,5 @@ pub(crate) enum Action<C> {
     /// Close a connection: it came too late, or from the wrong peer.
     Discard { connection: C },
     /// Answer a request.
-    Answer {
-        reply: DialReply,
-        result: Result<Connected, DialError>,
-    },
+    Answer { reply: DialReply, result: Result<Connected, DialError> },
 }

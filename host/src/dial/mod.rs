@@ -1,6 +1,6 @@
 //! Getting connected to a peer, and saying how it went.
 //!
-//! The Dialer actor runs this [`Engine`]: one dial per peer however many ask, addresses raced with a head start for
+//! The Dialer actor runs this `Engine`: one dial per peer however many ask, addresses raced with a head start for
 //! the earlier ones, and a [`Report`] of everything that was tried.
 
 mod effects;

@@ -109,36 +109,22 @@ impl Race {
         };
         let source = source.to_owned();
         let stage = Stage::Address;
-        self.attempts.push(AttemptReport {
-            address,
-            source,
-            started: None,
-            ended: None,
-            stage,
-            result,
-        });
+        self.attempts.push(AttemptReport { address, source, started: None, ended: None, stage, result });
     }
 
     /// Puts the next attempt in line: a relay's bandwidth is not spent while a direct way may do.
     fn enqueue(&mut self, relayed: bool) {
-        let is_relayed = |place: &usize| {
-            self.attempts
-                .get(*place)
-                .is_some_and(|attempt| attempt.address.is_relayed())
-        };
+        let is_relayed =
+            |place: &usize| self.attempts.get(*place).is_some_and(|attempt| attempt.address.is_relayed());
         let first_relayed = self.queue.iter().position(is_relayed).filter(|_| !relayed);
-        self.queue
-            .insert(first_relayed.unwrap_or(self.queue.len()), self.attempts.len());
+        self.queue.insert(first_relayed.unwrap_or(self.queue.len()), self.attempts.len());
     }
 
     /// Takes what a source of addresses said.
     pub(super) fn source_said(&mut self, source: &'static str, said: Result<Vec<Multiaddr>, String>) {
         if self.sources.len() < MAX_SOURCES {
             let said = said.as_ref().map(Vec::len).map_err(|error| tidy_error(error));
-            self.sources.push(SourceReport {
-                name: source.to_owned(),
-                said,
-            });
+            self.sources.push(SourceReport { name: source.to_owned(), said });
         }
         for address in said.into_iter().flatten() {
             self.offer(&address, source);
@@ -180,10 +166,7 @@ impl Race {
         self.stage(id, failed.stage);
         let result = match failed.found {
             Some(found) => AttemptResult::WrongPeer { found },
-            None => AttemptResult::Failed {
-                error: tidy_error(&failed.error),
-                fault: failed.fault,
-            },
+            None => AttemptResult::Failed { error: tidy_error(&failed.error), fault: failed.fault },
         };
         self.end(id, result, now);
         self.next_start = now.mono;
@@ -216,28 +199,16 @@ impl Race {
         let mut attempts = self.attempts.clone();
         for attempt in &mut attempts {
             if attempt.started.is_none() && attempt.result == AttemptResult::UnderWay {
-                attempt.result = AttemptResult::Skipped {
-                    why: "its turn did not come".to_owned(),
-                };
+                attempt.result = AttemptResult::Skipped { why: "its turn did not come".to_owned() };
             }
         }
         let sources = self.sources.clone();
-        Report {
-            peer: self.peer,
-            took: now.since(self.began),
-            sources,
-            attempts,
-            omitted: self.omitted,
-        }
+        Report { peer: self.peer, took: now.since(self.began), sources, attempts, omitted: self.omitted }
     }
 
     /// Why it came to nothing, once it is over.
     pub(super) fn verdict(&self) -> DialErrorKind {
-        let mut tried = self
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.started.is_some())
-            .peekable();
+        let mut tried = self.attempts.iter().filter(|attempt| attempt.started.is_some()).peekable();
         let Some(first) = tried.peek() else {
             return DialErrorKind::NoAddresses;
         };
@@ -245,10 +216,7 @@ impl Race {
             (AttemptResult::WrongPeer { found }, Some(expected))
                 if tried.all(|attempt| matches!(attempt.result, AttemptResult::WrongPeer { .. })) =>
             {
-                DialErrorKind::WrongPeer {
-                    expected,
-                    found: *found,
-                }
+                DialErrorKind::WrongPeer { expected, found: *found }
             }
             _ => DialErrorKind::AllFailed,
         }

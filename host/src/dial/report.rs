@@ -104,10 +104,7 @@ pub enum AttemptResult {
 impl Report {
     /// Of a dial in which nothing was tried.
     pub(crate) fn of(peer: Option<PeerId>) -> Self {
-        Self {
-            peer,
-            ..Self::default()
-        }
+        Self { peer, ..Self::default() }
     }
 }
 
@@ -246,36 +243,22 @@ impl fmt::Display for DialError {
                 }
             }
             DialErrorKind::Timeout => {
-                let started = report
-                    .attempts
-                    .iter()
-                    .filter(|attempt| attempt.started.is_some())
-                    .count();
+                let started = report.attempts.iter().filter(|attempt| attempt.started.is_some()).count();
                 let took = Span(report.took);
-                write!(
-                    f,
-                    "no connection in {took} with {started} attempts; allow more time, or check"
-                )?;
+                write!(f, "no connection in {took} with {started} attempts; allow more time, or check")?;
                 write!(f, " that the peer is online")?;
             }
             DialErrorKind::Banned(peer) => write!(f, "{peer} is banned; lift the ban, or wait for its end")?,
             DialErrorKind::Limit(limit) => write!(f, "{limit}; try again later, or raise it")?,
             DialErrorKind::SelfDial => write!(f, "the other end is this node itself; dial somebody else")?,
             DialErrorKind::WrongPeer { expected, found } => {
-                write!(
-                    f,
-                    "{found} answered instead of {expected}; dial a current address of it"
-                )?;
+                write!(f, "{found} answered instead of {expected}; dial a current address of it")?;
             }
             DialErrorKind::Cancelled => write!(f, "nobody waited for it any more")?,
             DialErrorKind::Closed => write!(f, "this node is shutting down")?,
             DialErrorKind::Refused(why) => write!(f, "this node refused the connection: {why}")?,
         }
-        if report.attempts.len() > 1 {
-            write!(f, " (the report has all)")
-        } else {
-            Ok(())
-        }
+        if report.attempts.len() > 1 { write!(f, " (the report has all)") } else { Ok(()) }
     }
 }
 
@@ -296,10 +279,7 @@ impl From<Refused> for DialErrorKind {
 pub(crate) fn tidy(text: &str, max: usize) -> String {
     let harmless =
         |c: char| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .take(max)
-        .map(|c| if harmless(c) { c } else { ' ' })
-        .collect()
+    text.chars().take(max).map(|c| if harmless(c) { c } else { ' ' }).collect()
 }
 
 /// [`tidy`], for errors.
@@ -330,23 +310,12 @@ mod tests {
     }
 
     fn failed(port: u16, stage: Stage) -> AttemptReport {
-        attempt(
-            port,
-            stage,
-            AttemptResult::Failed {
-                error: "it broke".to_owned(),
-                fault: Fault::Remote,
-            },
-        )
+        attempt(port, stage, AttemptResult::Failed { error: "it broke".to_owned(), fault: Fault::Remote })
     }
 
     fn error(kind: DialErrorKind, attempts: Vec<AttemptReport>) -> String {
-        let report = Report {
-            peer: Some(peer(1)),
-            took: Duration::from_secs(5),
-            attempts,
-            ..Report::default()
-        };
+        let report =
+            Report { peer: Some(peer(1)), took: Duration::from_secs(5), attempts, ..Report::default() };
         DialError::new(kind, Arc::new(report)).to_string()
     }
 
@@ -356,14 +325,8 @@ mod tests {
             peer: None,
             took: Duration::from_millis(4000),
             sources: vec![
-                SourceReport {
-                    name: "book".to_owned(),
-                    said: Ok(3),
-                },
-                SourceReport {
-                    name: "kad".to_owned(),
-                    said: Err("no peers".to_owned()),
-                },
+                SourceReport { name: "book".to_owned(), said: Ok(3) },
+                SourceReport { name: "kad".to_owned(), said: Err("no peers".to_owned()) },
             ],
             attempts: vec![
                 failed(1, Stage::Security),
@@ -371,13 +334,7 @@ mod tests {
                 AttemptReport {
                     started: None,
                     ended: None,
-                    ..attempt(
-                        3,
-                        Stage::Address,
-                        AttemptResult::Skipped {
-                            why: "too many".to_owned(),
-                        },
-                    )
+                    ..attempt(3, Stage::Address, AttemptResult::Skipped { why: "too many".to_owned() })
                 },
             ],
             omitted: 2,
@@ -399,14 +356,8 @@ mod tests {
             error(DialErrorKind::NoAddresses, vec![]),
             format!("no address of {a} is known; dial it by one")
         );
-        let text = error(
-            DialErrorKind::AllFailed,
-            vec![failed(1, Stage::Connect), failed(2, Stage::Muxer)],
-        );
-        assert!(
-            text.starts_with("all of 2 attempts failed; the furthest: /ip4/10.0.0.1/tcp/2"),
-            "{text}"
-        );
+        let text = error(DialErrorKind::AllFailed, vec![failed(1, Stage::Connect), failed(2, Stage::Muxer)]);
+        assert!(text.starts_with("all of 2 attempts failed; the furthest: /ip4/10.0.0.1/tcp/2"), "{text}");
         assert!(text.ends_with("(the report has all)"), "{text}");
         assert!(error(DialErrorKind::Timeout, vec![]).contains("no connection in 5.0 s with 0 attempts"));
         let limit = LimitError::new("dials under way", 512, Scope::System);
@@ -414,17 +365,8 @@ mod tests {
             error(DialErrorKind::Limit(limit), vec![]),
             "dials under way: limit of 512 reached for this node; try again later, or raise it"
         );
-        let wrong = error(
-            DialErrorKind::WrongPeer {
-                expected: a,
-                found: b,
-            },
-            vec![],
-        );
-        assert_eq!(
-            wrong,
-            format!("{b} answered instead of {a}; dial a current address of it")
-        );
+        let wrong = error(DialErrorKind::WrongPeer { expected: a, found: b }, vec![]);
+        assert_eq!(wrong, format!("{b} answered instead of {a}; dial a current address of it"));
     }
 
     #[test]

@@ -23,9 +23,7 @@ fn address(n: u16) -> Multiaddr {
 }
 
 fn of_peer(n: u16, who: u8) -> Multiaddr {
-    format!("/ip4/10.0.0.1/tcp/{n}/p2p/{}", peer(who))
-        .parse()
-        .unwrap()
+    format!("/ip4/10.0.0.1/tcp/{n}/p2p/{}", peer(who)).parse().unwrap()
 }
 
 fn dialer() -> Dialer {
@@ -36,10 +34,7 @@ fn ask(dialer: &mut Dialer, id: u64, who: Option<u8>, addresses: &[Multiaddr], w
     dialer.command(Command::Dial {
         request: Some(RequestId(id)),
         peer: who.map(peer),
-        addresses: addresses
-            .iter()
-            .map(|address| (address.clone(), "user"))
-            .collect(),
+        addresses: addresses.iter().map(|address| (address.clone(), "user")).collect(),
         deadline: dialer.now().after(within),
         reply: Reply::new(drop),
     });
@@ -62,18 +57,8 @@ fn wants(dialer: &mut Dialer) -> Wants {
     for action in dialer.actions() {
         match action {
             Action::AskSources { dial, .. } => wants.sources.push(dial),
-            Action::Attempt {
-                attempt,
-                address,
-                deadline,
-                ..
-            } => {
-                let dial = dialer
-                    .engine()
-                    .attempts
-                    .get(&attempt)
-                    .copied()
-                    .unwrap_or(DialId(0));
+            Action::Attempt { attempt, address, deadline, .. } => {
+                let dial = dialer.engine().attempts.get(&attempt).copied().unwrap_or(DialId(0));
                 wants.attempts.push((dial, attempt, address));
                 wants.deadlines.push(deadline);
             }
@@ -87,11 +72,7 @@ fn wants(dialer: &mut Dialer) -> Wants {
 }
 
 fn kinds(wants: Wants) -> Vec<DialErrorKind> {
-    wants
-        .answers
-        .into_iter()
-        .map(|answer| answer.unwrap_err().kind)
-        .collect()
+    wants.answers.into_iter().map(|answer| answer.unwrap_err().kind).collect()
 }
 
 fn fails(dialer: &mut Dialer, attempt: AttemptId) {
@@ -99,42 +80,21 @@ fn fails(dialer: &mut Dialer, attempt: AttemptId) {
 }
 
 fn fails_with(dialer: &mut Dialer, attempt: AttemptId, found: Option<PeerId>) {
-    let failed = Failed {
-        stage: Stage::Connect,
-        error: "refused".to_owned(),
-        fault: Fault::Remote,
-        found,
-    };
-    dialer.input(Input::AttemptEnded {
-        attempt,
-        result: Err(failed),
-    });
+    let failed = Failed { stage: Stage::Connect, error: "refused".to_owned(), fault: Fault::Remote, found };
+    dialer.input(Input::AttemptEnded { attempt, result: Err(failed) });
 }
 
 fn wins(dialer: &mut Dialer, attempt: AttemptId, who: u8) {
-    let won = Won {
-        peer: peer(who),
-        connection: attempt.0,
-    };
-    dialer.input(Input::AttemptEnded {
-        attempt,
-        result: Ok(won),
-    });
+    let won = Won { peer: peer(who), connection: attempt.0 };
+    dialer.input(Input::AttemptEnded { attempt, result: Ok(won) });
 }
 
 fn adopted(dialer: &mut Dialer, dial: DialId, result: Result<u64, Refused>) {
-    dialer.input(Input::Adopted {
-        dial,
-        result: result.map(ConnectionId),
-    });
+    dialer.input(Input::Adopted { dial, result: result.map(ConnectionId) });
 }
 
 fn said(dialer: &mut Dialer, dial: DialId, addresses: Vec<Multiaddr>) {
-    dialer.input(Input::SourceSaid {
-        dial,
-        source: "book",
-        said: Ok(addresses),
-    });
+    dialer.input(Input::SourceSaid { dial, source: "book", said: Ok(addresses) });
 }
 
 /// Nothing is kept of what is over.
@@ -152,10 +112,7 @@ fn a_dial_by_address() {
     assert!(first.sources.is_empty(), "nobody knows whom to ask for");
     let (dial, attempt, at) = first.attempts[0].clone();
     assert_eq!(at, address(1));
-    dialer.input(Input::AttemptStage {
-        attempt,
-        stage: Stage::Security,
-    });
+    dialer.input(Input::AttemptStage { attempt, stage: Stage::Security });
     wins(&mut dialer, attempt, 7);
     assert_eq!(wants(&mut dialer).adopts, [(dial, attempt.0)]);
     adopted(&mut dialer, dial, Ok(42));
@@ -170,19 +127,12 @@ fn a_dial_by_peer_takes_the_addresses_of_all_sources() {
     let mut dialer = dialer();
     ask(&mut dialer, 1, Some(1), &[], 5 * SECOND);
     let dial = wants(&mut dialer).sources[0];
-    dialer.input(Input::SourceSaid {
-        dial,
-        source: "kad",
-        said: Err("offline".to_owned()),
-    });
+    dialer.input(Input::SourceSaid { dial, source: "kad", said: Err("offline".to_owned()) });
     said(&mut dialer, dial, vec![of_peer(1, 1)]);
     let attempt = wants(&mut dialer).attempts.remove(0);
     assert_eq!(attempt.2, address(1), "without the peer's id");
     fails(&mut dialer, attempt.1);
-    assert!(
-        wants(&mut dialer).answers.is_empty(),
-        "a source may still know more"
-    );
+    assert!(wants(&mut dialer).answers.is_empty(), "a source may still know more");
     said(&mut dialer, dial, vec![address(2)]);
     let attempt = wants(&mut dialer).attempts.remove(0);
     fails(&mut dialer, attempt.1);
@@ -216,11 +166,7 @@ fn what_is_refused_at_once() {
     ask(&mut dialer, 1, Some(OWN), &[], SECOND);
     ask(&mut dialer, 2, None, &[of_peer(1, OWN)], SECOND);
     ask(&mut dialer, 3, Some(1), &[], Duration::ZERO);
-    let expected = [
-        DialErrorKind::SelfDial,
-        DialErrorKind::SelfDial,
-        DialErrorKind::Timeout,
-    ];
+    let expected = [DialErrorKind::SelfDial, DialErrorKind::SelfDial, DialErrorKind::Timeout];
     assert_eq!(kinds(wants(&mut dialer)), expected);
     dialer.command(Command::ShutDown);
     ask(&mut dialer, 4, Some(1), &[], SECOND);
@@ -231,13 +177,7 @@ fn what_is_refused_at_once() {
 #[test]
 fn the_next_starts_after_the_head_start_or_a_failure() {
     let mut dialer = dialer();
-    ask(
-        &mut dialer,
-        1,
-        None,
-        &[address(1), address(2), address(3)],
-        5 * SECOND,
-    );
+    ask(&mut dialer, 1, None, &[address(1), address(2), address(3)], 5 * SECOND);
     let first = wants(&mut dialer).attempts;
     assert_eq!(first.len(), 1);
     dialer.advance(HEAD_START - Duration::from_nanos(1));
@@ -252,23 +192,12 @@ fn the_next_starts_after_the_head_start_or_a_failure() {
 #[test]
 fn relayed_addresses_come_after_direct_ones() {
     let mut dialer = dialer();
-    let relayed = |n| {
-        format!("{}/p2p-circuit", of_peer(n, 9))
-            .parse::<Multiaddr>()
-            .unwrap()
-    };
+    let relayed = |n| format!("{}/p2p-circuit", of_peer(n, 9)).parse::<Multiaddr>().unwrap();
     let all = [relayed(1), relayed(2), address(3), relayed(4), address(5)];
     ask(&mut dialer, 1, Some(1), &all, 60 * SECOND);
     dialer.advance(HEAD_START * 5);
-    let order: Vec<_> = wants(&mut dialer)
-        .attempts
-        .into_iter()
-        .map(|(_, _, address)| address)
-        .collect();
-    assert_eq!(
-        order,
-        [address(3), address(5), relayed(1), relayed(2), relayed(4)]
-    );
+    let order: Vec<_> = wants(&mut dialer).attempts.into_iter().map(|(_, _, address)| address).collect();
+    assert_eq!(order, [address(3), address(5), relayed(1), relayed(2), relayed(4)]);
 }
 
 #[test]
@@ -293,31 +222,16 @@ fn sixteen_addresses_and_no_more_each_once() {
     ask(&mut dialer, 1, Some(1), &all, 60 * SECOND);
     let mut tried = Vec::new();
     loop {
-        let Wants {
-            sources,
-            attempts,
-            answers,
-            ..
-        } = wants(&mut dialer);
-        sources
-            .into_iter()
-            .for_each(|dial| dialer.input(Input::SourcesDone { dial }));
+        let Wants { sources, attempts, answers, .. } = wants(&mut dialer);
+        sources.into_iter().for_each(|dial| dialer.input(Input::SourcesDone { dial }));
         for (_, attempt, address) in attempts {
             tried.push(address);
             fails(&mut dialer, attempt);
         }
         if let Some(answer) = answers.into_iter().next() {
             let report = &answer.unwrap_err().report;
-            let skipped = report
-                .attempts
-                .iter()
-                .filter(|attempt| attempt.started.is_none())
-                .count();
-            assert_eq!(
-                (report.attempts.len(), skipped),
-                (19, 3),
-                "the 17th was named twice"
-            );
+            let skipped = report.attempts.iter().filter(|attempt| attempt.started.is_none()).count();
+            assert_eq!((report.attempts.len(), skipped), (19, 3), "the 17th was named twice");
             break;
         }
     }
@@ -332,11 +246,7 @@ fn a_report_does_not_grow_with_what_strangers_name() {
     ask(&mut dialer, 1, Some(1), &[], SECOND);
     let dial = wants(&mut dialer).sources[0];
     for n in 0..100_u16 {
-        said(
-            &mut dialer,
-            dial,
-            (0..10).map(|m| of_peer(n * 10 + m, 2)).collect(),
-        );
+        said(&mut dialer, dial, (0..10).map(|m| of_peer(n * 10 + m, 2)).collect());
     }
     said(&mut dialer, dial, (1..=16).map(address).collect());
     dialer.advance(SECOND);
@@ -344,14 +254,7 @@ fn a_report_does_not_grow_with_what_strangers_name() {
     assert_eq!(report.attempts.len(), MAX_REPORTED);
     assert_eq!(report.omitted, 1000 + 16 - MAX_REPORTED);
     assert_eq!(report.sources.len(), MAX_SOURCES);
-    assert_eq!(
-        report
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.started.is_some())
-            .count(),
-        4
-    );
+    assert_eq!(report.attempts.iter().filter(|attempt| attempt.started.is_some()).count(), 4);
 }
 
 #[test]
@@ -359,18 +262,12 @@ fn requests_for_the_same_peer_are_one_dial() {
     let mut dialer = dialer();
     ask(&mut dialer, 1, Some(1), &[address(1)], SECOND);
     ask(&mut dialer, 2, None, &[of_peer(2, 1)], 3 * SECOND);
-    let Wants {
-        sources, attempts, ..
-    } = wants(&mut dialer);
+    let Wants { sources, attempts, .. } = wants(&mut dialer);
     assert_eq!((sources.len(), attempts.len()), (1, 1));
     dialer.advance(SECOND);
     let second = wants(&mut dialer);
     assert_eq!(second.attempts[0].2, address(2), "the joiner's address");
-    assert_eq!(
-        kinds(second),
-        [DialErrorKind::Timeout],
-        "the first request's deadline"
-    );
+    assert_eq!(kinds(second), [DialErrorKind::Timeout], "the first request's deadline");
     wins(&mut dialer, attempts[0].1, 1);
     let won = wants(&mut dialer);
     assert_eq!(won.aborts.len(), 1);
@@ -383,17 +280,9 @@ fn requests_for_the_same_peer_are_one_dial() {
 #[test]
 fn a_late_winner_is_discarded_and_so_is_the_wrong_peer() {
     let mut dialer = dialer();
-    ask(
-        &mut dialer,
-        1,
-        Some(1),
-        &[address(1), address(2), address(3)],
-        5 * SECOND,
-    );
+    ask(&mut dialer, 1, Some(1), &[address(1), address(2), address(3)], 5 * SECOND);
     dialer.advance(2 * HEAD_START);
-    let Wants {
-        attempts, sources, ..
-    } = wants(&mut dialer);
+    let Wants { attempts, sources, .. } = wants(&mut dialer);
     wins(&mut dialer, attempts[0].1, 2);
     let wrong = wants(&mut dialer);
     assert_eq!(wrong.discards, [attempts[0].1.0]);
@@ -404,27 +293,19 @@ fn a_late_winner_is_discarded_and_so_is_the_wrong_peer() {
     assert_eq!(wants(&mut dialer).discards, [attempts[2].1.0]);
     adopted(&mut dialer, sources[0], Ok(1));
     let report = wants(&mut dialer).answers.remove(0).unwrap().report;
-    assert_eq!(
-        report.attempts[0].result,
-        AttemptResult::WrongPeer { found: peer(2) }
-    );
+    assert_eq!(report.attempts[0].result, AttemptResult::WrongPeer { found: peer(2) });
 }
 
 #[test]
 fn only_wrong_peers_answered() {
     let mut dialer = dialer();
     ask(&mut dialer, 1, Some(1), &[address(1), address(2)], 5 * SECOND);
-    let Wants {
-        attempts, sources, ..
-    } = wants(&mut dialer);
+    let Wants { attempts, sources, .. } = wants(&mut dialer);
     dialer.input(Input::SourcesDone { dial: sources[0] });
     fails_with(&mut dialer, attempts[0].1, Some(peer(2)));
     let second = wants(&mut dialer).attempts.remove(0);
     wins(&mut dialer, second.1, 3);
-    let expected = DialErrorKind::WrongPeer {
-        expected: peer(1),
-        found: peer(2),
-    };
+    let expected = DialErrorKind::WrongPeer { expected: peer(1), found: peer(2) };
     assert_eq!(kinds(wants(&mut dialer)), [expected]);
 }
 
@@ -432,23 +313,14 @@ fn only_wrong_peers_answered() {
 fn what_the_host_refuses_ends_the_dial() {
     for (refused, kind) in [
         (Refused::OwnPeer, DialErrorKind::SelfDial),
-        (
-            Refused::Banned {
-                peer: peer(1),
-                remaining: SECOND,
-            },
-            DialErrorKind::Banned(peer(1)),
-        ),
+        (Refused::Banned { peer: peer(1), remaining: SECOND }, DialErrorKind::Banned(peer(1))),
         (Refused::ShuttingDown, DialErrorKind::Closed),
     ] {
         let mut dialer = dialer();
         ask(&mut dialer, 1, None, &[address(1)], SECOND);
         let (dial, attempt, _) = wants(&mut dialer).attempts.remove(0);
         adopted(&mut dialer, dial, Ok(9));
-        assert!(
-            wants(&mut dialer).answers.is_empty(),
-            "nothing was handed over yet"
-        );
+        assert!(wants(&mut dialer).answers.is_empty(), "nothing was handed over yet");
         wins(&mut dialer, attempt, 1);
         wants(&mut dialer);
         adopted(&mut dialer, dial, Err(refused));
@@ -461,20 +333,14 @@ fn what_the_host_refuses_ends_the_dial() {
 fn addresses_that_come_while_the_host_decides_wake_nobody() {
     let mut dialer = dialer();
     ask(&mut dialer, 1, Some(1), &[address(1)], 5 * SECOND);
-    let Wants {
-        attempts, sources, ..
-    } = wants(&mut dialer);
+    let Wants { attempts, sources, .. } = wants(&mut dialer);
     wins(&mut dialer, attempts[0].1, 1);
     said(&mut dialer, sources[0], vec![address(2)]);
     ask(&mut dialer, 2, Some(1), &[address(3)], 3 * SECOND);
     dialer.advance(5 * SECOND);
     let end = wants(&mut dialer);
     assert!(end.attempts.is_empty());
-    assert_eq!(
-        kinds(end),
-        [DialErrorKind::Timeout, DialErrorKind::Timeout],
-        "the Host never said a word"
-    );
+    assert_eq!(kinds(end), [DialErrorKind::Timeout, DialErrorKind::Timeout], "the Host never said a word");
     adopted(&mut dialer, sources[0], Ok(1));
     assert!(wants(&mut dialer).answers.is_empty());
     assert_empty(&dialer);
@@ -486,18 +352,12 @@ fn nobody_waits_any_more() {
     ask(&mut dialer, 1, Some(1), &[address(1)], 5 * SECOND);
     ask(&mut dialer, 2, Some(1), &[], 5 * SECOND);
     let attempt = wants(&mut dialer).attempts.remove(0);
-    dialer.command(Command::Cancel {
-        request: RequestId(1),
-    });
-    dialer.command(Command::Cancel {
-        request: RequestId(7),
-    });
+    dialer.command(Command::Cancel { request: RequestId(1) });
+    dialer.command(Command::Cancel { request: RequestId(7) });
     let one_left = wants(&mut dialer);
     assert!(one_left.aborts.is_empty());
     assert_eq!(kinds(one_left), [DialErrorKind::Cancelled]);
-    dialer.command(Command::Cancel {
-        request: RequestId(2),
-    });
+    dialer.command(Command::Cancel { request: RequestId(2) });
     let nobody = wants(&mut dialer);
     assert_eq!(nobody.aborts, [attempt.1]);
     assert_eq!(kinds(nobody), [DialErrorKind::Cancelled]);
@@ -540,15 +400,8 @@ fn so_many_requests_join_and_one_more_does_not() {
     }
     assert!(wants(&mut dialer).answers.is_empty());
     ask(&mut dialer, 0, Some(1), &[], SECOND);
-    let limit = LimitError::new(
-        "requests for one dial",
-        MAX_REQUESTS_PER_DIAL,
-        Scope::Peer(peer(1)),
-    );
+    let limit = LimitError::new("requests for one dial", MAX_REQUESTS_PER_DIAL, Scope::Peer(peer(1)));
     assert_eq!(kinds(wants(&mut dialer)), [DialErrorKind::Limit(limit)]);
     dialer.command(Command::ShutDown);
-    assert_eq!(
-        kinds(wants(&mut dialer)),
-        vec![DialErrorKind::Closed; MAX_REQUESTS_PER_DIAL]
-    );
+    assert_eq!(kinds(wants(&mut dialer)), vec![DialErrorKind::Closed; MAX_REQUESTS_PER_DIAL]);
 }

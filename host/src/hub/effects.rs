@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use peerage_muxer::ErrorCode;
 
-use super::{Action, CloseReason, Command, ConnectionEvent, DirectoryChange, Engine, HubEvent, SubscriberId};
+use super::{Action, CloseReason, Command, ConnectionEvent, Engine, HubEvent, SubscriberId};
 use crate::{
     Event,
     actor::{Effects, Spawn},
@@ -14,15 +14,12 @@ use crate::{
 /// ends that the former one was told of and did not pass on.
 pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine<Candidate>, Performer> {
     let node = node.clone();
+    let accounts = node.accounts.clone();
     Spawn::new(node.ports.hub.clone(), move |_| {
         let now = node.kernel.clock.now();
-        let mut engine = Engine::new(node.local);
+        let mut engine = Engine::new(node.local, accounts.clone());
         let (infos, ends): (Vec<_>, Vec<_>) = node.directory.all().into_iter().unzip();
-        let ended: Vec<_> = infos
-            .iter()
-            .zip(ends)
-            .filter_map(|(info, end)| Some((info.id, end?)))
-            .collect();
+        let ended: Vec<_> = infos.iter().zip(ends).filter_map(|(info, end)| Some((info.id, end?))).collect();
         peerage_core::Engine::handle_command(&mut engine, Command::Present { infos }, now);
         for (id, reason) in ended {
             peerage_core::Engine::handle_command(&mut engine, Command::Closed { id, reason }, now);
@@ -39,44 +36,30 @@ impl Effects<Action<Candidate>> for Performer {
     fn born(&mut self, _generation: u64) {
         // A former life may have ended between starting a connection and telling of it.
         for subscriber in &self.node.subscribers {
-            self.node.ports.hub.post(Command::Replay {
-                subscriber: subscriber.id,
-            });
+            self.node.ports.hub.post(Command::Replay { subscriber: subscriber.id });
         }
     }
 
     fn perform(&mut self, action: Action<Candidate>) {
         match action {
-            Action::Start {
-                info,
-                connection,
-                reply,
-            } => {
+            Action::Start { info, connection, reply } => {
                 let id = info.id;
                 conn::start(&self.node, info, connection);
                 if let Some(reply) = reply {
                     reply.send(Ok(id));
                 }
             }
-            Action::Refuse {
-                info,
-                connection,
-                why,
-                reply,
-            } => {
+            Action::Refuse { info, connection, why, reply } => {
                 tracing::debug!(peer = %info.peer, %why, "refused a connection");
                 self.node.refuse(connection.established, ErrorCode::GATED);
                 match reply {
                     Some(reply) => reply.send(Err(why)),
-                    None => self.node.emit(Event::IncomingFailed {
-                        remote: info.remote,
-                        why: why.to_string(),
-                    }),
+                    None => {
+                        self.node.emit(Event::IncomingFailed { remote: info.remote, why: why.to_string() })
+                    }
                 }
             }
-            // A connection enters the directory when it is started.
-            Action::Publish(DirectoryChange::Added(_)) => {}
-            Action::Publish(DirectoryChange::Removed { id, .. }) => self.node.directory.remove(id),
+            Action::Forget { id } => self.node.directory.remove(id),
             Action::Notify { subscriber, event } => self.notify(subscriber, &event),
             Action::CloseConnection { id, why } => self.close(id, why),
             Action::Emit(event) => self.node.emit(public(event)),
@@ -88,12 +71,7 @@ impl Effects<Action<Candidate>> for Performer {
 impl Performer {
     fn notify(&self, subscriber: Option<SubscriberId>, event: &ConnectionEvent) {
         let chosen = |id| subscriber.is_none_or(|only| only == id);
-        for subscriber in self
-            .node
-            .subscribers
-            .iter()
-            .filter(|subscriber| chosen(subscriber.id))
-        {
+        for subscriber in self.node.subscribers.iter().filter(|subscriber| chosen(subscriber.id)) {
             (subscriber.tell)(event.clone());
         }
     }
@@ -108,28 +86,18 @@ impl Performer {
             CloseReason::Blamed => ErrorCode::PROTOCOL_VIOLATION,
             CloseReason::Disconnected => ErrorCode::NONE,
         };
-        handle.port.post(conn::Command::Close {
-            code,
-            why: why.to_string(),
-        });
+        handle.port.post(conn::Command::Close { code, why: why.to_string() });
     }
 }
 
 fn public(event: HubEvent) -> Event {
     match event {
-        HubEvent::Connected { info, first } => Event::Connected {
-            connection: info,
-            first,
-        },
-        HubEvent::Disconnected { info, last, reason } => Event::Disconnected {
-            connection: info,
-            last,
-            why: reason,
-        },
-        HubEvent::PeerBanned { peer, period, reason } => Event::PeerBanned {
-            peer,
-            duration: period,
-            why: reason,
-        },
+        HubEvent::Connected { info, first } => Event::Connected { connection: info, first },
+        HubEvent::Disconnected { info, last, reason } => {
+            Event::Disconnected { connection: info, last, why: reason }
+        }
+        HubEvent::PeerBanned { peer, period, reason } => {
+            Event::PeerBanned { peer, duration: period, why: reason }
+        }
     }
 }

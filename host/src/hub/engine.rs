@@ -6,7 +6,7 @@ use std::{
 
 use peerage_core::{Deadline, Now, PeerId, engine};
 
-use super::{CloseReason, ConnInfo, ConnectionEvent, DirectoryChange, HubEvent, Refused, SubscriberId};
+use super::{CloseReason, ConnInfo, ConnectionEvent, HubEvent, Refused, SharedAccounts, SubscriberId};
 use crate::{limits::ConnectionId, reply::Reply};
 
 /// Panics that one peer may provoke within [`BLAME_WINDOW`]; with this one it is banned.
@@ -31,20 +31,11 @@ const MAX_PANIC_TEXT: usize = 256;
 pub(crate) enum Command<C> {
     /// A connection is established. What `connection` is, is the effects' matter; it holds a lease of the ledger,
     /// which is what bounds the number of connections here.
-    Admit {
-        info: ConnInfo,
-        connection: C,
-        reply: Option<Reply<Result<ConnectionId, Refused>>>,
-    },
+    Admit { info: ConnInfo, connection: C, reply: Option<Reply<Result<ConnectionId, Refused>>> },
     /// A connection is gone. Also for one that was admitted but could not be started.
     Closed { id: ConnectionId, reason: String },
     /// A peer provoked a panic.
-    Blame {
-        peer: PeerId,
-        disconnect: bool,
-        actor: String,
-        panic: String,
-    },
+    Blame { peer: PeerId, disconnect: bool, actor: String, panic: String },
     /// A restarted protocol asks who is connected.
     Replay { subscriber: SubscriberId },
     /// After a restart, before anything else: what is in the directory, dead or alive. A dead one's `Closed` is to
@@ -65,11 +56,7 @@ pub(crate) enum Command<C> {
 #[derive(Debug)]
 pub(crate) enum Action<C> {
     /// Start the connection's actor, then answer.
-    Start {
-        info: ConnInfo,
-        connection: C,
-        reply: Option<Reply<Result<ConnectionId, Refused>>>,
-    },
+    Start { info: ConnInfo, connection: C, reply: Option<Reply<Result<ConnectionId, Refused>>> },
     /// Close the connection, and answer with `why`.
     Refuse {
         info: ConnInfo,
@@ -77,13 +64,10 @@ pub(crate) enum Action<C> {
         why: Refused,
         reply: Option<Reply<Result<ConnectionId, Refused>>>,
     },
-    /// Change the directory.
-    Publish(DirectoryChange),
+    /// The end of a connection was passed on; the directory need not keep it any more.
+    Forget { id: ConnectionId },
     /// Tell one subscriber, or all.
-    Notify {
-        subscriber: Option<SubscriberId>,
-        event: ConnectionEvent,
-    },
+    Notify { subscriber: Option<SubscriberId>, event: ConnectionEvent },
     /// Ask a connection to close. It may be closed already, and may be asked more than once.
     CloseConnection { id: ConnectionId, why: CloseReason },
     /// Tell the user.
@@ -98,8 +82,7 @@ pub(crate) struct Engine<C> {
     own: PeerId,
     connections: BTreeMap<ConnectionId, ConnInfo>,
     peers: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
-    bans: BTreeMap<PeerId, Instant>,
-    blames: BTreeMap<PeerId, VecDeque<Instant>>,
+    accounts: SharedAccounts,
     disconnecting: Vec<Disconnecting>,
     shutting_down: bool,
     actions: VecDeque<Action<C>>,
@@ -114,14 +97,13 @@ struct Disconnecting {
 }
 
 impl<C> Engine<C> {
-    /// The Host of the node `own`.
-    pub(crate) fn new(own: PeerId) -> Self {
+    /// The Host of the node `own`, going on with the accounts of its former lives.
+    pub(crate) fn new(own: PeerId, accounts: SharedAccounts) -> Self {
         Self {
             own,
             connections: BTreeMap::new(),
             peers: BTreeMap::new(),
-            bans: BTreeMap::new(),
-            blames: BTreeMap::new(),
+            accounts,
             disconnecting: Vec::new(),
             shutting_down: false,
             actions: VecDeque::new(),
@@ -136,32 +118,14 @@ impl<C> Engine<C> {
         now: Now,
     ) {
         if let Err(why) = self.admissible(&info, now) {
-            self.actions.push_back(Action::Refuse {
-                info,
-                connection,
-                why,
-                reply,
-            });
+            self.actions.push_back(Action::Refuse { info, connection, why, reply });
             return;
         }
         let first = self.insert(info.clone());
-        self.actions.push_back(Action::Start {
-            info: info.clone(),
-            connection,
-            reply,
-        });
-        self.actions
-            .push_back(Action::Publish(DirectoryChange::Added(info.clone())));
-        let event = ConnectionEvent::Opened {
-            info: info.clone(),
-            first,
-        };
-        self.actions.push_back(Action::Notify {
-            subscriber: None,
-            event,
-        });
-        self.actions
-            .push_back(Action::Emit(HubEvent::Connected { info, first }));
+        self.actions.push_back(Action::Start { info: info.clone(), connection, reply });
+        let event = ConnectionEvent::Opened { info: info.clone(), first };
+        self.actions.push_back(Action::Notify { subscriber: None, event });
+        self.actions.push_back(Action::Emit(HubEvent::Connected { info, first }));
     }
 
     fn admissible(&self, info: &ConnInfo, now: Now) -> Result<(), Refused> {
@@ -171,12 +135,8 @@ impl<C> Engine<C> {
         if info.peer == self.own {
             return Err(Refused::OwnPeer);
         }
-        if let Some(until) = self.bans.get(&info.peer).filter(|until| **until > now.mono) {
-            let remaining = until.saturating_duration_since(now.mono);
-            return Err(Refused::Banned {
-                peer: info.peer,
-                remaining,
-            });
+        if let Some(remaining) = self.accounts.lock().banned(&info.peer, now) {
+            return Err(Refused::Banned { peer: info.peer, remaining });
         }
         if self.connections.contains_key(&info.id) {
             return Err(Refused::Duplicate(info.id));
@@ -195,8 +155,7 @@ impl<C> Engine<C> {
 
     fn closed(&mut self, id: ConnectionId, reason: String) {
         let Some(info) = self.connections.remove(&id) else {
-            self.actions
-                .push_back(Action::Publish(DirectoryChange::Removed { id, peer: None }));
+            self.actions.push_back(Action::Forget { id });
             return;
         };
         let last = match self.peers.get_mut(&info.peer) {
@@ -209,22 +168,11 @@ impl<C> Engine<C> {
         if last {
             self.peers.remove(&info.peer);
         }
-        let removed = DirectoryChange::Removed {
-            id,
-            peer: Some(info.peer),
-        };
-        self.actions.push_back(Action::Publish(removed));
-        let event = ConnectionEvent::Closed {
-            info: info.clone(),
-            last,
-            reason: reason.clone(),
-        };
-        self.actions.push_back(Action::Notify {
-            subscriber: None,
-            event,
-        });
-        self.actions
-            .push_back(Action::Emit(HubEvent::Disconnected { info, last, reason }));
+        let event = ConnectionEvent::Closed { info: info.clone(), last, reason: reason.clone() };
+        self.actions.push_back(Action::Notify { subscriber: None, event });
+        self.actions.push_back(Action::Emit(HubEvent::Disconnected { info, last, reason }));
+        // Last, so that a life that ends before this is told of the end again.
+        self.actions.push_back(Action::Forget { id });
         self.answer_disconnects(|waiting| {
             if waiting.waits_for.remove(&id) {
                 waiting.closed = waiting.closed.saturating_add(1);
@@ -238,22 +186,11 @@ impl<C> Engine<C> {
         if peer == self.own {
             return;
         }
-        let blames = self.blames.entry(peer).or_default();
-        blames.retain(|at| counts(*at, now.mono));
-        blames.push_back(now.mono);
-        if blames.len() >= BAN_AFTER_BLAMES {
-            self.blames.remove(&peer);
+        if self.accounts.lock().blame(peer, now) {
             let text: String = panic.chars().take(MAX_PANIC_TEXT).collect();
             let reason = format!("it provoked {BAN_AFTER_BLAMES} panics, the last in {actor}: {text}");
             self.ban(peer, BLAME_BAN, reason, now);
             return;
-        }
-        if self.blames.len() > MAX_BLAMED {
-            let others = self.blames.iter().filter(|(blamed, _)| **blamed != peer);
-            let oldest = others
-                .min_by_key(|(_, at)| at.back().copied())
-                .map(|(blamed, _)| *blamed);
-            oldest.map(|oldest| self.blames.remove(&oldest));
         }
         if disconnect {
             self.close_all(&peer, CloseReason::Blamed);
@@ -264,41 +201,20 @@ impl<C> Engine<C> {
         if peer == self.own {
             return;
         }
-        // A ban is not shortened by another one: a blame does not pardon whom the user banned for good.
-        let until = self
-            .bans
-            .get(&peer)
-            .map_or(now.after(period), |until| (*until).max(now.after(period)));
-        if !self.bans.contains_key(&peer) && self.bans.len() >= MAX_BANS {
-            let soonest = self
-                .bans
-                .iter()
-                .min_by_key(|(_, until)| **until)
-                .map(|(banned, _)| *banned);
-            soonest.map(|soonest| self.bans.remove(&soonest));
-        }
-        self.bans.insert(peer, until);
-        let period = until.saturating_duration_since(now.mono);
+        let period = self.accounts.lock().ban(peer, period, now);
         self.close_all(&peer, CloseReason::Banned);
-        self.actions
-            .push_back(Action::Emit(HubEvent::PeerBanned { peer, period, reason }));
+        self.actions.push_back(Action::Emit(HubEvent::PeerBanned { peer, period, reason }));
     }
 
     fn disconnect(&mut self, peer: &PeerId, reply: Reply<usize>, now: Now) {
         let waits_for = self.peers.get(peer).cloned().unwrap_or_default();
         self.close_all(peer, CloseReason::Disconnected);
         if waits_for.is_empty() || self.disconnecting.len() >= MAX_DISCONNECTING {
-            self.actions
-                .push_back(Action::AnswerDisconnect { reply, closed: 0 });
+            self.actions.push_back(Action::AnswerDisconnect { reply, closed: 0 });
             return;
         }
         let until = now.after(DISCONNECT_WAIT);
-        self.disconnecting.push(Disconnecting {
-            waits_for,
-            closed: 0,
-            until,
-            reply,
-        });
+        self.disconnecting.push(Disconnecting { waits_for, closed: 0, until, reply });
     }
 
     fn answer_disconnects(&mut self, mut done: impl FnMut(&mut Disconnecting) -> bool) {
@@ -310,22 +226,15 @@ impl<C> Engine<C> {
 
     fn close_all(&mut self, peer: &PeerId, why: CloseReason) {
         let ids = self.peers.get(peer).into_iter().flatten();
-        self.actions
-            .extend(ids.map(|id| Action::CloseConnection { id: *id, why }));
+        self.actions.extend(ids.map(|id| Action::CloseConnection { id: *id, why }));
     }
 
     fn replay(&mut self, subscriber: SubscriberId) {
         for of_peer in self.peers.values() {
             let infos = of_peer.iter().filter_map(|id| self.connections.get(id));
             for (place, info) in infos.enumerate() {
-                let event = ConnectionEvent::Opened {
-                    info: info.clone(),
-                    first: place == 0,
-                };
-                self.actions.push_back(Action::Notify {
-                    subscriber: Some(subscriber),
-                    event,
-                });
+                let event = ConnectionEvent::Opened { info: info.clone(), first: place == 0 };
+                self.actions.push_back(Action::Notify { subscriber: Some(subscriber), event });
             }
         }
     }
@@ -335,12 +244,9 @@ impl<C> Engine<C> {
             if self.connections.contains_key(&info.id) {
                 continue;
             }
-            self.actions
-                .push_back(Action::Publish(DirectoryChange::Added(info.clone())));
             if self.shutting_down {
                 let why = CloseReason::ShuttingDown;
-                self.actions
-                    .push_back(Action::CloseConnection { id: info.id, why });
+                self.actions.push_back(Action::CloseConnection { id: info.id, why });
             }
             self.insert(info);
         }
@@ -349,17 +255,8 @@ impl<C> Engine<C> {
     fn shut_down(&mut self) {
         self.shutting_down = true;
         let why = CloseReason::ShuttingDown;
-        self.actions.extend(
-            self.connections
-                .keys()
-                .map(|id| Action::CloseConnection { id: *id, why }),
-        );
+        self.actions.extend(self.connections.keys().map(|id| Action::CloseConnection { id: *id, why }));
     }
-}
-
-/// Whether a panic at `at` still counts.
-fn counts(at: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(at) < BLAME_WINDOW
 }
 
 impl<C: Send + 'static> engine::Engine for Engine<C> {
@@ -369,25 +266,16 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
 
     fn handle_command(&mut self, command: Command<C>, now: Now) {
         match command {
-            Command::Admit {
-                info,
-                connection,
-                reply,
-            } => self.admit(info, connection, reply, now),
+            Command::Admit { info, connection, reply } => self.admit(info, connection, reply, now),
             Command::Closed { id, reason } => self.closed(id, reason),
-            Command::Blame {
-                peer,
-                disconnect,
-                actor,
-                panic,
-            } => {
+            Command::Blame { peer, disconnect, actor, panic } => {
                 self.blame(peer, disconnect, &actor, &panic, now);
             }
             Command::Replay { subscriber } => self.replay(subscriber),
             Command::Present { infos } => self.present(infos),
             Command::Disconnect { peer, reply } => self.disconnect(&peer, reply, now),
             Command::Ban { peer, period } => self.ban(peer, period, "the user asked for it".to_owned(), now),
-            Command::Unban { peer } => drop(self.bans.remove(&peer)),
+            Command::Unban { peer } => self.accounts.lock().unban(&peer),
             Command::ShuttingDown => self.shut_down(),
         }
     }
@@ -397,31 +285,14 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        self.bans.retain(|_, until| *until > now.mono);
-        self.blames
-            .retain(|_, blames| blames.back().is_some_and(|at| counts(*at, now.mono)));
+        self.accounts.lock().expire(now);
         self.answer_disconnects(|waiting| waiting.until <= now.mono);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let ban = self.bans.values().min().map(|at| Deadline {
-            at: *at,
-            reason: "end of a ban",
-        });
-        let last_blames = self
-            .blames
-            .values()
-            .filter_map(|at| at.back()?.checked_add(BLAME_WINDOW));
-        let blame = last_blames.min().map(|at| Deadline {
-            at,
-            reason: "forget a panic",
-        });
         let disconnect = self.disconnecting.iter().map(|waiting| waiting.until).min();
-        let disconnect = disconnect.map(|at| Deadline {
-            at,
-            reason: "answer a disconnect",
-        });
-        Deadline::earlier(Deadline::earlier(disconnect, ban), blame)
+        let disconnect = disconnect.map(|at| Deadline { at, reason: "answer a disconnect" });
+        Deadline::earlier(disconnect, self.accounts.lock().next_expiry())
     }
 
     fn poll_action(&mut self) -> Option<Action<C>> {

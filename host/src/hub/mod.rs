@@ -1,17 +1,19 @@
 //! Who is connected, who may be, and who is told of it.
 //!
-//! The Host actor runs this [`Engine`] and is the sole owner of peer state. Everybody else reads the directory that it
-//! publishes, or subscribes to its events.
+//! The Host actor runs this `Engine` and is the sole owner of peer state. Everybody else looks connections
+//! up in the directory, or subscribes to events.
 
+mod accounts;
 mod effects;
 mod engine;
 
 use std::{fmt, time::Duration};
 
-use peerage_core::{Multiaddr, PeerId};
+use peerage_core::{Multiaddr, PeerId, ProtocolId};
 
 use crate::limits::{ConnectionId, Direction, LimitError};
 
+pub(crate) use accounts::SharedAccounts;
 pub(crate) use effects::spawn;
 pub(crate) use engine::{Action, Command, Engine};
 pub use engine::{BAN_AFTER_BLAMES, BLAME_BAN, BLAME_WINDOW, DISCONNECT_WAIT, MAX_BANS, MAX_BLAMED};
@@ -32,6 +34,10 @@ pub struct ConnInfo {
     pub local: Multiaddr,
     /// The other side's address.
     pub remote: Multiaddr,
+    /// The security protocol.
+    pub security: ProtocolId,
+    /// The muxer.
+    pub muxer: ProtocolId,
 }
 
 /// The connection to open a stream on: a direct one before a limited one, then the oldest. A limited one only if
@@ -94,17 +100,6 @@ pub enum HubEvent {
         period: Duration,
         /// Why, in words.
         reason: String,
-    },
-}
-
-/// A change of the directory of connections. Each is idempotent: a restarted Host may say it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DirectoryChange {
-    Added(ConnInfo),
-    /// Without a peer when the Host does not know the connection either.
-    Removed {
-        id: ConnectionId,
-        peer: Option<PeerId>,
     },
 }
 
@@ -187,6 +182,8 @@ mod tests {
             limited,
             local: address.clone(),
             remote: address,
+            security: ProtocolId::from_static("/noise"),
+            muxer: ProtocolId::from_static("/yamux/1.0.0"),
         }
     }
 
@@ -203,10 +200,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_how_long() {
-        let refused = Refused::Banned {
-            peer: info(1, false).peer,
-            remaining: Duration::from_millis(599_001),
-        };
+        let refused =
+            Refused::Banned { peer: info(1, false).peer, remaining: Duration::from_millis(599_001) };
         assert!(refused.to_string().ends_with("is banned for another 600 s"));
     }
 }

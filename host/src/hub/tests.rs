@@ -14,7 +14,7 @@ fn peer(n: u16) -> PeerId {
 }
 
 fn hub() -> Hub {
-    Sim::new(Engine::new(peer(0)))
+    Sim::new(Engine::new(peer(0), SharedAccounts::default()))
 }
 
 fn info(id: u64, who: u16) -> ConnInfo {
@@ -26,31 +26,20 @@ fn info(id: u64, who: u16) -> ConnInfo {
         limited: false,
         local: address.clone(),
         remote: address,
+        security: peerage_core::ProtocolId::from_static("/noise"),
+        muxer: peerage_core::ProtocolId::from_static("/yamux/1.0.0"),
     }
 }
 
 fn admit(hub: &mut Hub, id: u64, who: u16) -> Result<(), Refused> {
-    hub.command(Command::Admit {
-        info: info(id, who),
-        connection: id,
-        reply: Some(Reply::new(drop)),
-    });
+    hub.command(Command::Admit { info: info(id, who), connection: id, reply: Some(Reply::new(drop)) });
     let mut actions = hub.actions().into_iter();
     match actions.next() {
-        Some(Action::Start {
-            connection,
-            reply: Some(_),
-            ..
-        }) if connection == id => {
-            assert_eq!(actions.len(), 3, "published, notified, emitted");
+        Some(Action::Start { connection, reply: Some(_), .. }) if connection == id => {
+            assert_eq!(actions.len(), 2, "notified, emitted");
             Ok(())
         }
-        Some(Action::Refuse {
-            connection,
-            why,
-            reply: Some(_),
-            ..
-        }) if connection == id => {
+        Some(Action::Refuse { connection, why, reply: Some(_), .. }) if connection == id => {
             assert_eq!(actions.len(), 0, "nobody hears of it");
             Err(why)
         }
@@ -60,20 +49,12 @@ fn admit(hub: &mut Hub, id: u64, who: u16) -> Result<(), Refused> {
 
 fn blame(hub: &mut Hub, who: u16, disconnect: bool) -> Vec<Action<u64>> {
     let (actor, panic) = ("protocols/echo".to_owned(), "oh no".to_owned());
-    hub.command(Command::Blame {
-        peer: peer(who),
-        disconnect,
-        actor,
-        panic,
-    });
+    hub.command(Command::Blame { peer: peer(who), disconnect, actor, panic });
     hub.actions()
 }
 
 fn ban(hub: &mut Hub, who: u16, period: Duration) {
-    hub.command(Command::Ban {
-        peer: peer(who),
-        period,
-    });
+    hub.command(Command::Ban { peer: peer(who), period });
 }
 
 fn close_requests(actions: &[Action<u64>]) -> Vec<(u64, CloseReason)> {
@@ -93,34 +74,20 @@ fn notices(hub: &mut Hub) -> Vec<(Option<SubscriberId>, ConnectionEvent)> {
 }
 
 fn close(hub: &mut Hub, id: u64) {
-    hub.command(Command::Closed {
-        id: ConnectionId(id),
-        reason: "gone".to_owned(),
-    });
+    hub.command(Command::Closed { id: ConnectionId(id), reason: "gone".to_owned() });
 }
 
 #[test]
 fn first_and_last_connection_of_a_peer() {
     let mut hub = hub();
     for id in [1, 2] {
-        hub.command(Command::Admit {
-            info: info(id, 1),
-            connection: id,
-            reply: None,
-        });
-        let event = ConnectionEvent::Opened {
-            info: info(id, 1),
-            first: id == 1,
-        };
+        hub.command(Command::Admit { info: info(id, 1), connection: id, reply: None });
+        let event = ConnectionEvent::Opened { info: info(id, 1), first: id == 1 };
         assert_eq!(notices(&mut hub), [(None, event)]);
     }
     for id in [1, 2] {
         close(&mut hub, id);
-        let event = ConnectionEvent::Closed {
-            info: info(id, 1),
-            last: id == 2,
-            reason: "gone".to_owned(),
-        };
+        let event = ConnectionEvent::Closed { info: info(id, 1), last: id == 2, reason: "gone".to_owned() };
         assert_eq!(notices(&mut hub), [(None, event)]);
     }
     assert!(hub.engine().peers.is_empty() && hub.engine().connections.is_empty());
@@ -130,11 +97,7 @@ fn first_and_last_connection_of_a_peer() {
 fn an_unknown_connection_that_closes_is_only_struck_from_the_directory() {
     let mut hub = hub();
     close(&mut hub, 7);
-    let removed = DirectoryChange::Removed {
-        id: ConnectionId(7),
-        peer: None,
-    };
-    assert!(matches!(&hub.actions()[..], [Action::Publish(change)] if *change == removed));
+    assert!(matches!(&hub.actions()[..], [Action::Forget { id: ConnectionId(7) }]));
 }
 
 #[test]
@@ -145,13 +108,7 @@ fn who_is_refused() {
     assert_eq!(admit(&mut hub, 2, 1), Err(Refused::Duplicate(ConnectionId(2))));
     ban(&mut hub, 1, 9 * SECOND);
     hub.actions();
-    assert_eq!(
-        admit(&mut hub, 3, 1),
-        Err(Refused::Banned {
-            peer: peer(1),
-            remaining: 9 * SECOND
-        })
-    );
+    assert_eq!(admit(&mut hub, 3, 1), Err(Refused::Banned { peer: peer(1), remaining: 9 * SECOND }));
     hub.command(Command::ShuttingDown);
     assert_eq!(close_requests(&hub.actions()), [(2, CloseReason::ShuttingDown)]);
     assert_eq!(admit(&mut hub, 4, 2), Err(Refused::ShuttingDown));
@@ -165,10 +122,7 @@ fn a_ban_closes_and_ends_on_time() {
     }
     ban(&mut hub, 1, 10 * SECOND);
     let actions = hub.actions();
-    assert_eq!(
-        close_requests(&actions),
-        [(1, CloseReason::Banned), (2, CloseReason::Banned)]
-    );
+    assert_eq!(close_requests(&actions), [(1, CloseReason::Banned), (2, CloseReason::Banned)]);
     assert!(matches!(
         actions.last(),
         Some(Action::Emit(HubEvent::PeerBanned { peer: who, period, .. })) if *who == peer(1) && *period == 10 * SECOND
@@ -178,14 +132,14 @@ fn a_ban_closes_and_ends_on_time() {
     assert!(admit(&mut hub, 3, 1).is_err());
     hub.advance(Duration::from_nanos(1));
     assert_eq!(admit(&mut hub, 3, 1), Ok(()));
-    assert!(hub.engine().bans.is_empty());
+    assert!(hub.engine().accounts.lock().bans.is_empty());
 }
 
 #[test]
 fn a_ban_can_be_lifted_is_not_shortened_and_never_strikes_this_node() {
     let mut hub = hub();
     ban(&mut hub, 0, SECOND);
-    assert!(hub.engine().bans.is_empty());
+    assert!(hub.engine().accounts.lock().bans.is_empty());
     ban(&mut hub, 1, Duration::MAX);
     ban(&mut hub, 1, SECOND);
     hub.advance(1000 * SECOND);
@@ -200,19 +154,15 @@ fn as_many_bans_as_allowed_and_then_the_soonest_to_end_goes() {
     let mut hub = hub();
     let max = u16::try_from(MAX_BANS).unwrap();
     for n in 1..=max {
-        ban(
-            &mut hub,
-            n,
-            SECOND * u32::from(if n == 77 { 1 } else { n.saturating_add(10) }),
-        );
+        ban(&mut hub, n, SECOND * u32::from(if n == 77 { 1 } else { n.saturating_add(10) }));
     }
-    assert_eq!(hub.engine().bans.len(), MAX_BANS);
-    assert!(hub.engine().bans.contains_key(&peer(77)));
+    assert_eq!(hub.engine().accounts.lock().bans.len(), MAX_BANS);
+    assert!(hub.engine().accounts.lock().bans.contains_key(&peer(77)));
     ban(&mut hub, max + 1, SECOND);
-    assert_eq!(hub.engine().bans.len(), MAX_BANS);
-    assert!(!hub.engine().bans.contains_key(&peer(77)));
+    assert_eq!(hub.engine().accounts.lock().bans.len(), MAX_BANS);
+    assert!(!hub.engine().accounts.lock().bans.contains_key(&peer(77)));
     hub.advance(SECOND * 10_000);
-    assert!(hub.engine().bans.is_empty());
+    assert!(hub.engine().accounts.lock().bans.is_empty());
 }
 
 #[test]
@@ -220,10 +170,7 @@ fn three_provoked_panics_in_ten_minutes_are_a_ban_and_two_are_not() {
     let mut hub = hub();
     admit(&mut hub, 1, 1).unwrap();
     assert!(blame(&mut hub, 1, false).is_empty());
-    assert_eq!(
-        close_requests(&blame(&mut hub, 1, true)),
-        [(1, CloseReason::Blamed)]
-    );
+    assert_eq!(close_requests(&blame(&mut hub, 1, true)), [(1, CloseReason::Blamed)]);
     hub.advance(BLAME_WINDOW - SECOND);
     let actions = blame(&mut hub, 1, false);
     assert_eq!(close_requests(&actions), [(1, CloseReason::Banned)]);
@@ -232,7 +179,7 @@ fn three_provoked_panics_in_ten_minutes_are_a_ban_and_two_are_not() {
     };
     assert_eq!(*period, BLAME_BAN);
     assert_eq!(reason, "it provoked 3 panics, the last in protocols/echo: oh no");
-    assert!(hub.engine().blames.is_empty());
+    assert!(hub.engine().accounts.lock().blames.is_empty());
 }
 
 #[test]
@@ -243,7 +190,7 @@ fn panics_of_long_ago_are_forgotten() {
         hub.advance(BLAME_WINDOW / 2);
     }
     hub.advance(BLAME_WINDOW);
-    assert!(hub.engine().blames.is_empty());
+    assert!(hub.engine().accounts.lock().blames.is_empty());
     assert_eq!(hub.next_deadline(), None);
 }
 
@@ -264,18 +211,15 @@ fn as_many_blamed_peers_as_allowed_and_then_the_oldest_goes() {
         hub.advance(Duration::from_millis(1));
     }
     blame(&mut hub, 1, false);
-    assert_eq!(hub.engine().blames.len(), MAX_BLAMED);
+    assert_eq!(hub.engine().accounts.lock().blames.len(), MAX_BLAMED);
     blame(&mut hub, max + 1, false);
-    assert_eq!(hub.engine().blames.len(), MAX_BLAMED);
-    assert!(hub.engine().blames.contains_key(&peer(1)), "blamed again since");
-    assert!(!hub.engine().blames.contains_key(&peer(2)));
+    assert_eq!(hub.engine().accounts.lock().blames.len(), MAX_BLAMED);
+    assert!(hub.engine().accounts.lock().blames.contains_key(&peer(1)), "blamed again since");
+    assert!(!hub.engine().accounts.lock().blames.contains_key(&peer(2)));
 }
 
 fn disconnect(hub: &mut Hub, who: u16) {
-    hub.command(Command::Disconnect {
-        peer: peer(who),
-        reply: Reply::new(drop),
-    });
+    hub.command(Command::Disconnect { peer: peer(who), reply: Reply::new(drop) });
 }
 
 fn disconnect_answers(hub: &mut Hub) -> Vec<usize> {
@@ -337,60 +281,29 @@ fn a_restarted_protocol_hears_of_everybody_again() {
     for (id, who) in [(1, 1), (2, 2), (3, 1)] {
         admit(&mut hub, id, who).unwrap();
     }
-    hub.command(Command::Replay {
-        subscriber: SubscriberId(5),
-    });
+    hub.command(Command::Replay { subscriber: SubscriberId(5) });
     let mut told = notices(&mut hub);
     told.sort_by_key(|(_, event)| match event {
         ConnectionEvent::Opened { info, .. } | ConnectionEvent::Closed { info, .. } => info.id,
     });
-    let opened = |id, who, first| ConnectionEvent::Opened {
-        info: info(id, who),
-        first,
-    };
+    let opened = |id, who, first| ConnectionEvent::Opened { info: info(id, who), first };
     let to = Some(SubscriberId(5));
-    assert_eq!(
-        told,
-        [
-            (to, opened(1, 1, true)),
-            (to, opened(2, 2, true)),
-            (to, opened(3, 1, false))
-        ]
-    );
+    assert_eq!(told, [(to, opened(1, 1, true)), (to, opened(2, 2, true)), (to, opened(3, 1, false))]);
 }
 
 #[test]
 fn a_restarted_host_learns_who_is_connected_and_tells_nobody_twice() {
     let mut hub = hub();
-    hub.command(Command::Present {
-        infos: vec![info(1, 1), info(2, 1)],
-    });
-    hub.command(Command::Present {
-        infos: vec![info(1, 1)],
-    });
-    let actions = hub.actions();
-    assert_eq!(actions.len(), 2);
-    assert!(
-        actions
-            .iter()
-            .all(|action| matches!(action, Action::Publish(DirectoryChange::Added(_))))
-    );
+    hub.command(Command::Present { infos: vec![info(1, 1), info(2, 1)] });
+    hub.command(Command::Present { infos: vec![info(1, 1)] });
+    assert!(hub.actions().is_empty());
     close(&mut hub, 1);
-    let event = ConnectionEvent::Closed {
-        info: info(1, 1),
-        last: false,
-        reason: "gone".to_owned(),
-    };
+    let event = ConnectionEvent::Closed { info: info(1, 1), last: false, reason: "gone".to_owned() };
     assert_eq!(notices(&mut hub), [(None, event)]);
     hub.command(Command::ShuttingDown);
-    hub.command(Command::Present {
-        infos: vec![info(9, 1)],
-    });
+    hub.command(Command::Present { infos: vec![info(9, 1)] });
     let closes = close_requests(&hub.actions());
-    assert_eq!(
-        closes,
-        [(2, CloseReason::ShuttingDown), (9, CloseReason::ShuttingDown)]
-    );
+    assert_eq!(closes, [(2, CloseReason::ShuttingDown), (9, CloseReason::ShuttingDown)]);
 }
 
 proptest! {
@@ -449,7 +362,7 @@ proptest! {
         prop_assert!(open.is_empty());
         let engine = hub.engine();
         prop_assert!(engine.connections.is_empty() && engine.peers.is_empty() && engine.disconnecting.is_empty());
-        prop_assert!(engine.bans.is_empty() && engine.blames.is_empty());
+        prop_assert!(engine.accounts.lock().bans.is_empty() && engine.accounts.lock().blames.is_empty());
         prop_assert_eq!(hub.next_deadline(), None);
     }
 }

@@ -102,9 +102,7 @@ pub(super) fn encode(own: &Own<'_>) -> Vec<u8> {
     }];
     for address in own.listen_addrs.iter().take(MAX_ADDRESSES) {
         let bytes = Bytes::copy_from_slice(address.as_bytes());
-        add(&mut messages, address.as_bytes().len(), |message| {
-            message.listen_addrs.push(bytes)
-        });
+        add(&mut messages, address.as_bytes().len(), |message| message.listen_addrs.push(bytes));
     }
     for protocol in own.protocols {
         let name = protocol.as_str().to_owned();
@@ -118,9 +116,7 @@ pub(super) fn encode(own: &Own<'_>) -> Vec<u8> {
             && let Ok(envelope) = record.seal(own.keypair)
         {
             let bytes = Bytes::from(envelope.encode());
-            add(&mut messages, bytes.len(), |message| {
-                message.signed_peer_record = Some(bytes)
-            });
+            add(&mut messages, bytes.len(), |message| message.signed_peer_record = Some(bytes));
         }
     }
     let mut out = Vec::new();
@@ -188,12 +184,7 @@ impl Decoder {
         }
         protobuf::scan(&bytes, &LIMITS).map_err(|error| DecodeError::Shape(error.to_string()))?;
         let message = Message::decode(bytes).map_err(|error| DecodeError::Shape(error.to_string()))?;
-        let Message {
-            public_key,
-            listen_addrs,
-            protocols,
-            ..
-        } = message;
+        let Message { public_key, listen_addrs, protocols, .. } = message;
         self.extend(listen_addrs, |merged| &mut merged.listen_addrs, MAX_ADDRESSES);
         self.extend(protocols, |merged| &mut merged.protocols, MAX_PROTOCOLS);
         let merged = &mut self.merged;
@@ -223,26 +214,19 @@ impl Decoder {
             return Err(DecodeError::WrongKey);
         }
         // Addresses and names that are none, by ours or by everybody's reading, cost nothing but themselves.
-        let (named, kept) = (merged.listen_addrs.len(), |bytes: &Bytes| {
-            Multiaddr::from_bytes(bytes).ok()
-        });
+        let (named, kept) = (merged.listen_addrs.len(), |bytes: &Bytes| Multiaddr::from_bytes(bytes).ok());
         let listen_addrs: Vec<_> = merged.listen_addrs.iter().filter_map(kept).collect();
         self.incomplete |= listen_addrs.len() < named;
         let named = merged.protocols.len();
-        let protocols: Vec<_> = merged
-            .protocols
-            .into_iter()
-            .filter_map(|name| ProtocolId::new(name).ok())
-            .collect();
+        let protocols: Vec<_> =
+            merged.protocols.into_iter().filter_map(|name| ProtocolId::new(name).ok()).collect();
         self.incomplete |= protocols.len() < named;
         Ok(Info {
             public_key,
             protocol_version: tidy(merged.protocol_version),
             agent_version: tidy(merged.agent_version),
             listen_addrs,
-            observed_addr: merged
-                .observed_addr
-                .and_then(|bytes| Multiaddr::from_bytes(&bytes).ok()),
+            observed_addr: merged.observed_addr.and_then(|bytes| Multiaddr::from_bytes(&bytes).ok()),
             protocols,
             signed_record: record(merged.signed_peer_record, self.peer),
             incomplete: self.incomplete,
@@ -258,11 +242,7 @@ fn replace<T>(old: &mut Option<T>, new: Option<T>) {
 
 /// The text is shown in terminals and logs.
 fn tidy(text: Option<String>) -> String {
-    text.unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_AGENT)
-        .collect()
+    text.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_AGENT).collect()
 }
 
 fn record(envelope: Option<Bytes>, peer: PeerId) -> PeerRecordState {

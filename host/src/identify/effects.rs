@@ -27,12 +27,7 @@ pub(super) struct Performer {
 
 impl Performer {
     pub(super) fn new(node: NodeRef, port: Port<Engine>) -> Self {
-        Self {
-            node,
-            port,
-            tasks: Tasks::default(),
-            asking: BTreeMap::new(),
-        }
+        Self { node, port, tasks: Tasks::default(), asking: BTreeMap::new() }
     }
 
     fn ask(&mut self, id: ConnectionId, peer: PeerId) {
@@ -45,9 +40,7 @@ impl Performer {
             }
         };
         let handle = self.tasks.spawn(task, move |panic| {
-            let result = Err(IdentifyError::Stream(format!(
-                "reading the answer panicked: {panic}"
-            )));
+            let result = Err(IdentifyError::Stream(format!("reading the answer panicked: {panic}")));
             port.post_input(Some(peer), Input::Said { id, result });
         });
         self.asking.retain(|_, task| !task.is_finished());
@@ -94,10 +87,7 @@ async fn ask(node: NodeRef, id: ConnectionId, peer: PeerId) -> Result<Info, Iden
     let mut decoder = Decoder::new(peer);
     let mut chunk = [0; 1024];
     loop {
-        let read = stream
-            .read(&mut chunk)
-            .await
-            .map_err(|error| IdentifyError::Stream(error.to_string()))?;
+        let read = stream.read(&mut chunk).await.map_err(|error| IdentifyError::Stream(error.to_string()))?;
         if read == 0 {
             return Ok(decoder.finish()?);
         }

@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// A connection is there; it may be said more than once.
     Opened { id: ConnectionId, peer: PeerId },
     /// A connection has ended.
-    Closed { id: ConnectionId, peer: PeerId },
+    Closed { id: ConnectionId },
     /// Who is that?
     Ask { peer: PeerId, reply: Answer },
 }
@@ -55,20 +55,25 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The peer has said something, or nothing that could be read.
-    Said {
-        id: ConnectionId,
-        result: Result<Info, IdentifyError>,
-    },
+    Said { id: ConnectionId, result: Result<Info, IdentifyError> },
 }
 
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Ask on that connection.
-    Ask { id: ConnectionId, peer: PeerId },
+    Ask {
+        id: ConnectionId,
+        peer: PeerId,
+    },
     /// Stop asking there.
-    Abort { id: ConnectionId },
+    Abort {
+        id: ConnectionId,
+    },
     /// A peer is known.
-    Identified { peer: PeerId, info: Arc<Info> },
+    Identified {
+        peer: PeerId,
+        info: Arc<Info>,
+    },
     Answer {
         reply: Answer,
         result: Result<Arc<Info>, IdentifyError>,
@@ -78,14 +83,7 @@ pub(crate) enum Action {
 impl Engine {
     fn opened(&mut self, id: ConnectionId, peer: PeerId) {
         if !self.connections.contains_key(&id) {
-            self.connections.insert(
-                id,
-                Connection {
-                    peer,
-                    state: State::Queued,
-                    waiting: Vec::new(),
-                },
-            );
+            self.connections.insert(id, Connection { peer, state: State::Queued, waiting: Vec::new() });
             self.queue.push_back(id);
         }
     }
@@ -103,30 +101,20 @@ impl Engine {
             State::Known(_) | State::Failed(_) => {}
         }
         for reply in connection.waiting {
-            self.actions.push_back(Action::Answer {
-                reply,
-                result: Err(IdentifyError::NotConnected),
-            });
+            self.actions.push_back(Action::Answer { reply, result: Err(IdentifyError::NotConnected) });
         }
     }
 
     /// The newest connection speaks for the peer; one on which it has said something before one on which it has not.
     fn ask(&mut self, peer: PeerId, reply: Answer) {
-        let of_peer = self
-            .connections
-            .values_mut()
-            .rev()
-            .filter(|connection| connection.peer == peer);
+        let of_peer = self.connections.values_mut().rev().filter(|connection| connection.peer == peer);
         let rank = |connection: &&mut Connection| match connection.state {
             State::Known(_) => 0,
             State::Queued | State::Running { .. } => 1,
             State::Failed(_) => 2,
         };
         let Some(best) = of_peer.min_by_key(rank) else {
-            self.actions.push_back(Action::Answer {
-                reply,
-                result: Err(IdentifyError::NotConnected),
-            });
+            self.actions.push_back(Action::Answer { reply, result: Err(IdentifyError::NotConnected) });
             return;
         };
         let result = match &best.state {
@@ -153,19 +141,13 @@ impl Engine {
         connection.state = match &result {
             Ok(info) => {
                 let peer = connection.peer;
-                self.actions.push_back(Action::Identified {
-                    peer,
-                    info: info.clone(),
-                });
+                self.actions.push_back(Action::Identified { peer, info: info.clone() });
                 State::Known(info.clone())
             }
             Err(error) => State::Failed(error.clone()),
         };
         for reply in connection.waiting.drain(..) {
-            self.actions.push_back(Action::Answer {
-                reply,
-                result: result.clone(),
-            });
+            self.actions.push_back(Action::Answer { reply, result: result.clone() });
         }
     }
 
@@ -174,14 +156,9 @@ impl Engine {
             && let Some(id) = self.queue.pop_front()
         {
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.state = State::Running {
-                    until: now.after(TIMEOUT),
-                };
+                connection.state = State::Running { until: now.after(TIMEOUT) };
                 self.running = self.running.saturating_add(1);
-                self.actions.push_back(Action::Ask {
-                    id,
-                    peer: connection.peer,
-                });
+                self.actions.push_back(Action::Ask { id, peer: connection.peer });
             }
         }
     }
@@ -195,7 +172,7 @@ impl engine::Engine for Engine {
     fn handle_command(&mut self, command: Command, now: Now) {
         match command {
             Command::Opened { id, peer } => self.opened(id, peer),
-            Command::Closed { id, .. } => self.closed(id),
+            Command::Closed { id } => self.closed(id),
             Command::Ask { peer, reply } => self.ask(peer, reply),
         }
         self.start_queued(now);
@@ -220,17 +197,11 @@ impl engine::Engine for Engine {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let running = self
-            .connections
-            .values()
-            .filter_map(|connection| match connection.state {
-                State::Running { until } => Some(until),
-                _ => None,
-            });
-        running.min().map(|at| Deadline {
-            at,
-            reason: "a peer does not say who it is",
-        })
+        let running = self.connections.values().filter_map(|connection| match connection.state {
+            State::Running { until } => Some(until),
+            _ => None,
+        });
+        running.min().map(|at| Deadline { at, reason: "a peer does not say who it is" })
     }
 
     fn poll_action(&mut self) -> Option<Action> {

@@ -8,7 +8,8 @@ mod effects;
 mod engine;
 
 pub use codec::{
-    DecodeError, MAX_ADDRESSES, MAX_AGENT, MAX_MESSAGE, MAX_MESSAGES, MAX_PROTOCOLS, PeerRecordState,
+    DecodeError, MAX_ADDRESSES, MAX_AGENT, MAX_FIELDS, MAX_MESSAGE, MAX_MESSAGES, MAX_PROTOCOLS,
+    PeerRecordState,
 };
 pub use engine::{MAX_RUNNING, TIMEOUT};
 
@@ -110,27 +111,18 @@ impl Protocol for Identify {
         let own = node.clone();
         let port = registrar.actor(
             move |birth| {
-                (
-                    engine::Engine::default(),
-                    effects::Performer::new(node.clone(), birth.port.clone()),
-                )
+                (engine::Engine::default(), effects::Performer::new(node.clone(), birth.port.clone()))
             },
             Some(|event| match event {
-                ConnectionEvent::Opened { info, .. } => engine::Command::Opened {
-                    id: info.id,
-                    peer: info.peer,
-                },
-                ConnectionEvent::Closed { info, .. } => engine::Command::Closed {
-                    id: info.id,
-                    peer: info.peer,
-                },
+                ConnectionEvent::Opened { info, .. } => {
+                    engine::Command::Opened { id: info.id, peer: info.peer }
+                }
+                ConnectionEvent::Closed { info, .. } => engine::Command::Closed { id: info.id },
             }),
         );
         let limits = StreamLimits::new(MAX_INBOUND_STREAMS, StreamLimits::default().inbound_total);
         let options = ServeOptions::default().limits(limits).allow_limited();
-        registrar.serve(PROTOCOL, options, move |stream, _| {
-            effects::tell(own.clone(), stream)
-        });
+        registrar.serve(PROTOCOL, options, move |stream, _| effects::tell(own.clone(), stream));
         Handle { port }
     }
 }

@@ -78,10 +78,7 @@ pub struct ProtocolUsage {
 impl Ledger {
     /// Nothing in use yet.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Inner {
-            limits,
-            usage: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { limits, usage: Mutex::default() }))
     }
 
     /// The numbers it holds to.
@@ -105,24 +102,17 @@ impl Ledger {
         let mut usage = self.lock();
         usage.check_connections(limits, direction)?;
         let (used, max, name) = match direction {
-            Direction::Inbound => (
-                &mut usage.handshakes_inbound,
-                limits.handshakes_inbound,
-                "inbound handshakes",
-            ),
-            Direction::Outbound => (
-                &mut usage.handshakes_outbound,
-                limits.handshakes_outbound,
-                "outbound handshakes",
-            ),
+            Direction::Inbound => {
+                (&mut usage.handshakes_inbound, limits.handshakes_inbound, "inbound handshakes")
+            }
+            Direction::Outbound => {
+                (&mut usage.handshakes_outbound, limits.handshakes_outbound, "outbound handshakes")
+            }
         };
         LimitError::check(*used, max, name, || Scope::System)?;
         take(used);
         drop(usage);
-        Ok(HandshakeLease {
-            ledger: self.clone(),
-            direction,
-        })
+        Ok(HandshakeLease { ledger: self.clone(), direction })
     }
 
     /// A place for an established connection.
@@ -140,11 +130,7 @@ impl Ledger {
         take(usage.connections_of(direction));
         edit(&mut usage.peers, &peer, |peer| take(&mut peer.connections));
         drop(usage);
-        Ok(ConnectionLease {
-            ledger: self.clone(),
-            peer,
-            direction,
-        })
+        Ok(ConnectionLease { ledger: self.clone(), peer, direction })
     }
 
     /// A place for a stream that `peer` opened on `connection`, to be [assigned](StreamLease::assign) to a protocol.
@@ -155,33 +141,18 @@ impl Ledger {
     pub fn inbound_stream(&self, connection: ConnectionId, peer: PeerId) -> Result<StreamLease, LimitError> {
         let limits = self.limits();
         let mut usage = self.lock();
-        LimitError::check(
-            usage.streams_inbound,
-            limits.streams_inbound,
-            "inbound streams",
-            || Scope::System,
-        )?;
+        LimitError::check(usage.streams_inbound, limits.streams_inbound, "inbound streams", || {
+            Scope::System
+        })?;
         let of_peer = usage.peers.get(&peer).map_or(0, |peer| peer.streams_inbound);
         let per_peer = limits.streams_inbound_per_peer;
-        LimitError::check(of_peer, per_peer, "inbound streams per peer", || {
-            Scope::Peer(peer)
-        })?;
+        LimitError::check(of_peer, per_peer, "inbound streams per peer", || Scope::Peer(peer))?;
         let here = usage.connections.get(&connection).cloned().unwrap_or_default();
         let scope = || Scope::Connection(connection);
         let per_connection = limits.streams_inbound_per_connection;
-        LimitError::check(
-            here.streams_inbound,
-            per_connection,
-            "inbound streams per connection",
-            scope,
-        )?;
+        LimitError::check(here.streams_inbound, per_connection, "inbound streams per connection", scope)?;
         let negotiating = limits.streams_negotiating_per_connection;
-        LimitError::check(
-            here.negotiating,
-            negotiating,
-            "negotiating streams per connection",
-            scope,
-        )?;
+        LimitError::check(here.negotiating, negotiating, "negotiating streams per connection", scope)?;
 
         take(&mut usage.streams_inbound);
         edit(&mut usage.peers, &peer, |peer| take(&mut peer.streams_inbound));
@@ -190,12 +161,7 @@ impl Ledger {
             take(&mut connection.negotiating);
         });
         drop(usage);
-        Ok(StreamLease {
-            ledger: self.clone(),
-            peer,
-            kind: Kind::Inbound { connection },
-            protocol: None,
-        })
+        Ok(StreamLease { ledger: self.clone(), peer, kind: Kind::Inbound { connection }, protocol: None })
     }
 
     /// A place for a stream to `peer`.
@@ -206,30 +172,18 @@ impl Ledger {
     pub fn outbound_stream(&self, peer: PeerId, protocol: &ProtocolId) -> Result<StreamLease, LimitError> {
         let limits = self.limits();
         let mut usage = self.lock();
-        LimitError::check(
-            usage.streams_outbound,
-            limits.streams_outbound,
-            "outbound streams",
-            || Scope::System,
-        )?;
+        LimitError::check(usage.streams_outbound, limits.streams_outbound, "outbound streams", || {
+            Scope::System
+        })?;
         let of_peer = usage.peers.get(&peer).map_or(0, |peer| peer.streams_outbound);
         let per_peer = limits.streams_outbound_per_peer;
-        LimitError::check(of_peer, per_peer, "outbound streams per peer", || {
-            Scope::Peer(peer)
-        })?;
+        LimitError::check(of_peer, per_peer, "outbound streams per peer", || Scope::Peer(peer))?;
 
         take(&mut usage.streams_outbound);
         edit(&mut usage.peers, &peer, |peer| take(&mut peer.streams_outbound));
-        edit(&mut usage.protocols, protocol, |protocol| {
-            take(&mut protocol.outbound)
-        });
+        edit(&mut usage.protocols, protocol, |protocol| take(&mut protocol.outbound));
         drop(usage);
-        Ok(StreamLease {
-            ledger: self.clone(),
-            peer,
-            kind: Kind::Outbound,
-            protocol: Some(protocol.clone()),
-        })
+        Ok(StreamLease { ledger: self.clone(), peer, kind: Kind::Outbound, protocol: Some(protocol.clone()) })
     }
 
     /// A panic of another holder leaves whole counts behind: nothing that is called under the lock can panic half way.
@@ -248,16 +202,12 @@ impl Usage {
 
     fn check_connections(&self, limits: &Limits, direction: Direction) -> Result<(), LimitError> {
         let (used, max, name) = match direction {
-            Direction::Inbound => (
-                self.connections_inbound,
-                limits.connections_inbound,
-                "inbound connections",
-            ),
-            Direction::Outbound => (
-                self.connections_outbound,
-                limits.connections_outbound,
-                "outbound connections",
-            ),
+            Direction::Inbound => {
+                (self.connections_inbound, limits.connections_inbound, "inbound connections")
+            }
+            Direction::Outbound => {
+                (self.connections_outbound, limits.connections_outbound, "outbound connections")
+            }
         };
         LimitError::check(used, max, name, || Scope::System)?;
         let total = self.connections_inbound.saturating_add(self.connections_outbound);
@@ -265,18 +215,12 @@ impl Usage {
     }
 
     fn protocol_inbound(&self, protocol: &ProtocolId) -> usize {
-        self.protocols
-            .get(protocol)
-            .map_or(0, |protocol| protocol.inbound)
+        self.protocols.get(protocol).map_or(0, |protocol| protocol.inbound)
     }
 
     fn give_inbound_protocol(&mut self, protocol: &ProtocolId, peer: &PeerId) {
-        edit(&mut self.protocols, protocol, |protocol| {
-            give(&mut protocol.inbound)
-        });
-        edit(&mut self.peers, peer, |peer| {
-            edit(&mut peer.inbound_by_protocol, protocol, give)
-        });
+        edit(&mut self.protocols, protocol, |protocol| give(&mut protocol.inbound));
+        edit(&mut self.peers, peer, |peer| edit(&mut peer.inbound_by_protocol, protocol, give));
     }
 }
 
@@ -368,35 +312,21 @@ impl StreamLease {
         let limits = self.ledger.limits();
         let mut usage = self.ledger.lock();
         let total = own.inbound_total.min(limits.streams_inbound_per_protocol);
-        LimitError::check(
-            usage.protocol_inbound(protocol),
-            total,
-            "inbound streams per protocol",
-            || Scope::Protocol(protocol.clone()),
-        )?;
-        let of_peer = usage
-            .peers
-            .get(&self.peer)
-            .and_then(|peer| peer.inbound_by_protocol.get(protocol));
-        let per_peer = own
-            .inbound_per_peer
-            .min(limits.streams_inbound_per_protocol_and_peer);
+        LimitError::check(usage.protocol_inbound(protocol), total, "inbound streams per protocol", || {
+            Scope::Protocol(protocol.clone())
+        })?;
+        let of_peer = usage.peers.get(&self.peer).and_then(|peer| peer.inbound_by_protocol.get(protocol));
+        let per_peer = own.inbound_per_peer.min(limits.streams_inbound_per_protocol_and_peer);
         let name = "inbound streams per protocol and peer";
         LimitError::check(of_peer.copied().unwrap_or(0), per_peer, name, || {
             Scope::ProtocolPeer(protocol.clone(), self.peer)
         })?;
 
-        edit(&mut usage.protocols, protocol, |protocol| {
-            take(&mut protocol.inbound)
-        });
-        edit(&mut usage.peers, &self.peer, |peer| {
-            edit(&mut peer.inbound_by_protocol, protocol, take)
-        });
+        edit(&mut usage.protocols, protocol, |protocol| take(&mut protocol.inbound));
+        edit(&mut usage.peers, &self.peer, |peer| edit(&mut peer.inbound_by_protocol, protocol, take));
         match self.protocol.replace(protocol.clone()) {
             Some(former) => usage.give_inbound_protocol(&former, &self.peer),
-            None => edit(&mut usage.connections, &connection, |connection| {
-                give(&mut connection.negotiating)
-            }),
+            None => edit(&mut usage.connections, &connection, |connection| give(&mut connection.negotiating)),
         }
         Ok(())
     }
@@ -412,9 +342,7 @@ impl Drop for StreamLease {
                     usage.give_inbound_protocol(&protocol, &self.peer);
                 }
                 give(&mut usage.streams_inbound);
-                edit(&mut usage.peers, &self.peer, |peer| {
-                    give(&mut peer.streams_inbound)
-                });
+                edit(&mut usage.peers, &self.peer, |peer| give(&mut peer.streams_inbound));
                 edit(&mut usage.connections, &connection, |connection| {
                     give(&mut connection.streams_inbound);
                     if negotiating {
@@ -424,13 +352,9 @@ impl Drop for StreamLease {
             }
             Kind::Outbound => {
                 give(&mut usage.streams_outbound);
-                edit(&mut usage.peers, &self.peer, |peer| {
-                    give(&mut peer.streams_outbound)
-                });
+                edit(&mut usage.peers, &self.peer, |peer| give(&mut peer.streams_outbound));
                 if let Some(protocol) = &self.protocol {
-                    edit(&mut usage.protocols, protocol, |protocol| {
-                        give(&mut protocol.outbound)
-                    });
+                    edit(&mut usage.protocols, protocol, |protocol| give(&mut protocol.outbound));
                 }
             }
         }
@@ -439,17 +363,13 @@ impl Drop for StreamLease {
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger")
-            .field("usage", &*self.lock())
-            .finish_non_exhaustive()
+        f.debug_struct("Ledger").field("usage", &*self.lock()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for HandshakeLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandshakeLease")
-            .field("direction", &self.direction)
-            .finish_non_exhaustive()
+        f.debug_struct("HandshakeLease").field("direction", &self.direction).finish_non_exhaustive()
     }
 }
 

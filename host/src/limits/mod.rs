@@ -92,10 +92,7 @@ pub struct StreamLimits {
 impl StreamLimits {
     /// Both numbers.
     pub const fn new(inbound_per_peer: usize, inbound_total: usize) -> Self {
-        Self {
-            inbound_per_peer,
-            inbound_total,
-        }
+        Self { inbound_per_peer, inbound_total }
     }
 }
 
@@ -187,11 +184,7 @@ impl LimitError {
         limit: &'static str,
         scope: impl FnOnce() -> Scope,
     ) -> Result<(), Self> {
-        if used < max {
-            Ok(())
-        } else {
-            Err(Self::new(limit, max, scope()))
-        }
+        if used < max { Ok(()) } else { Err(Self::new(limit, max, scope())) }
     }
 }
 
@@ -201,9 +194,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_limit_number_and_scope() {
-        let peer: PeerId = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
-            .parse()
-            .unwrap();
+        let peer: PeerId = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA".parse().unwrap();
         let error = LimitError::new("inbound streams per peer", 256, Scope::Peer(peer));
         assert_eq!(
             error.to_string(),

@@ -56,18 +56,8 @@ fn three_and_no_more<T>(
 #[test]
 fn connections() {
     let each = |direction| move |ledger: &Ledger, n| ledger.connection(peer(n), direction);
-    three_and_no_more(
-        |l| l.connections_inbound = 3,
-        "inbound connections",
-        Scope::System,
-        each(Inbound),
-    );
-    three_and_no_more(
-        |l| l.connections_outbound = 3,
-        "outbound connections",
-        Scope::System,
-        each(Outbound),
-    );
+    three_and_no_more(|l| l.connections_inbound = 3, "inbound connections", Scope::System, each(Inbound));
+    three_and_no_more(|l| l.connections_outbound = 3, "outbound connections", Scope::System, each(Outbound));
     three_and_no_more(
         |l| l.connections_total = 3,
         "connections",
@@ -86,31 +76,15 @@ fn connections() {
 #[test]
 fn handshakes() {
     let each = |direction| move |ledger: &Ledger, _| ledger.handshake(direction);
-    three_and_no_more(
-        |l| l.handshakes_inbound = 3,
-        "inbound handshakes",
-        Scope::System,
-        each(Inbound),
-    );
-    three_and_no_more(
-        |l| l.handshakes_outbound = 3,
-        "outbound handshakes",
-        Scope::System,
-        each(Outbound),
-    );
+    three_and_no_more(|l| l.handshakes_inbound = 3, "inbound handshakes", Scope::System, each(Inbound));
+    three_and_no_more(|l| l.handshakes_outbound = 3, "outbound handshakes", Scope::System, each(Outbound));
 }
 
 #[test]
 fn no_handshake_for_a_connection_that_would_have_no_place() {
-    let ledger = Ledger::new(Limits {
-        connections_inbound: 1,
-        ..wide()
-    });
+    let ledger = Ledger::new(Limits { connections_inbound: 1, ..wide() });
     let _connection = ledger.connection(peer(1), Inbound).unwrap();
-    assert_eq!(
-        ledger.handshake(Inbound).unwrap_err().limit,
-        "inbound connections"
-    );
+    assert_eq!(ledger.handshake(Inbound).unwrap_err().limit, "inbound connections");
     assert!(ledger.handshake(Outbound).is_ok());
 }
 
@@ -154,10 +128,7 @@ fn assigned(ledger: &Ledger, peer: PeerId, own: StreamLimits) -> Result<StreamLe
 #[test]
 fn streams_of_a_protocol() {
     let any = StreamLimits::default();
-    let (total, share) = (
-        "inbound streams per protocol",
-        "inbound streams per protocol and peer",
-    );
+    let (total, share) = ("inbound streams per protocol", "inbound streams per protocol and peer");
     let (of_ping, of_peer) = (Scope::Protocol(PING), Scope::ProtocolPeer(PING, peer(1)));
     three_and_no_more(
         |l| l.streams_inbound_per_protocol = 3,
@@ -165,39 +136,21 @@ fn streams_of_a_protocol() {
         of_ping.clone(),
         |ledger, n| assigned(ledger, peer(n), any),
     );
-    three_and_no_more(
-        |_| (),
-        total,
-        of_ping,
-        |ledger, n| assigned(ledger, peer(n), StreamLimits::new(9, 3)),
-    );
+    three_and_no_more(|_| (), total, of_ping, |ledger, n| assigned(ledger, peer(n), StreamLimits::new(9, 3)));
     three_and_no_more(
         |l| l.streams_inbound_per_protocol_and_peer = 3,
         share,
         of_peer.clone(),
         |ledger, _| assigned(ledger, peer(1), any),
     );
-    three_and_no_more(
-        |_| (),
-        share,
-        of_peer,
-        |ledger, _| assigned(ledger, peer(1), StreamLimits::new(3, 9)),
-    );
+    three_and_no_more(|_| (), share, of_peer, |ledger, _| assigned(ledger, peer(1), StreamLimits::new(3, 9)));
 }
 
 #[test]
 fn a_protocol_cannot_raise_the_limits_of_the_node() {
-    let ledger = Ledger::new(Limits {
-        streams_inbound_per_protocol_and_peer: 1,
-        ..wide()
-    });
+    let ledger = Ledger::new(Limits { streams_inbound_per_protocol_and_peer: 1, ..wide() });
     let _first = assigned(&ledger, peer(1), StreamLimits::new(50, 50)).unwrap();
-    assert_eq!(
-        assigned(&ledger, peer(1), StreamLimits::new(50, 50))
-            .unwrap_err()
-            .max,
-        1
-    );
+    assert_eq!(assigned(&ledger, peer(1), StreamLimits::new(50, 50)).unwrap_err().max, 1);
 }
 
 #[test]
@@ -219,10 +172,7 @@ fn outbound_streams() {
 
 #[test]
 fn an_assigned_stream_negotiates_no_more() {
-    let ledger = Ledger::new(Limits {
-        streams_negotiating_per_connection: 1,
-        ..wide()
-    });
+    let ledger = Ledger::new(Limits { streams_negotiating_per_connection: 1, ..wide() });
     let here = ConnectionId(1);
     let mut first = ledger.inbound_stream(here, peer(1)).unwrap();
     assert!(ledger.inbound_stream(here, peer(1)).is_err());
@@ -231,35 +181,19 @@ fn an_assigned_stream_negotiates_no_more() {
 
     first.assign(&ECHO, StreamLimits::default()).unwrap();
     let usage = ledger.snapshot();
-    assert_eq!(
-        usage.protocols.keys().collect::<Vec<_>>(),
-        [&ECHO],
-        "assigned anew, charged once"
-    );
-    assert_eq!(
-        usage.connections[&here],
-        ConnectionUsage {
-            streams_inbound: 2,
-            negotiating: 1
-        }
-    );
+    assert_eq!(usage.protocols.keys().collect::<Vec<_>>(), [&ECHO], "assigned anew, charged once");
+    assert_eq!(usage.connections[&here], ConnectionUsage { streams_inbound: 2, negotiating: 1 });
 }
 
 #[test]
 fn zero_allows_nothing() {
-    let ledger = Ledger::new(Limits {
-        handshakes_inbound: 0,
-        ..wide()
-    });
+    let ledger = Ledger::new(Limits { handshakes_inbound: 0, ..wide() });
     assert_eq!(ledger.handshake(Inbound).unwrap_err().max, 0);
 }
 
 #[test]
 fn threads_that_hold_panic_and_drop_leave_nothing_behind() {
-    let ledger = Ledger::new(Limits {
-        connections_per_peer: 4,
-        ..wide()
-    });
+    let ledger = Ledger::new(Limits { connections_per_peer: 4, ..wide() });
     std::thread::scope(|scope| {
         for n in 0..4_u8 {
             let ledger = ledger.clone();

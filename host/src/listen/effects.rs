@@ -90,23 +90,11 @@ impl Performer {
     }
 
     fn bind(&mut self, id: ListenerId, address: Multiaddr) {
-        let task = accept(
-            self.node.clone(),
-            self.object.clone(),
-            self.port.clone(),
-            id,
-            address,
-        );
+        let task = accept(self.node.clone(), self.object.clone(), self.port.clone(), id, address);
         let (port, node, path) = (self.port.clone(), self.node.clone(), self.port.path().to_owned());
         let handle = self.tasks.spawn(task, move |panic| {
             node.panicked(format!("{path}/{id}"), panic.clone(), None);
-            port.post_input(
-                None,
-                Input::Failed {
-                    id,
-                    why: format!("it panicked: {panic}"),
-                },
-            );
+            port.post_input(None, Input::Failed { id, why: format!("it panicked: {panic}") });
         });
         self.listeners.insert(id, handle);
     }
@@ -119,12 +107,7 @@ impl Performer {
     }
 
     fn dial(&mut self, dial: Dial) {
-        let Dial {
-            address,
-            opts,
-            cancelled,
-            reply,
-        } = dial;
+        let Dial { address, opts, cancelled, reply } = dial;
         let object = self.object.clone();
         let (node, path, peer) = (self.node.clone(), self.port.path().to_owned(), opts.expected);
         let task = async move {
@@ -134,9 +117,7 @@ impl Performer {
             }
         };
         // The reply is dropped with a panicking task, and who waits for it is told so by that.
-        self.tasks.spawn(task, move |panic| {
-            node.panicked(format!("{path}/dial"), panic, peer)
-        });
+        self.tasks.spawn(task, move |panic| node.panicked(format!("{path}/dial"), panic, peer));
     }
 }
 
@@ -150,33 +131,15 @@ async fn accept(
     let mut listener = match object.listen(address, ListenOpts::default()).await {
         Ok(listener) => listener,
         Err(error) => {
-            return port.post_input(
-                None,
-                Input::Failed {
-                    id,
-                    why: error.to_string(),
-                },
-            );
+            return port.post_input(None, Input::Failed { id, why: error.to_string() });
         }
     };
-    port.post_input(
-        None,
-        Input::Bound {
-            id,
-            addresses: listener.addresses(),
-        },
-    );
+    port.post_input(None, Input::Bound { id, addresses: listener.addresses() });
     loop {
         match listener.next().await {
             ListenerEvent::Incoming(link) => incoming(&node, link).await,
             ListenerEvent::Failed(error) => {
-                return port.post_input(
-                    None,
-                    Input::Failed {
-                        id,
-                        why: error.to_string(),
-                    },
-                );
+                return port.post_input(None, Input::Failed { id, why: error.to_string() });
             }
             ListenerEvent::Retry(error) => tracing::warn!(%id, %error, "accepting failed for a while"),
             event => tracing::debug!(?event, "an event of a listener that this node does not know"),
@@ -189,18 +152,11 @@ async fn incoming(node: &Inner, link: Link) {
     let remote = upgrade::remote(&link);
     match node.ledger.handshake(Direction::Inbound) {
         Ok(lease) => {
-            let _ = node
-                .ports
-                .upgrades
-                .tell(upgrade::Command::Inbound { link, lease })
-                .await;
+            let _ = node.ports.upgrades.tell(upgrade::Command::Inbound { link, lease }).await;
         }
         Err(limit) => {
             tracing::debug!(%remote, %limit, "refused an incoming connection");
-            node.emit(Event::IncomingFailed {
-                remote,
-                why: limit.to_string(),
-            });
+            node.emit(Event::IncomingFailed { remote, why: limit.to_string() });
         }
     }
 }

@@ -53,11 +53,7 @@ pub(crate) type ListenReply = Reply<Result<Vec<Multiaddr>, String>>;
 #[derive(Debug)]
 pub(crate) enum Command<D> {
     /// Bind an address and keep it bound.
-    Listen {
-        id: ListenerId,
-        address: Multiaddr,
-        reply: Option<ListenReply>,
-    },
+    Listen { id: ListenerId, address: Multiaddr, reply: Option<ListenReply> },
     /// Close a listener.
     Unlisten { id: ListenerId },
     /// Open a link.
@@ -66,14 +62,8 @@ pub(crate) enum Command<D> {
 
 #[derive(Debug)]
 pub(crate) enum Input {
-    Bound {
-        id: ListenerId,
-        addresses: Vec<Multiaddr>,
-    },
-    Failed {
-        id: ListenerId,
-        why: String,
-    },
+    Bound { id: ListenerId, addresses: Vec<Multiaddr> },
+    Failed { id: ListenerId, why: String },
 }
 
 #[derive(Debug)]
@@ -108,10 +98,7 @@ pub(crate) enum Action<D> {
 impl<D> Engine<D> {
     /// Starts with listeners that shall be bound: those of the actor's former life.
     pub(crate) fn new(wanted: impl IntoIterator<Item = (ListenerId, Multiaddr)>) -> Self {
-        let mut this = Self {
-            listeners: BTreeMap::new(),
-            actions: VecDeque::new(),
-        };
+        let mut this = Self { listeners: BTreeMap::new(), actions: VecDeque::new() };
         for (id, address) in wanted {
             this.listen(id, address, None);
         }
@@ -122,27 +109,13 @@ impl<D> Engine<D> {
         if self.listeners.len() >= MAX_LISTENERS {
             if let Some(reply) = reply {
                 let why = format!("a transport keeps {MAX_LISTENERS} listeners at most");
-                self.actions.push_back(Action::Answer {
-                    reply,
-                    result: Err(why),
-                });
+                self.actions.push_back(Action::Answer { reply, result: Err(why) });
             }
             self.actions.push_back(Action::Forget { id });
             return;
         }
-        self.actions.push_back(Action::Bind {
-            id,
-            address: address.clone(),
-        });
-        self.listeners.insert(
-            id,
-            Listener {
-                address,
-                state: State::Binding,
-                failures: 0,
-                reply,
-            },
-        );
+        self.actions.push_back(Action::Bind { id, address: address.clone() });
+        self.listeners.insert(id, Listener { address, state: State::Binding, failures: 0, reply });
     }
 
     fn unlisten(&mut self, id: ListenerId) {
@@ -152,8 +125,7 @@ impl<D> Engine<D> {
         self.actions.push_back(Action::Unbind { id });
         if let State::Bound(addresses) = listener.state {
             let why = "closed by this node".to_owned();
-            self.actions
-                .push_back(Action::NotListening { id, addresses, why });
+            self.actions.push_back(Action::NotListening { id, addresses, why });
         }
         if let Some(reply) = listener.reply {
             let result = Err("closed by this node".to_owned());
@@ -171,15 +143,9 @@ impl<D> Engine<D> {
         }
         listener.failures = 0;
         listener.state = State::Bound(addresses.clone());
-        self.actions.push_back(Action::Listening {
-            id,
-            addresses: addresses.clone(),
-        });
+        self.actions.push_back(Action::Listening { id, addresses: addresses.clone() });
         if let Some(reply) = listener.reply.take() {
-            self.actions.push_back(Action::Answer {
-                reply,
-                result: Ok(addresses),
-            });
+            self.actions.push_back(Action::Answer { reply, result: Ok(addresses) });
         }
     }
 
@@ -189,21 +155,15 @@ impl<D> Engine<D> {
         };
         if let Some(reply) = listener.reply.take() {
             self.listeners.remove(&id);
-            self.actions.push_back(Action::Answer {
-                reply,
-                result: Err(why),
-            });
+            self.actions.push_back(Action::Answer { reply, result: Err(why) });
             self.actions.push_back(Action::Forget { id });
             return;
         }
-        let wait = REBIND_FIRST
-            .saturating_mul(1 << listener.failures.min(16))
-            .min(REBIND_MAX);
+        let wait = REBIND_FIRST.saturating_mul(1 << listener.failures.min(16)).min(REBIND_MAX);
         listener.failures = listener.failures.saturating_add(1);
         let before = std::mem::replace(&mut listener.state, State::Waiting(now.after(wait)));
         if let State::Bound(addresses) = before {
-            self.actions
-                .push_back(Action::NotListening { id, addresses, why });
+            self.actions.push_back(Action::NotListening { id, addresses, why });
         }
     }
 }
@@ -232,26 +192,17 @@ impl<D: Send + 'static> engine::Engine for Engine<D> {
         for (id, listener) in &mut self.listeners {
             if matches!(listener.state, State::Waiting(until) if until <= now.mono) {
                 listener.state = State::Binding;
-                self.actions.push_back(Action::Bind {
-                    id: *id,
-                    address: listener.address.clone(),
-                });
+                self.actions.push_back(Action::Bind { id: *id, address: listener.address.clone() });
             }
         }
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let waits = self
-            .listeners
-            .values()
-            .filter_map(|listener| match listener.state {
-                State::Waiting(until) => Some(until),
-                _ => None,
-            });
-        waits.min().map(|at| Deadline {
-            at,
-            reason: "a listener is bound again",
-        })
+        let waits = self.listeners.values().filter_map(|listener| match listener.state {
+            State::Waiting(until) => Some(until),
+            _ => None,
+        });
+        waits.min().map(|at| Deadline { at, reason: "a listener is bound again" })
     }
 
     fn poll_action(&mut self) -> Option<Action<D>> {
@@ -276,11 +227,7 @@ mod tests {
     fn listen(sim: &mut Sim<Engine<()>>, id: u64, answers: &Answers) {
         let answers = answers.clone();
         let reply = Reply::new(move |answer| answers.lock().expect("no panic").push(answer));
-        sim.command(Command::Listen {
-            id: ListenerId(id),
-            address: address(0),
-            reply: Some(reply),
-        });
+        sim.command(Command::Listen { id: ListenerId(id), address: address(0), reply: Some(reply) });
     }
 
     /// Sends the answers that are due, and names the rest.
@@ -304,18 +251,12 @@ mod tests {
         let (mut sim, answers) = (Sim::new(Engine::new([])), Answers::default());
         listen(&mut sim, 1, &answers);
         assert_eq!(perform(&mut sim), ["bind /ip4/127.0.0.1/tcp/0"]);
-        sim.input(Input::Bound {
-            id: ListenerId(1),
-            addresses: vec![address(4001)],
-        });
+        sim.input(Input::Bound { id: ListenerId(1), addresses: vec![address(4001)] });
         assert_eq!(perform(&mut sim), ["listening", "answer"]);
         assert_eq!(answers.lock().expect("no panic")[..], [Ok(vec![address(4001)])]);
 
         for (wait, named) in [(100, true), (200, false), (400, false)] {
-            sim.input(Input::Failed {
-                id: ListenerId(1),
-                why: "gone".into(),
-            });
+            sim.input(Input::Failed { id: ListenerId(1), why: "gone".into() });
             assert_eq!(perform(&mut sim).contains(&"not listening".to_owned()), named);
             sim.advance(Duration::from_millis(wait - 1));
             assert!(perform(&mut sim).is_empty());
@@ -328,15 +269,9 @@ mod tests {
     fn the_wait_has_a_maximum() {
         let mut sim = Sim::new(Engine::<()>::new([(ListenerId(1), address(1))]));
         for _ in 0..40 {
-            sim.input(Input::Failed {
-                id: ListenerId(1),
-                why: "gone".into(),
-            });
+            sim.input(Input::Failed { id: ListenerId(1), why: "gone".into() });
             sim.advance(REBIND_MAX);
-            assert_eq!(
-                perform(&mut sim).last().map(String::as_str),
-                Some("bind /ip4/127.0.0.1/tcp/1")
-            );
+            assert_eq!(perform(&mut sim).last().map(String::as_str), Some("bind /ip4/127.0.0.1/tcp/1"));
         }
     }
 
@@ -344,10 +279,7 @@ mod tests {
     fn a_first_binding_that_fails_is_answered_and_not_tried_again() {
         let (mut sim, answers) = (Sim::new(Engine::new([])), Answers::default());
         listen(&mut sim, 1, &answers);
-        sim.input(Input::Failed {
-            id: ListenerId(1),
-            why: "in use".into(),
-        });
+        sim.input(Input::Failed { id: ListenerId(1), why: "in use".into() });
         assert_eq!(perform(&mut sim).last().map(String::as_str), Some("forget"));
         assert_eq!(answers.lock().expect("no panic")[..], [Err("in use".to_owned())]);
         assert!(sim.next_deadline().is_none());

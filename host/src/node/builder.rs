@@ -95,10 +95,7 @@ impl Builder {
     pub fn with<P: Protocol>(mut self, protocol: P) -> (Self, P::Handle) {
         let name = protocol.name();
         self.plan.names.push(name);
-        let handle = protocol.register(&mut Registrar {
-            name,
-            plan: &mut self.plan,
-        });
+        let handle = protocol.register(&mut Registrar { name, plan: &mut self.plan });
         (self, handle)
     }
 
@@ -185,10 +182,7 @@ impl Builder {
         for address in listen {
             if let Err(why) = node.listen(address.clone()).await {
                 node.shutdown().await;
-                return Err(StartError::Listen {
-                    address,
-                    why: why.to_string(),
-                });
+                return Err(StartError::Listen { address, why: why.to_string() });
             }
         }
         Ok(node)
@@ -231,9 +225,7 @@ impl Builder {
         let nurseries = (0..kernel.workers.count())
             .map(|worker| Nursery::new(kernel.clone(), format!("connections/{worker}"), worker))
             .collect();
-        let transports = self
-            .transports
-            .unwrap_or_else(|| vec![Arc::new(tcp::Tcp::default())]);
+        let transports = self.transports.unwrap_or_else(|| vec![Arc::new(tcp::Tcp::default())]);
         let keypair = self.keypair;
         let mut config = upgrades::Config::default();
         config.security = self.security;
@@ -248,6 +240,7 @@ impl Builder {
             ledger: Ledger::new(self.limits),
             registry,
             directory: conn::Directory::default(),
+            accounts: hub::SharedAccounts::default(),
             subscribers: self.plan.subscribers,
             book_subscription,
             sources: RwLock::new(sources),
@@ -280,18 +273,9 @@ fn notices(
                     // A stream's handler takes its stream with it and nothing else; what an actor loses is everybody's.
                     let disconnect = !actor.starts_with(inner::STREAM_ACTOR);
                     let (actor, panic) = (actor.clone(), text.clone());
-                    hub.post(hub::Command::Blame {
-                        peer,
-                        disconnect,
-                        actor,
-                        panic,
-                    });
+                    hub.post(hub::Command::Blame { peer, disconnect, actor, panic });
                 }
-                Event::ActorPanicked {
-                    actor,
-                    panic: text,
-                    peer,
-                }
+                Event::ActorPanicked { actor, panic: text, peer }
             }
             Notice::SwitchedOff { actor, why } => Event::ActorSwitchedOff { actor, why },
         };

@@ -20,7 +20,7 @@ use crate::{
     Event,
     actor::{Kernel, Nursery, Port, Spec},
     book, conn, dial,
-    hub::{self, ConnInfo, SubscriberId},
+    hub::{self, ConnInfo, SharedAccounts, SubscriberId},
     limits::{ConnectionId, Direction, Ledger},
     listen::{self, ListenerId},
     node::{AddressSource, plan::Subscriber},
@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) ledger: Ledger,
     pub(crate) registry: Registry<conn::Handler>,
     pub(crate) directory: conn::Directory,
+    pub(crate) accounts: SharedAccounts,
     pub(crate) subscribers: Vec<Subscriber>,
     /// The peer book's own subscription to connections.
     pub(crate) book_subscription: SubscriberId,
@@ -78,11 +79,7 @@ pub(crate) struct TransportEntry {
 impl TransportEntry {
     pub(crate) fn new(object: Arc<dyn Object>) -> Self {
         let port = Port::new(format!("transports/{}", object.name()));
-        Self {
-            object,
-            port,
-            wanted: listen::Wanted::default(),
-        }
+        Self { object, port, wanted: listen::Wanted::default() }
     }
 }
 
@@ -111,6 +108,8 @@ impl Inner {
             limited: established.limited,
             local: established.local.clone(),
             remote: established.remote.clone(),
+            security: established.security.clone(),
+            muxer: established.muxer.clone(),
         }
     }
 
@@ -118,11 +117,9 @@ impl Inner {
     pub(crate) fn refuse(&self, established: Box<Established>, code: ErrorCode) {
         let Muxed { connection, driver } = established.muxed;
         connection.close(code);
-        self.kernel
-            .workers
-            .spawn(self.kernel.workers.next(), move || async move {
-                let _ = timeout(REFUSAL, driver).await;
-            });
+        self.kernel.workers.spawn(self.kernel.workers.next(), move || async move {
+            let _ = timeout(REFUSAL, driver).await;
+        });
     }
 
     pub(crate) fn nursery(&self, worker: usize) -> &Nursery {
@@ -133,37 +130,24 @@ impl Inner {
     /// The transport for an address.
     pub(crate) fn transport(&self, fits: impl Fn(&dyn Object) -> bool) -> Option<TransportEntry> {
         let transports = self.transports.read().unwrap_or_else(PoisonError::into_inner);
-        transports
-            .iter()
-            .find(|entry| fits(entry.object.as_ref()))
-            .cloned()
+        transports.iter().find(|entry| fits(entry.object.as_ref())).cloned()
     }
 
     pub(crate) fn all_transports(&self) -> Vec<TransportEntry> {
-        self.transports
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.transports.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn address_sources(&self) -> Vec<Arc<dyn AddressSource>> {
-        self.sources
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn lock_arrivals(&self) -> MutexGuard<'_, Option<mpsc::Sender<Spec>>> {
-        self.transport_arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.transport_arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn listening(&self, id: ListenerId, addresses: Vec<Multiaddr>) {
         for address in &addresses {
-            self.emit(Event::Listening {
-                address: address.clone(),
-            });
+            self.emit(Event::Listening { address: address.clone() });
         }
         self.lock_listening().insert(id, addresses);
     }
@@ -171,10 +155,7 @@ impl Inner {
     pub(crate) fn not_listening(&self, id: ListenerId, addresses: &[Multiaddr], why: &str) {
         self.lock_listening().remove(&id);
         for address in addresses {
-            self.emit(Event::NotListening {
-                address: address.clone(),
-                why: why.to_owned(),
-            });
+            self.emit(Event::NotListening { address: address.clone(), why: why.to_owned() });
         }
     }
 

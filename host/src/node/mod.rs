@@ -8,7 +8,7 @@ mod source;
 mod tree;
 
 pub use builder::{AGENT, Builder, StartError};
-pub use open::{ConnectOptions, OpenError, OpenOptions, Target};
+pub use open::{CONNECT_TIMEOUT, ConnectOptions, OPEN_TIMEOUT, OpenError, OpenOptions, Target};
 pub use plan::NodeRef;
 pub use source::AddressSource;
 
@@ -28,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     Events, Stream,
     actor::TreeSnapshot,
-    book, hub,
+    book, dial, hub,
     hub::ConnInfo,
     limits::Usage,
     listen::{self, ListenerId},
@@ -102,10 +102,7 @@ impl Node {
 
     pub(crate) fn guarded(inner: Arc<Inner>) -> Self {
         let guard = Arc::new(inner.stop.clone().drop_guard());
-        Self {
-            inner,
-            _guard: Some(guard),
-        }
+        Self { inner, _guard: Some(guard) }
     }
 
     pub(crate) fn unguarded(inner: Arc<Inner>) -> Self {
@@ -130,11 +127,7 @@ impl Node {
     /// The same with the peer id at the end: what another node can dial.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let with_peer = |address: Multiaddr| address.with_peer(self.inner.local).ok();
-        self.inner
-            .bound_addresses()
-            .into_iter()
-            .filter_map(with_peer)
-            .collect()
+        self.inner.bound_addresses().into_iter().filter_map(with_peer).collect()
     }
 
     /// Listens on one more address, and keeps it bound.
@@ -145,19 +138,9 @@ impl Node {
         let transport = self.inner.transport(|transport| transport.listens(&address));
         let transport = transport.ok_or_else(|| NodeListenError::Unsupported(address.clone()))?;
         let id = ListenerId(self.inner.next_listener.fetch_add(1, Ordering::Relaxed));
-        transport
-            .wanted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, address.clone());
-        let bound = transport
-            .port
-            .ask(|reply| listen::Command::Listen {
-                id,
-                address,
-                reply: Some(reply),
-            })
-            .await;
+        transport.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(id, address.clone());
+        let bound =
+            transport.port.ask(|reply| listen::Command::Listen { id, address, reply: Some(reply) }).await;
         let bound = bound.map_err(|_| NodeListenError::Closed)?;
         let addresses = bound.map_err(NodeListenError::Failed)?;
         Ok(Listening { id, addresses })
@@ -175,11 +158,7 @@ impl Node {
         let entry = TransportEntry::new(Arc::new(transport));
         let spec = tree::transport(&self.inner, &entry);
         // Entered first: should the supervisor start anew meanwhile, it finds the transport here.
-        self.inner
-            .transports
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(entry);
+        self.inner.transports.write().unwrap_or_else(PoisonError::into_inner).push(entry);
         let arrivals = self.inner.lock_arrivals().clone();
         if let Some(arrivals) = arrivals {
             let _ = arrivals.send(spec).await;
@@ -188,22 +167,14 @@ impl Node {
 
     /// Adds a source of addresses for dials by peer id.
     pub fn add_address_source(&self, source: impl AddressSource) {
-        self.inner
-            .sources
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::new(source));
+        self.inner.sources.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(source));
     }
 
     /// Remembers addresses of a peer, for an hour.
     pub async fn add_addresses(&self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
         let addresses = addresses.into_iter().collect();
-        let command = book::Command::Add {
-            peer,
-            addresses,
-            source: book::Source::Manual,
-            ttl: Some(MANUAL_TTL),
-        };
+        let command =
+            book::Command::Add { peer, addresses, source: book::Source::Manual, ttl: Some(MANUAL_TTL) };
         let _ = self.inner.ports.book.tell(command).await;
     }
 
@@ -239,9 +210,7 @@ impl Node {
         O: Outcome,
     {
         let handler = protocol::handler(handler);
-        self.inner
-            .registry
-            .add(matcher.into(), options.limits, options.allow_limited, handler)
+        self.inner.registry.add(matcher.into(), options.limits, options.allow_limited, handler)
     }
 
     /// Serves a protocol no more; streams that are open go on. `false` if it was not served.
@@ -270,22 +239,28 @@ impl Node {
 
     /// What the node knows about a peer.
     pub async fn peer(&self, peer: PeerId) -> Option<book::PeerInfo> {
-        self.inner
-            .ports
-            .book
-            .ask(|reply| book::Command::Known { peer, reply })
-            .await
-            .ok()?
+        self.inner.ports.book.ask(|reply| book::Command::Known { peer, reply }).await.ok()?
     }
 
     /// Closes all connections with a peer; returns how many there were, once they are gone.
     pub async fn disconnect(&self, peer: PeerId) -> usize {
-        self.inner
-            .ports
-            .hub
-            .ask(|reply| hub::Command::Disconnect { peer, reply })
-            .await
-            .unwrap_or(0)
+        self.inner.ports.hub.ask(|reply| hub::Command::Disconnect { peer, reply }).await.unwrap_or(0)
+    }
+
+    /// Closes all connections with a peer, and refuses it for a while; `Duration::MAX` means for good. The ban of a
+    /// peer that provoked too many panics is such a ban.
+    pub async fn ban(&self, peer: PeerId, period: Duration) {
+        let _ = self.inner.ports.hub.tell(hub::Command::Ban { peer, period }).await;
+    }
+
+    /// Ends a ban.
+    pub async fn unban(&self, peer: PeerId) {
+        let _ = self.inner.ports.hub.tell(hub::Command::Unban { peer }).await;
+    }
+
+    /// Forgets the addresses of a peer and what it said of itself.
+    pub async fn forget(&self, peer: PeerId) {
+        let _ = self.inner.ports.book.tell(book::Command::Forget { peer }).await;
     }
 
     /// The tree of actors as it is now; `Display` draws it.
@@ -301,6 +276,7 @@ impl Node {
     /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done, in a few seconds
     /// at most.
     pub async fn shutdown(&self) {
+        let _ = self.inner.ports.dialer.tell(dial::Command::ShutDown).await;
         let _ = self.inner.ports.hub.tell(hub::Command::ShuttingDown).await;
         self.inner.stop.cancel();
         self.closed().await;
@@ -326,8 +302,6 @@ const MANUAL_TTL: Duration = Duration::from_secs(60 * 60);
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node")
-            .field("peer", &self.inner.local)
-            .finish_non_exhaustive()
+        f.debug_struct("Node").field("peer", &self.inner.local).finish_non_exhaustive()
     }
 }

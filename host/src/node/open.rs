@@ -64,11 +64,7 @@ pub struct ConnectOptions {
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self {
-            timeout: CONNECT_TIMEOUT,
-            addresses: Vec::new(),
-            always_dial: false,
-        }
+        Self { timeout: CONNECT_TIMEOUT, addresses: Vec::new(), always_dial: false }
     }
 }
 
@@ -162,15 +158,9 @@ impl Node {
             && !options.always_dial
             && let Some(handle) = self.inner.directory.best(&peer, true)
         {
-            return Ok(Connected {
-                peer,
-                connection: handle.info.id,
-                report: Report::of(Some(peer)),
-            });
+            return Ok(Connected { peer, connection: handle.info.id, report: Report::of(Some(peer)) });
         }
-        self.inner
-            .dial(peer, addresses, Instant::now() + options.timeout)
-            .await
+        self.inner.dial(peer, addresses, Instant::now() + options.timeout).await
     }
 
     /// Opens a stream for a protocol; connects first if there is no connection.
@@ -178,8 +168,7 @@ impl Node {
     /// # Errors
     /// [`OpenError`], by 20 s at the latest.
     pub async fn open(&self, peer: PeerId, protocol: &str) -> Result<Stream, OpenError> {
-        self.open_with(peer, OpenOptions::new([ProtocolId::new(protocol)?]))
-            .await
+        self.open_with(peer, OpenOptions::new([ProtocolId::new(protocol)?])).await
     }
 
     /// As [`Node::open`], with all that can be said about it.
@@ -189,9 +178,7 @@ impl Node {
     pub async fn open_with(&self, peer: PeerId, options: OpenOptions) -> Result<Stream, OpenError> {
         let limit = options.timeout;
         let opening = self.inner.open(peer, options, Instant::now() + limit);
-        timeout(limit, opening)
-            .await
-            .unwrap_or(Err(OpenError::Timeout(limit)))
+        timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout(limit)))
     }
 
     /// Opens a stream on a certain connection.
@@ -199,11 +186,7 @@ impl Node {
     /// # Errors
     /// [`OpenError`], by 10 s at the latest.
     pub async fn open_on(&self, connection: ConnectionId, protocol: ProtocolId) -> Result<Stream, OpenError> {
-        let handle = self
-            .inner
-            .directory
-            .connection(connection)
-            .ok_or(ConnectionError::Closed)?;
+        let handle = self.inner.directory.connection(connection).ok_or(ConnectionError::Closed)?;
         self.inner.open_on(&handle, vec![protocol]).await
     }
 }
@@ -217,10 +200,7 @@ impl Inner {
     ) -> Result<Connected, DialError> {
         let addresses = addresses.into_iter().map(|address| (address, "caller")).collect();
         let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
-        let _cancel = CancelDial {
-            dialer: &self.ports.dialer,
-            request,
-        };
+        let _cancel = CancelDial { dialer: &self.ports.dialer, request };
         let asked = self.ports.dialer.ask(|reply| dial::Command::Dial {
             request: Some(request),
             peer,
@@ -281,14 +261,7 @@ impl Inner {
         };
         let opened = timeout(NEGOTIATION_TIMEOUT, opening).await;
         let (stream, protocol) = opened.unwrap_or(Err(OpenError::Timeout(NEGOTIATION_TIMEOUT)))?;
-        Ok(Stream::new(
-            stream,
-            protocol,
-            info.peer,
-            info.id,
-            info.limited,
-            lease,
-        ))
+        Ok(Stream::new(stream, protocol, info.peer, info.id, info.limited, lease))
     }
 }
 
@@ -300,9 +273,7 @@ struct CancelDial<'a> {
 
 impl Drop for CancelDial<'_> {
     fn drop(&mut self) {
-        self.dialer.post(dial::Command::Cancel {
-            request: self.request,
-        });
+        self.dialer.post(dial::Command::Cancel { request: self.request });
     }
 }
 

@@ -60,9 +60,7 @@ impl NodeRef {
 
 impl std::fmt::Debug for NodeRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeRef")
-            .field("running", &self.inner().is_some())
-            .finish()
+        f.debug_struct("NodeRef").field("running", &self.inner().is_some()).finish()
     }
 }
 
@@ -82,14 +80,7 @@ impl Plan {
         let (own, node) = (port.clone(), self.node.clone());
         let make = Arc::new(move |birth: &Birth<E>| {
             let (engine, effects) = make(birth);
-            (
-                engine,
-                Subscribed {
-                    effects,
-                    node: node.clone(),
-                    subscriber,
-                },
-            )
+            (engine, Subscribed { effects, node: node.clone(), subscriber })
         });
         self.actors.push(Box::new(move |node| {
             let make = make.clone();
@@ -121,10 +112,7 @@ where
         Box::pin(spawn.start(&node.kernel, node.kernel.workers.next(), stop))
     };
     // Who asks a protocol that was switched off, is told so at once.
-    Spec {
-        off: Box::new(move || port.close()),
-        ..Spec::permanent(name, start)
-    }
+    Spec { off: Box::new(move || port.close()), ..Spec::permanent(name, start) }
 }
 
 /// Effects of an actor that is told of connections: at the beginning of each life it asks who is connected.

@@ -33,12 +33,7 @@ pub(crate) fn start(node: &Arc<Inner>, protocols: Vec<Planned>) {
     let protocols = Arc::new(protocols);
     let (root, stop) = (node.clone(), node.stop.clone());
     node.kernel.workers.spawn(0, move || async move {
-        let group = group(
-            "root",
-            Strategy::RestForOne,
-            OnSpent::Escalate,
-            root_children(&root, &protocols),
-        );
+        let group = group("root", Strategy::RestForOne, OnSpent::Escalate, root_children(&root, &protocols));
         let exit = supervise(root.kernel.clone(), group, stop).await;
         if exit.is_abnormal() {
             tracing::error!(%exit, "the node has ended");
@@ -48,34 +43,18 @@ pub(crate) fn start(node: &Arc<Inner>, protocols: Vec<Planned>) {
 }
 
 fn group(path: &str, strategy: Strategy, on_spent: OnSpent, children: Vec<Spec>) -> Group {
-    let intensity = Intensity {
-        max: MAX_RESTARTS,
-        period: PERIOD,
-    };
-    Group {
-        path: path.to_owned(),
-        strategy,
-        intensity,
-        on_spent,
-        children,
-        arrivals: None,
-    }
+    let intensity = Intensity { max: MAX_RESTARTS, period: PERIOD };
+    Group { path: path.to_owned(), strategy, intensity, on_spent, children, arrivals: None }
 }
 
 fn root_children(node: &Arc<Inner>, protocols: &Arc<Vec<Planned>>) -> Vec<Spec> {
     let protocols = protocols.clone();
     vec![
-        supervisor(node, "core", |node| {
-            group("core", Strategy::RestForOne, OnSpent::Escalate, core(node))
-        }),
+        supervisor(node, "core", |node| group("core", Strategy::RestForOne, OnSpent::Escalate, core(node))),
         supervisor(node, "transports", |node| {
             let (sender, receiver) = mpsc::channel(ARRIVALS);
             let mut arrivals = node.lock_arrivals();
-            let children = node
-                .all_transports()
-                .iter()
-                .map(|entry| transport(node, entry))
-                .collect();
+            let children = node.all_transports().iter().map(|entry| transport(node, entry)).collect();
             *arrivals = Some(sender);
             let mut group = group("transports", Strategy::OneForOne, OnSpent::Escalate, children);
             group.arrivals = Some(receiver);
@@ -87,9 +66,7 @@ fn root_children(node: &Arc<Inner>, protocols: &Arc<Vec<Planned>>) -> Vec<Spec> 
             group("upgrades", Strategy::OneForOne, OnSpent::Escalate, vec![upgrade])
         }),
         supervisor(node, "connections", |node| {
-            let children = (0..node.nurseries.len())
-                .map(|worker| nursery(node, worker))
-                .collect();
+            let children = (0..node.nurseries.len()).map(|worker| nursery(node, worker)).collect();
             group("connections", Strategy::OneForOne, OnSpent::Escalate, children)
         }),
         supervisor(node, "protocols", move |node| {
@@ -114,12 +91,9 @@ fn supervisor(
     describe: impl Fn(&Arc<Inner>) -> Group + Send + 'static,
 ) -> Spec {
     let node = node.clone();
-    Spec::permanent(
-        name,
-        move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
-            Box::pin(supervise(node.kernel.clone(), describe(&node), stop))
-        },
-    )
+    Spec::permanent(name, move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
+        Box::pin(supervise(node.kernel.clone(), describe(&node), stop))
+    })
 }
 
 fn nursery(node: &Arc<Inner>, worker: usize) -> Spec {
@@ -131,11 +105,6 @@ fn nursery(node: &Arc<Inner>, worker: usize) -> Spec {
 
 /// A transport's actor.
 pub(crate) fn transport(node: &Arc<Inner>, entry: &TransportEntry) -> Spec {
-    let spawn = listen::spawn(
-        node,
-        entry.object.clone(),
-        entry.port.clone(),
-        entry.wanted.clone(),
-    );
+    let spawn = listen::spawn(node, entry.object.clone(), entry.port.clone(), entry.wanted.clone());
     spec(entry.object.name(), node, spawn)
 }

@@ -43,27 +43,26 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The answer came.
-    Pong {
-        peer: PeerId,
-        session: u64,
-        rtt: Duration,
-    },
+    Pong { peer: PeerId, session: u64, rtt: Duration },
     /// The stream is of no more use.
-    Failed {
-        peer: PeerId,
-        session: u64,
-        error: PingError,
-    },
+    Failed { peer: PeerId, session: u64, error: PingError },
 }
 
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Open a stream, and send a ping on it.
-    Open { peer: PeerId, session: u64 },
+    Open {
+        peer: PeerId,
+        session: u64,
+    },
     /// Send a ping on the session's stream.
-    Send { session: u64 },
+    Send {
+        session: u64,
+    },
     /// Let go of the session's stream.
-    Close { session: u64 },
+    Close {
+        session: u64,
+    },
     Answer {
         reply: Answer,
         result: Result<Duration, PingError>,
@@ -73,10 +72,7 @@ pub(crate) enum Action {
 impl Engine {
     /// Numbers its sessions from `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Self {
-            next: first,
-            ..Self::default()
-        }
+        Self { next: first, ..Self::default() }
     }
 
     fn measure(&mut self, peer: PeerId, reply: Answer, now: Now) {
@@ -84,22 +80,12 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&peer) else {
             let id = self.next;
             self.next = self.next.wrapping_add(1);
-            self.sessions.insert(
-                peer,
-                Session {
-                    id,
-                    waiting: [reply].into(),
-                    until,
-                },
-            );
+            self.sessions.insert(peer, Session { id, waiting: [reply].into(), until });
             self.actions.push_back(Action::Open { peer, session: id });
             return;
         };
         if session.waiting.len() >= MAX_WAITING {
-            self.actions.push_back(Action::Answer {
-                reply,
-                result: Err(PingError::TooMany),
-            });
+            self.actions.push_back(Action::Answer { reply, result: Err(PingError::TooMany) });
             return;
         }
         if session.waiting.is_empty() {
@@ -116,10 +102,7 @@ impl Engine {
         let Some(reply) = session.waiting.pop_front() else {
             return;
         };
-        self.actions.push_back(Action::Answer {
-            reply,
-            result: Ok(rtt),
-        });
+        self.actions.push_back(Action::Answer { reply, result: Ok(rtt) });
         if session.waiting.is_empty() {
             session.until = now.after(IDLE);
         } else {
@@ -134,10 +117,7 @@ impl Engine {
         };
         self.actions.push_back(Action::Close { session: session.id });
         for reply in session.waiting {
-            self.actions.push_back(Action::Answer {
-                reply,
-                result: Err(error.clone()),
-            });
+            self.actions.push_back(Action::Answer { reply, result: Err(error.clone()) });
         }
     }
 }
@@ -155,11 +135,7 @@ impl engine::Engine for Engine {
         match input {
             Input::Pong { peer, session, rtt } => self.pong(peer, session, rtt, now),
             Input::Failed { peer, session, error } => {
-                if self
-                    .sessions
-                    .get(&peer)
-                    .is_some_and(|current| current.id == session)
-                {
+                if self.sessions.get(&peer).is_some_and(|current| current.id == session) {
                     self.end(peer, &error);
                 }
             }
@@ -180,10 +156,7 @@ impl engine::Engine for Engine {
 
     fn poll_timeout(&self) -> Option<Deadline> {
         let at = self.sessions.values().map(|session| session.until).min()?;
-        Some(Deadline {
-            at,
-            reason: "a ping takes too long, or a stream is idle",
-        })
+        Some(Deadline { at, reason: "a ping takes too long, or a stream is idle" })
     }
 
     fn poll_action(&mut self) -> Option<Action> {
@@ -212,11 +185,7 @@ mod tests {
     }
 
     fn pong(sim: &mut Sim<Engine>, session: u64) {
-        sim.input(Input::Pong {
-            peer: peer(),
-            session,
-            rtt: Duration::from_millis(3),
-        });
+        sim.input(Input::Pong { peer: peer(), session, rtt: Duration::from_millis(3) });
     }
 
     fn perform(sim: &mut Sim<Engine>) -> Vec<String> {
@@ -262,13 +231,7 @@ mod tests {
         assert!(perform(&mut sim).is_empty());
         sim.advance(Duration::from_millis(1));
         assert_eq!(perform(&mut sim), ["close 0", "answer", "answer"]);
-        assert!(
-            answers
-                .lock()
-                .expect("no panic")
-                .iter()
-                .all(|answer| *answer == Err(PingError::Timeout))
-        );
+        assert!(answers.lock().expect("no panic").iter().all(|answer| *answer == Err(PingError::Timeout)));
     }
 
     #[test]
@@ -279,19 +242,11 @@ mod tests {
         measure(&mut sim, &answers);
         perform(&mut sim);
         pong(&mut sim, 0);
-        sim.input(Input::Failed {
-            peer: peer(),
-            session: 0,
-            error: PingError::WrongAnswer,
-        });
+        sim.input(Input::Failed { peer: peer(), session: 0, error: PingError::WrongAnswer });
         assert!(perform(&mut sim).is_empty());
         pong(&mut sim, 1);
         pong(&mut sim, 1);
-        assert_eq!(
-            perform(&mut sim),
-            ["answer"],
-            "an answer that nobody asked for is nothing"
-        );
+        assert_eq!(perform(&mut sim), ["answer"], "an answer that nobody asked for is nothing");
     }
 
     #[test]

@@ -26,12 +26,7 @@ pub(super) struct Performer {
 
 impl Performer {
     pub(super) fn new(node: NodeRef, port: Port<Engine>) -> Self {
-        Self {
-            node,
-            port,
-            tasks: Tasks::default(),
-            sessions: BTreeMap::new(),
-        }
+        Self { node, port, tasks: Tasks::default(), sessions: BTreeMap::new() }
     }
 
     fn open(&mut self, peer: PeerId, session: u64) {
@@ -51,9 +46,7 @@ impl Performer {
                 }
             }
         };
-        self.tasks.spawn(task, move |panic| {
-            failed(PingError::Stream(format!("its task panicked: {panic}")))
-        });
+        self.tasks.spawn(task, move |panic| failed(PingError::Stream(format!("its task panicked: {panic}"))));
     }
 }
 
@@ -96,9 +89,7 @@ async fn ping(
             rtt = round_trip(&mut stream) => rtt?,
             None = go.recv() => return Ok(()),
         };
-        port.input(Some(peer), Input::Pong { peer, session, rtt })
-            .await
-            .map_err(|_| PingError::Closed)?;
+        port.input(Some(peer), Input::Pong { peer, session, rtt }).await.map_err(|_| PingError::Closed)?;
         if go.recv().await.is_none() {
             // The answerer sees the end of the stream and closes its side.
             let _ = stream.close_write().await;
@@ -116,14 +107,8 @@ async fn round_trip(stream: &mut Stream) -> Result<std::time::Duration, PingErro
         stream.flush().await?;
         stream.read_exact(&mut answer).await
     };
-    exchange
-        .await
-        .map_err(|error| PingError::Stream(error.to_string()))?;
-    if answer == sent {
-        Ok(start.elapsed())
-    } else {
-        Err(PingError::WrongAnswer)
-    }
+    exchange.await.map_err(|error| PingError::Stream(error.to_string()))?;
+    if answer == sent { Ok(start.elapsed()) } else { Err(PingError::WrongAnswer) }
 }
 
 /// The other side: sends back what comes, until the pinger closes or is idle for too long.

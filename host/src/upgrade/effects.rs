@@ -22,15 +22,7 @@ pub(crate) fn spawn(node: &Arc<Inner>, upgrader: Upgrader, port: Port<Engine>) -
     Spawn::new(port, move |birth| {
         let tasks = Tasks::default();
         let (node, upgrader, port) = (node.clone(), upgrader.clone(), birth.port.clone());
-        (
-            Engine::new(birth.first_id()),
-            Performer {
-                node,
-                upgrader,
-                port,
-                tasks,
-            },
-        )
+        (Engine::new(birth.first_id()), Performer { node, upgrader, port, tasks })
     })
 }
 
@@ -44,12 +36,7 @@ pub(crate) struct Performer {
 impl Effects<Action> for Performer {
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Run {
-                job,
-                link,
-                lease,
-                how,
-            } => self.run(job, link, how, lease),
+            Action::Run { job, link, lease, how } => self.run(job, link, how, lease),
             Action::Answer { reply, result } => reply.send(result),
             Action::Admit(established) => self.admit(established),
             Action::InboundFailed { remote, error } => {
@@ -72,11 +59,7 @@ impl Performer {
         let task = async move {
             let result = match how {
                 How::AsListener => listener(&upgrader, link).await.map_err(Some),
-                How::AsDialer {
-                    opts,
-                    progress,
-                    cancelled,
-                } => tokio::select! {
+                How::AsDialer { opts, progress, cancelled } => tokio::select! {
                     () = cancelled.cancelled() => Err(None),
                     result = dialer(&upgrader, link, opts, progress) => result.map_err(Some),
                 },
@@ -101,18 +84,16 @@ impl Performer {
             Ok(lease) => {
                 let info = self.node.info(&established, Direction::Inbound);
                 let connection = Candidate { established, lease };
-                self.node.ports.hub.post(hub::Command::Admit {
-                    info,
-                    connection,
-                    reply: None,
-                });
+                self.node
+                    .ports
+                    .hub
+                    .post_for(info.peer, hub::Command::Admit { info, connection, reply: None });
             }
             Err(limit) => {
                 let (remote, why) = (established.remote.clone(), limit.to_string());
                 tracing::debug!(%remote, why, "refused an incoming connection");
                 self.node.emit(Event::IncomingFailed { remote, why });
-                self.node
-                    .refuse(established, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+                self.node.refuse(established, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
             }
         }
     }

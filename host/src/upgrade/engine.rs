@@ -30,12 +30,8 @@ pub(crate) struct Outbound {
 
 #[derive(Debug)]
 enum Origin {
-    Inbound {
-        remote: Multiaddr,
-    },
-    Outbound {
-        reply: Reply<Result<Box<Established>, UpgradeError>>,
-    },
+    Inbound { remote: Multiaddr },
+    Outbound { reply: Reply<Result<Box<Established>, UpgradeError>> },
 }
 
 #[derive(Debug)]
@@ -78,20 +74,13 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) enum How {
     AsListener,
-    AsDialer {
-        opts: DialOpts,
-        progress: Arc<Progress>,
-        cancelled: CancellationToken,
-    },
+    AsDialer { opts: DialOpts, progress: Arc<Progress>, cancelled: CancellationToken },
 }
 
 impl Engine {
     /// Numbers its handshakes from `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Self {
-            next: first,
-            ..Self::default()
-        }
+        Self { next: first, ..Self::default() }
     }
 }
 
@@ -104,40 +93,16 @@ impl engine::Engine for Engine {
         let job = self.next;
         self.next = self.next.wrapping_add(1);
         let (origin, link, lease, how) = match command {
-            Command::Inbound { link, lease } => (
-                Origin::Inbound {
-                    remote: super::remote(&link),
-                },
-                link,
-                lease,
-                How::AsListener,
-            ),
-            Command::Outbound(Outbound {
-                link,
-                lease,
-                opts,
-                progress,
-                cancelled,
-                reply,
-            }) => (
-                Origin::Outbound { reply },
-                link,
-                lease,
-                How::AsDialer {
-                    opts,
-                    progress,
-                    cancelled,
-                },
-            ),
+            Command::Inbound { link, lease } => {
+                (Origin::Inbound { remote: super::remote(&link) }, link, lease, How::AsListener)
+            }
+            Command::Outbound(Outbound { link, lease, opts, progress, cancelled, reply }) => {
+                (Origin::Outbound { reply }, link, lease, How::AsDialer { opts, progress, cancelled })
+            }
         };
         // Bounded by the ledger's handshakes: each job holds a lease.
         self.running.insert(job, origin);
-        self.actions.push_back(Action::Run {
-            job,
-            link,
-            lease,
-            how,
-        });
+        self.actions.push_back(Action::Run { job, link, lease, how });
     }
 
     fn handle_input(&mut self, input: Input, _: Now) {
@@ -149,14 +114,12 @@ impl engine::Engine for Engine {
             (None, _) => return,
             (Some(Origin::Inbound { .. }), Ok(established)) => Action::Admit(established),
             (Some(Origin::Inbound { remote }), Err(error)) => Action::InboundFailed { remote, error },
-            (Some(Origin::Outbound { reply }), Ok(established)) => Action::Answer {
-                reply,
-                result: Ok(established),
-            },
-            (Some(Origin::Outbound { reply }), Err(Some(error))) => Action::Answer {
-                reply,
-                result: Err(error),
-            },
+            (Some(Origin::Outbound { reply }), Ok(established)) => {
+                Action::Answer { reply, result: Ok(established) }
+            }
+            (Some(Origin::Outbound { reply }), Err(Some(error))) => {
+                Action::Answer { reply, result: Err(error) }
+            }
             // The reply is dropped, which its holder's task notices.
             (Some(Origin::Outbound { .. }), Err(None)) => return,
         };
