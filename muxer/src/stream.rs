@@ -60,11 +60,7 @@ impl Half {
 impl Stream {
     /// Wraps what a muxer implements.
     pub fn new(inner: impl Substream) -> Self {
-        Self {
-            inner: Box::new(inner),
-            write: Half::Open,
-            read: Half::Open,
-        }
+        Self { inner: Box::new(inner), write: Half::Open, read: Half::Open }
     }
 
     /// Closes the writing half after everything written was handed to the connection: the peer reads an end of file.
@@ -155,9 +151,6 @@ impl Drop for Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream")
-            .field("read", &self.read)
-            .field("write", &self.write)
-            .finish_non_exhaustive()
+        f.debug_struct("Stream").field("read", &self.read).field("write", &self.write).finish_non_exhaustive()
     }
 }

@@ -256,3 +256,7 @@ fn record(envelope: Option<Bytes>, peer: PeerId) -> PeerRecordState {
         Err(error) => PeerRecordState::Invalid(error),
     }
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

@@ -208,3 +208,7 @@ impl engine::Engine for Engine {
         self.actions.pop_front()
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

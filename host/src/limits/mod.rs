@@ -53,7 +53,7 @@ pub struct Limits {
     pub streams_outbound_per_peer: usize,
     /// Streams that others opened for one protocol. Default: 2048.
     pub streams_inbound_per_protocol: usize,
-    /// Streams that one peer opened for one protocol. Default: 64.
+    /// Streams that one peer opened for one protocol. Default: 128, which leaves room for a hundred at once.
     pub streams_inbound_per_protocol_and_peer: usize,
 }
 
@@ -73,7 +73,7 @@ impl Default for Limits {
             streams_inbound_per_peer: 256,
             streams_outbound_per_peer: 512,
             streams_inbound_per_protocol: 2048,
-            streams_inbound_per_protocol_and_peer: 64,
+            streams_inbound_per_protocol_and_peer: 128,
         }
     }
 }

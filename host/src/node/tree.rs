@@ -38,7 +38,7 @@ pub(crate) fn start(node: &Arc<Inner>, protocols: Vec<Planned>) {
         if exit.is_abnormal() {
             tracing::error!(%exit, "the node has ended");
         }
-        let _ = root.ended.send(Some(exit.to_string()));
+        root.ended.send_replace(Some(exit.to_string()));
     });
 }
 

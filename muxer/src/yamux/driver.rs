@@ -61,11 +61,7 @@ where
     };
     let (opens, requests) = mpsc::channel(OPEN_QUEUE);
     let (accepted, queue) = mpsc::channel(config.accept_backlog.max(1));
-    let handle = Handle {
-        link: Arc::clone(&link),
-        opens,
-        accepted: Arc::new(Mutex::new(queue)),
-    };
+    let handle = Handle { link: Arc::clone(&link), opens, accepted: Arc::new(Mutex::new(queue)) };
     let driver = Driver {
         connection: yamux::Connection::new(tap.clone(), config.of_the_crate(), mode),
         tap,
@@ -155,9 +151,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 Poll::Ready(Some(Ok(stream))) => self.accept(stream)?,
                 Poll::Ready(Some(Err(error))) => return Err(blame(error)),
                 Poll::Ready(None) => {
-                    return Err(ConnectionError::ClosedByPeer(
-                        self.tap.go_away().unwrap_or_default(),
-                    ));
+                    return Err(ConnectionError::ClosedByPeer(self.tap.go_away().unwrap_or_default()));
                 }
             }
         }

@@ -54,13 +54,7 @@ impl Header {
 
     /// Announces a stream, giving no credit beyond the initial window.
     pub(super) fn syn(stream: u32) -> Self {
-        Self {
-            version: 0,
-            kind: WINDOW_UPDATE,
-            flags: SYN,
-            stream,
-            length: 0,
-        }
+        Self { version: 0, kind: WINDOW_UPDATE, flags: SYN, stream, length: 0 }
     }
 
     /// Resets a stream. The code travels in the length of a window update (libp2p/specs PR 622), which has no
@@ -68,22 +62,10 @@ impl Header {
     /// read the code. Without a code it is the Data frame that py-libp2p understood in all versions (its issue 931).
     pub(super) fn reset(stream: u32, code: u32) -> Self {
         let kind = if code == 0 { DATA } else { WINDOW_UPDATE };
-        Self {
-            version: 0,
-            kind,
-            flags: RST,
-            stream,
-            length: code,
-        }
+        Self { version: 0, kind, flags: RST, stream, length: code }
     }
 
     pub(super) fn go_away(code: u32) -> Self {
-        Self {
-            version: 0,
-            kind: GO_AWAY,
-            flags: 0,
-            stream: 0,
-            length: code,
-        }
+        Self { version: 0, kind: GO_AWAY, flags: 0, stream: 0, length: code }
     }
 }

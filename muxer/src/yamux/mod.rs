@@ -127,11 +127,5 @@ fn start_linked(
     let tap = tap::Tap::new(io.compat(), Arc::clone(&link), config.max_frame());
     let (control, driver) = driver::new(tap, Arc::clone(&link), mode, config);
     let connection = Connection::new(Arc::new(control));
-    (
-        Muxed {
-            connection,
-            driver: Driver::new(driver),
-        },
-        link,
-    )
+    (Muxed { connection, driver: Driver::new(driver) }, link)
 }

@@ -23,21 +23,11 @@ pub(super) struct Substream {
 
 impl Substream {
     pub(super) fn outbound(inner: yamux::Stream, link: Arc<Link>) -> Self {
-        Self {
-            inner,
-            link,
-            announced: false,
-            closed: false,
-        }
+        Self { inner, link, announced: false, closed: false }
     }
 
     pub(super) fn inbound(inner: yamux::Stream, link: Arc<Link>) -> Self {
-        Self {
-            inner,
-            link,
-            announced: true,
-            closed: false,
-        }
+        Self { inner, link, announced: true, closed: false }
     }
 
     fn id(&self) -> u32 {
@@ -62,8 +52,7 @@ impl crate::Substream for Substream {
 impl Drop for Substream {
     fn drop(&mut self) {
         // Before the crate's stream goes: its last frame depends on what the table says. Without effect after a reset.
-        self.link
-            .release(self.id(), if self.closed { None } else { Some(ErrorCode::NONE) });
+        self.link.release(self.id(), if self.closed { None } else { Some(ErrorCode::NONE) });
     }
 }
 

@@ -98,11 +98,7 @@ impl Link {
             close: None,
             mode,
         };
-        Self {
-            table: Mutex::new(table),
-            lingering: AtomicUsize::new(0),
-            driver: AtomicWaker::new(),
-        }
+        Self { table: Mutex::new(table), lingering: AtomicUsize::new(0), driver: AtomicWaker::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -131,11 +127,7 @@ impl Link {
     pub(super) fn opened(&self, id: u32) {
         let mut table = self.lock();
         table.outbound = table.outbound.saturating_add(1);
-        let entry = Entry {
-            local: true,
-            adopted: true,
-            ..Entry::default()
-        };
+        let entry = Entry { local: true, adopted: true, ..Entry::default() };
         table.streams.insert(id, entry);
     }
 
@@ -269,10 +261,7 @@ impl Link {
         if waits_for_crate {
             return;
         }
-        let reset = table
-            .streams
-            .get(&id)
-            .is_some_and(|entry| entry.reset_by_peer.is_some());
+        let reset = table.streams.get(&id).is_some_and(|entry| entry.reset_by_peer.is_some());
         match code {
             Some(code) if open && !reset && !over => {
                 table.streams.remove(&id);
@@ -310,10 +299,7 @@ impl Link {
         let odd = id % 2 == 1;
         // With the wrong parity, or in use, the crate ends the connection.
         if odd == (table.mode == Mode::Server) {
-            table.streams.entry(id).or_insert_with(|| Entry {
-                announced: true,
-                ..Entry::default()
-            });
+            table.streams.entry(id).or_insert_with(|| Entry { announced: true, ..Entry::default() });
         }
     }
 
@@ -373,11 +359,7 @@ impl Link {
                 self.remove(&mut table, id);
             }
             // Of a stream that was given up before its first frame the peer need not hear.
-            return if unknown {
-                None
-            } else {
-                Some(Header::reset(id, code.0))
-            };
+            return if unknown { None } else { Some(Header::reset(id, code.0)) };
         }
         if entry.local {
             header.flags &= !SYN;

@@ -49,12 +49,7 @@ impl Config {
             identity: keypair.public().to_protobuf(),
             signature: keypair.sign(&payload::signed(&pair.public)),
         };
-        Ok(Self {
-            own: Arc::new(own),
-            expected: None,
-            muxers: Vec::new(),
-            prologue: Vec::new(),
-        })
+        Ok(Self { own: Arc::new(own), expected: None, muxers: Vec::new(), prologue: Vec::new() })
     }
 
     /// Fails the handshake with [`Error::WrongPeer`] if anybody else is there.
@@ -124,9 +119,7 @@ pub struct Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("authenticated", &self.authenticated)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("authenticated", &self.authenticated).finish_non_exhaustive()
     }
 }
 
@@ -220,41 +213,28 @@ struct State {
 
 impl State {
     fn new(config: &Config, role: Role) -> Result<Self, Error> {
-        Ok(Self {
-            noise: config.begin(role)?,
-            config: config.clone(),
-            role,
-        })
+        Ok(Self { noise: config.begin(role)?, config: config.clone(), role })
     }
 
     fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, Error> {
         // Two keys and two tags at the most.
         let mut message = vec![0; payload.len().saturating_add(2 * (KEY + TAG))];
-        let len = self
-            .noise
-            .write_message(payload, &mut message)
-            .map_err(internal)?;
+        let len = self.noise.write_message(payload, &mut message).map_err(internal)?;
         message.truncate(len);
         Ok(message)
     }
 
     fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, Error> {
         if message.len() > MAX_HANDSHAKE_MESSAGE {
-            return Err(Error::MessageTooLong {
-                len: message.len(),
-                max: MAX_HANDSHAKE_MESSAGE,
-            });
+            return Err(Error::MessageTooLong { len: message.len(), max: MAX_HANDSHAKE_MESSAGE });
         }
         let mut payload = vec![0; message.len()];
-        let len = self
-            .noise
-            .read_message(message, &mut payload)
-            .map_err(|error| match error {
-                snow::Error::Decrypt => Error::Decrypt,
-                snow::Error::Input => Error::Malformed("too short"),
-                snow::Error::Dh => Error::Malformed("not a public key"),
-                error => internal(error),
-            })?;
+        let len = self.noise.read_message(message, &mut payload).map_err(|error| match error {
+            snow::Error::Decrypt => Error::Decrypt,
+            snow::Error::Input => Error::Malformed("too short"),
+            snow::Error::Dh => Error::Malformed("not a public key"),
+            error => internal(error),
+        })?;
         payload.truncate(len);
         Ok(payload)
     }
@@ -263,10 +243,7 @@ impl State {
     /// is handed on only with the session (noise spec, "libp2p Data in Handshake Messages").
     fn read_identity(&mut self, message: &[u8]) -> Result<Authenticated, Error> {
         let payload = self.read(message)?;
-        let static_key = self
-            .noise
-            .get_remote_static()
-            .ok_or(Error::Missing("static key"))?;
+        let static_key = self.noise.get_remote_static().ok_or(Error::Missing("static key"))?;
         let Payload { public_key, muxers } = payload::decode(&payload, static_key)?;
         let found = public_key.peer_id();
         if let Some(expected) = self.config.expected.filter(|expected| *expected != found) {
@@ -277,11 +254,7 @@ impl State {
             Role::Initiator => payload::choose(ours, theirs)?,
             Role::Responder => payload::choose(theirs, ours)?,
         };
-        Ok(Authenticated {
-            peer: found,
-            public_key,
-            muxer,
-        })
+        Ok(Authenticated { peer: found, public_key, muxer })
     }
 
     fn finish(self, authenticated: Authenticated) -> Result<Session, Error> {

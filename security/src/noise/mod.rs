@@ -59,10 +59,7 @@ pub async fn upgrade<S>(io: S, role: Role, config: &Config) -> Result<(NoiseStre
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut wire = Wire {
-        io,
-        received: Buffer::default(),
-    };
+    let mut wire = Wire { io, received: Buffer::default() };
     let session = match role {
         Role::Initiator => {
             let (state, hello) = Initiator::start(config)?;
@@ -91,10 +88,7 @@ struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     async fn send(&mut self, message: &[u8]) -> Result<(), Error> {
-        let too_long = |_| Error::MessageTooLong {
-            len: message.len(),
-            max: MAX_HANDSHAKE_MESSAGE,
-        };
+        let too_long = |_| Error::MessageTooLong { len: message.len(), max: MAX_HANDSHAKE_MESSAGE };
         let len = u16::try_from(message.len()).map_err(too_long)?;
         let frame = [&len.to_be_bytes(), message].concat();
         self.io.write_all(&frame).await?;
@@ -109,10 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Some((prefix, rest)) => {
                     let len = usize::from(u16::from_be_bytes(*prefix));
                     if len > MAX_HANDSHAKE_MESSAGE {
-                        return Err(Error::MessageTooLong {
-                            len,
-                            max: MAX_HANDSHAKE_MESSAGE,
-                        });
+                        return Err(Error::MessageTooLong { len, max: MAX_HANDSHAKE_MESSAGE });
                     }
                     if let Some(message) = rest.get(..len) {
                         let result = read(message);

@@ -42,10 +42,7 @@ pub(super) struct Payload {
 /// Unknown fields are skipped, and so are the certificate hashes (extension 1), which only webtransport has.
 pub(super) fn decode(bytes: &[u8], static_key: &[u8]) -> Result<Payload, Error> {
     if bytes.len() > MAX_PAYLOAD {
-        return Err(Error::PayloadTooLarge {
-            len: bytes.len(),
-            max: MAX_PAYLOAD,
-        });
+        return Err(Error::PayloadTooLarge { len: bytes.len(), max: MAX_PAYLOAD });
     }
     let (mut key, mut signature, mut muxers) = (None, None, None);
     for field in protobuf::fields(bytes) {
@@ -64,10 +61,7 @@ pub(super) fn decode(bytes: &[u8], static_key: &[u8]) -> Result<Payload, Error> 
     if !public_key.verify(&signed(static_key), signature) {
         return Err(Error::BadSignature);
     }
-    Ok(Payload {
-        public_key,
-        muxers: muxers.map(|list| list.known),
-    })
+    Ok(Payload { public_key, muxers: muxers.map(|list| list.known) })
 }
 
 #[derive(Default)]
@@ -143,10 +137,7 @@ mod tests {
         for bit in 0..key.len() * 8 {
             let mut key = key.clone();
             key[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                decode(&encode(&key, &signature, &[]), STATIC).is_err(),
-                "key bit {bit}"
-            );
+            assert!(decode(&encode(&key, &signature, &[]), STATIC).is_err(), "key bit {bit}");
         }
         for bit in 0..signature.len() * 8 {
             let mut signature = signature.clone();
@@ -160,12 +151,7 @@ mod tests {
     fn a_signature_over_anything_else_is_refused() {
         let keypair = Keypair::from_ed25519_seed([1; 32]);
         let key = keypair.public().to_protobuf();
-        for message in [
-            &b""[..],
-            STATIC,
-            &signed(&[8; 32]),
-            &[b"libp2p-tls-handshake:", STATIC].concat(),
-        ] {
+        for message in [&b""[..], STATIC, &signed(&[8; 32]), &[b"libp2p-tls-handshake:", STATIC].concat()] {
             let error = decode(&encode(&key, &keypair.sign(message), &[]), STATIC).unwrap_err();
             assert!(matches!(error, Error::BadSignature));
         }
@@ -229,15 +215,8 @@ mod tests {
             decode(&out, STATIC)
         };
         for split in [false, true] {
-            assert_eq!(
-                with(MAX_MUXERS, split).unwrap().muxers,
-                Some(vec![]),
-                "a list, if not of use"
-            );
-            assert!(matches!(
-                with(MAX_MUXERS + 1, split),
-                Err(Error::TooManyMuxers { .. })
-            ));
+            assert_eq!(with(MAX_MUXERS, split).unwrap().muxers, Some(vec![]), "a list, if not of use");
+            assert!(matches!(with(MAX_MUXERS + 1, split), Err(Error::TooManyMuxers { .. })));
         }
     }
 

@@ -77,10 +77,7 @@ impl<S> NoiseStream<S> {
 
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        [&self.received, &self.opened, &self.pending, &self.sealed]
-            .map(Buffer::allocated)
-            .iter()
-            .sum()
+        [&self.received, &self.opened, &self.pending, &self.sealed].map(Buffer::allocated).iter().sum()
     }
 
     /// A broken frame: nothing that follows can be trusted, nor is the peer owed anything.
@@ -113,10 +110,7 @@ impl<S> NoiseStream<S> {
             return Ok(false);
         };
         // snow wants no more than the plaintext needs.
-        let n = self
-            .keys
-            .read_message(ciphertext, self.opened.spare(len))
-            .map_err(keys_failed)?;
+        let n = self.keys.read_message(ciphertext, self.opened.spare(len)).map_err(keys_failed)?;
         self.opened.fill(n);
         self.received.consume(len.saturating_add(PREFIX));
         Ok(true)
@@ -240,11 +234,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NoiseStream<S> {
                 let take = MAX_PLAIN.saturating_sub(this.pending.len()).min(buf.len());
                 this.pending.push(buf.get(..take).unwrap_or_default());
                 let full = this.pending.len() == MAX_PLAIN;
-                if full {
-                    this.seal_pending().map(|()| take)
-                } else {
-                    Ok(take)
-                }
+                if full { this.seal_pending().map(|()| take) } else { Ok(take) }
             }
         };
         match result {

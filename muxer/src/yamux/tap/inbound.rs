@@ -53,20 +53,11 @@ enum Reading {
     },
 }
 
-const START: Reading = Reading::Header {
-    bytes: [0; HEADER],
-    have: 0,
-};
+const START: Reading = Reading::Header { bytes: [0; HEADER], have: 0 };
 
 impl Inbound {
     pub(super) fn new(max_frame: u32) -> Self {
-        Self {
-            max_frame,
-            state: START,
-            last: None,
-            violation: None,
-            go_away: None,
-        }
+        Self { max_frame, state: START, last: None, violation: None, go_away: None }
     }
 
     pub(super) fn poll_read<T: AsyncRead + Unpin>(
@@ -95,13 +86,7 @@ impl Inbound {
                     }
                     *have = have.saturating_add(n);
                 }
-                Reading::Show {
-                    bytes,
-                    shown,
-                    frame,
-                    piece,
-                    rest,
-                } => {
+                Reading::Show { bytes, shown, frame, piece, rest } => {
                     let left = bytes.get(*shown..).unwrap_or_default();
                     let n = left.len().min(buf.len());
                     if let (Some(to), Some(from)) = (buf.get_mut(..n), left.get(..n)) {
@@ -138,27 +123,18 @@ impl Inbound {
         }
         let body = header.body();
         // Nothing may be allocated for such a body, and the crate would wait for all of it before it complains.
-        let limit = if header.has(SYN) {
-            INITIAL_WINDOW
-        } else {
-            self.max_frame
-        };
+        let limit = if header.has(SYN) { INITIAL_WINDOW } else { self.max_frame };
         if body > limit {
-            return Err(self.refuse(format!(
-                "a frame of {body} bytes on stream {}, over the window",
-                header.stream
-            )));
+            return Err(
+                self.refuse(format!("a frame of {body} bytes on stream {}, over the window", header.stream))
+            );
         }
         if header.kind <= WINDOW_UPDATE {
             if header.stream == 0 {
                 return Err(self.refuse("stream 0 used for data".to_owned()));
             }
             if header.has(RST) {
-                let code = if header.kind == WINDOW_UPDATE {
-                    header.length
-                } else {
-                    0
-                };
+                let code = if header.kind == WINDOW_UPDATE { header.length } else { 0 };
                 link.reset_received(header.stream, ErrorCode(code));
             } else if header.has(SYN) {
                 link.syn_received(header.stream);
@@ -186,13 +162,7 @@ fn after_piece(link: &Link, frame: Header, piece: u32, rest: u32) -> Reading {
         return Reading::Body { frame, piece, rest };
     }
     if rest > 0 {
-        return show(
-            Header {
-                flags: frame.flags & !(SYN | ACK),
-                ..frame
-            },
-            rest,
-        );
+        return show(Header { flags: frame.flags & !(SYN | ACK), ..frame }, rest);
     }
     // Only now, with the whole body gone by: a connection that breaks within it must not look like an end of file.
     if frame.kind <= WINDOW_UPDATE && frame.has(FIN) && !frame.has(RST) {
@@ -212,11 +182,5 @@ fn show(frame: Header, left: u32) -> Reading {
             shown.flags &= !(FIN | RST);
         }
     }
-    Reading::Show {
-        bytes: shown.encode(),
-        shown: 0,
-        frame,
-        piece,
-        rest,
-    }
+    Reading::Show { bytes: shown.encode(), shown: 0, frame, piece, rest }
 }

@@ -35,19 +35,11 @@ enum Writing {
     Body { left: u32, swallow: bool },
 }
 
-const START: Writing = Writing::Header {
-    bytes: [0; HEADER],
-    have: 0,
-};
+const START: Writing = Writing::Header { bytes: [0; HEADER], have: 0 };
 
 impl Outbound {
     pub(super) fn new() -> Self {
-        Self {
-            state: START,
-            out: VecDeque::new(),
-            farewell: ErrorCode::NONE,
-            accused: false,
-        }
+        Self { state: START, out: VecDeque::new(), farewell: ErrorCode::NONE, accused: false }
     }
 
     pub(super) fn poll_write<T: AsyncWrite + Unpin>(
@@ -108,14 +100,10 @@ impl Outbound {
         };
         // After that, not before: an announcement made meanwhile has to precede a frame that lost its SYN to it.
         self.collect_injected(link);
-        self.out
-            .extend(replaced.iter().flat_map(|header| header.encode()));
+        self.out.extend(replaced.iter().flat_map(|header| header.encode()));
         match header.body() {
             0 => START,
-            left => Writing::Body {
-                left,
-                swallow: replaced.is_none_or(|header| header.kind != DATA),
-            },
+            left => Writing::Body { left, swallow: replaced.is_none_or(|header| header.kind != DATA) },
         }
     }
 

@@ -80,38 +80,20 @@ async fn close_tells_the_peer_and_ends_both_drivers() {
     a.connection.close(ErrorCode::GATED);
     assert!(a.driver.await.unwrap().is_ok());
     let end = b.driver.await.unwrap().expect_err("the peer closed");
-    assert!(
-        matches!(end, ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN)),
-        "{end:?}"
-    );
+    assert!(matches!(end, ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN)), "{end:?}");
 
     let mut buf = [0; 10];
-    theirs
-        .read_exact(&mut buf)
-        .await
-        .expect("what was written before the end is delivered");
+    theirs.read_exact(&mut buf).await.expect("what was written before the end is delivered");
     let error = stream_error(&theirs.read(&mut buf).await.expect_err("no end of file"));
     assert!(
-        matches!(
-            error,
-            StreamError::Connection(ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN))
-        ),
+        matches!(error, StreamError::Connection(ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN))),
         "{error:?}"
     );
     let error = stream_error(&ours.write(b"x").await.expect_err("closed"));
-    assert!(
-        matches!(error, StreamError::Connection(ConnectionError::Closed)),
-        "{error:?}"
-    );
+    assert!(matches!(error, StreamError::Connection(ConnectionError::Closed)), "{error:?}");
     assert!(matches!(a.connection.open().await, Err(ConnectionError::Closed)));
-    assert!(matches!(
-        a.connection.accept().await,
-        Err(ConnectionError::Closed)
-    ));
-    assert!(matches!(
-        b.connection.open().await,
-        Err(ConnectionError::ClosedByPeer(_))
-    ));
+    assert!(matches!(a.connection.accept().await, Err(ConnectionError::Closed)));
+    assert!(matches!(b.connection.open().await, Err(ConnectionError::ClosedByPeer(_))));
 }
 
 #[tokio::test]
@@ -130,23 +112,14 @@ async fn a_dropped_driver_ends_everything_that_waits() {
     a.driver.abort();
     assert!(matches!(accept.await.unwrap(), Err(ConnectionError::DriverGone)));
     let error = stream_error(&read.await.unwrap().expect_err("no end of file"));
-    assert!(
-        matches!(error, StreamError::Connection(ConnectionError::DriverGone)),
-        "{error:?}"
-    );
+    assert!(matches!(error, StreamError::Connection(ConnectionError::DriverGone)), "{error:?}");
     let error = stream_error(&write.await.unwrap().expect_err("gone"));
-    assert!(
-        matches!(error, StreamError::Connection(ConnectionError::DriverGone)),
-        "{error:?}"
-    );
+    assert!(matches!(error, StreamError::Connection(ConnectionError::DriverGone)), "{error:?}");
     assert!(matches!(y.open().await, Err(ConnectionError::DriverGone)));
     // The other side's socket came to its end.
     let end = b.driver.await.unwrap().expect_err("ended");
     assert!(
-        matches!(
-            end,
-            ConnectionError::ClosedByPeer(ErrorCode::NONE) | ConnectionError::Io(_)
-        ),
+        matches!(end, ConnectionError::ClosedByPeer(ErrorCode::NONE) | ConnectionError::Io(_)),
         "{end:?}"
     );
 }
@@ -162,28 +135,19 @@ async fn a_driver_that_was_never_polled_ends_everything_too() {
     tokio::task::yield_now().await;
     drop(driver);
     assert!(matches!(opening.await.unwrap(), Err(ConnectionError::DriverGone)));
-    assert!(matches!(
-        connection.accept().await,
-        Err(ConnectionError::DriverGone)
-    ));
+    assert!(matches!(connection.accept().await, Err(ConnectionError::DriverGone)));
 }
 
 #[tokio::test]
 async fn the_accept_queue_takes_its_number_and_refuses_one_more() {
-    let (a, b) = pair_with(Config {
-        accept_backlog: 4,
-        ..Config::default()
-    });
+    let (a, b) = pair_with(Config { accept_backlog: 4, ..Config::default() });
     let mut streams = Vec::new();
     for i in 0..5u8 {
         let mut stream = a.connection.open().await.unwrap();
         stream.write_all(&[i]).await.unwrap();
         streams.push(stream);
     }
-    assert_reset(
-        streams[4].read(&mut [0; 1]).await,
-        ErrorCode::RESOURCE_LIMIT_EXCEEDED,
-    );
+    assert_reset(streams[4].read(&mut [0; 1]).await, ErrorCode::RESOURCE_LIMIT_EXCEEDED);
     for i in 0..4u8 {
         let mut theirs = b.connection.accept().await.unwrap();
         let mut buf = [0; 1];
@@ -198,10 +162,7 @@ async fn the_accept_queue_takes_its_number_and_refuses_one_more() {
 
 #[tokio::test]
 async fn live_inbound_streams_are_counted() {
-    let (a, b) = pair_with(Config {
-        max_inbound_streams: 3,
-        ..Config::default()
-    });
+    let (a, b) = pair_with(Config { max_inbound_streams: 3, ..Config::default() });
     let mut kept = Vec::new();
     for _ in 0..3 {
         kept.push(stream_between(&a, &b).await);
@@ -215,10 +176,7 @@ async fn live_inbound_streams_are_counted() {
 
 #[tokio::test]
 async fn opening_waits_at_the_own_limit() {
-    let (a, b) = pair_with(Config {
-        max_outbound_streams: 2,
-        ..Config::default()
-    });
+    let (a, b) = pair_with(Config { max_outbound_streams: 2, ..Config::default() });
     let one = stream_between(&a, &b).await;
     let _two = stream_between(&a, &b).await;
     let connection = a.connection.clone();
@@ -233,10 +191,7 @@ async fn opening_waits_at_the_own_limit() {
 
 #[tokio::test]
 async fn a_caller_that_stops_waiting_loses_no_stream() {
-    let (a, b) = pair_with(Config {
-        max_outbound_streams: 1,
-        ..Config::default()
-    });
+    let (a, b) = pair_with(Config { max_outbound_streams: 1, ..Config::default() });
     let held = stream_between(&a, &b).await;
     for _ in 0..10 {
         let mut open = Box::pin(a.connection.open());

@@ -23,19 +23,12 @@ struct Side {
 
 fn side(io: DuplexStream, mode: Mode, config: Config) -> Side {
     let (Muxed { connection, driver }, link) = start_linked(io, mode, config);
-    Side {
-        connection,
-        link,
-        driver: tokio::spawn(driver),
-    }
+    Side { connection, link, driver: tokio::spawn(driver) }
 }
 
 fn pair_with(config: Config) -> (Side, Side) {
     let (a, b) = tokio::io::duplex(64 * 1024);
-    (
-        side(a, Mode::Client, config.clone()),
-        side(b, Mode::Server, config),
-    )
+    (side(a, Mode::Client, config.clone()), side(b, Mode::Server, config))
 }
 
 fn pair() -> (Side, Side) {
@@ -53,17 +46,12 @@ async fn stream_between(a: &Side, b: &Side) -> (Stream, Stream) {
 }
 
 fn stream_error(error: &io::Error) -> StreamError {
-    StreamError::of(error)
-        .unwrap_or_else(|| panic!("not ours: {error}"))
-        .clone()
+    StreamError::of(error).unwrap_or_else(|| panic!("not ours: {error}")).clone()
 }
 
 fn assert_reset(result: io::Result<usize>, code: ErrorCode) {
     let error = stream_error(&result.expect_err("reset"));
-    assert!(
-        matches!(error, StreamError::ResetByPeer(c) if c == code),
-        "{error:?}"
-    );
+    assert!(matches!(error, StreamError::ResetByPeer(c) if c == code), "{error:?}");
 }
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -125,12 +113,7 @@ async fn large_payloads_with_half_close() {
 async fn a_reset_is_an_error_and_carries_its_code() {
     let (a, b) = pair();
     for (x, y) in [(&a, &b), (&b, &a)] {
-        for code in [
-            ErrorCode::NONE,
-            ErrorCode::RATE_LIMITED,
-            ErrorCode(7),
-            ErrorCode(u32::MAX),
-        ] {
+        for code in [ErrorCode::NONE, ErrorCode::RATE_LIMITED, ErrorCode(7), ErrorCode(u32::MAX)] {
             let (ours, mut theirs) = stream_between(x, y).await;
             ours.reset(code);
             assert_reset(theirs.read(&mut [0; 8]).await, code);
@@ -141,6 +124,16 @@ async fn a_reset_is_an_error_and_carries_its_code() {
             assert_reset(theirs.flush().await.map(|()| 0), code);
         }
     }
+}
+
+/// The crate would say that it closed well.
+#[tokio::test]
+async fn closing_a_stream_that_was_reset_is_an_error() {
+    let (a, b) = pair();
+    let (ours, mut theirs) = stream_between(&a, &b).await;
+    ours.reset(ErrorCode::RATE_LIMITED);
+    settle(&a, &b).await;
+    assert_reset(theirs.close_write().await.map(|()| 0), ErrorCode::RATE_LIMITED);
 }
 
 #[tokio::test]
@@ -160,11 +153,7 @@ async fn a_dropped_stream_is_reset() {
     drop(ours);
     let mut theirs = theirs;
     let mut buf = [0; 16];
-    assert_eq!(
-        theirs.read(&mut buf).await.unwrap(),
-        4,
-        "what came before is still read"
-    );
+    assert_eq!(theirs.read(&mut buf).await.unwrap(), 4, "what came before is still read");
     assert_reset(theirs.read(&mut buf).await, ErrorCode::NONE);
 }
 
@@ -179,10 +168,7 @@ async fn an_answer_dropped_half_way_after_the_request_ended_is_a_reset() {
     drop(theirs);
     let mut answer = Vec::new();
     let error = ours.read_to_end(&mut answer).await.expect_err("not the end");
-    assert!(matches!(
-        stream_error(&error),
-        StreamError::ResetByPeer(ErrorCode::NONE)
-    ));
+    assert!(matches!(stream_error(&error), StreamError::ResetByPeer(ErrorCode::NONE)));
     assert_eq!(answer, b"half an ans");
 }
 
@@ -239,10 +225,7 @@ async fn writing_to_a_stream_that_nobody_reads_any_more_fails_instead_of_hanging
     ours.close_write().await.unwrap();
     drop(ours);
     assert_eq!(read_to_end(&mut theirs).await.unwrap(), b"");
-    let error = theirs
-        .write_all(&pattern(1024 * 1024))
-        .await
-        .expect_err("nobody gives credit");
+    let error = theirs.write_all(&pattern(1024 * 1024)).await.expect_err("nobody gives credit");
     assert_reset(Err(error), ErrorCode::NONE);
     settle(&a, &b).await;
     assert!(!a.link.anyone_lingers());

@@ -32,21 +32,11 @@ fn script() -> Script {
 fn script_with(config: Config, pipe: usize) -> Script {
     let (wire, io) = tokio::io::duplex(pipe);
     let Muxed { connection, driver } = start(io, Mode::Server, config);
-    Script {
-        wire,
-        ours: connection,
-        driver: tokio::spawn(driver),
-    }
+    Script { wire, ours: connection, driver: tokio::spawn(driver) }
 }
 
 fn frame(kind: u8, flags: u16, stream: u32, length: u32) -> Header {
-    Header {
-        version: 0,
-        kind,
-        flags,
-        stream,
-        length,
-    }
+    Header { version: 0, kind, flags, stream, length }
 }
 
 impl Script {
@@ -81,10 +71,7 @@ impl Script {
         let mut rest = Vec::new();
         self.wire.read_to_end(&mut rest).await.unwrap();
         let last = rest.last_chunk::<HEADER>().map(|bytes| Header::parse(*bytes));
-        assert_eq!(
-            last.map(|header| (header.kind, header.length)),
-            Some((GO_AWAY, 1))
-        );
+        assert_eq!(last.map(|header| (header.kind, header.length)), Some((GO_AWAY, 1)));
     }
 }
 
@@ -114,10 +101,7 @@ async fn a_syn_may_carry_data_and_fin() {
     assert_eq!(read_to_end(&mut stream).await.unwrap(), b"all at once");
     stream.close_write().await.unwrap();
     let (header, _) = peer.next().await;
-    assert!(
-        header.has(FIN) && header.has(ACK) && !header.has(RST),
-        "{header:?}"
-    );
+    assert!(header.has(FIN) && header.has(ACK) && !header.has(RST), "{header:?}");
 }
 
 #[tokio::test]
@@ -136,10 +120,7 @@ async fn what_a_reset_looks_like_on_the_wire() {
     let mut stream = peer.ours.open().await.unwrap();
     stream.write_all(b"hi").await.unwrap();
     let (header, body) = peer.next().await;
-    assert_eq!(
-        (header.kind, header.flags, header.stream, body),
-        (DATA, SYN, 4, b"hi".to_vec())
-    );
+    assert_eq!((header.kind, header.flags, header.stream, body), (DATA, SYN, 4, b"hi".to_vec()));
 }
 
 #[tokio::test]
@@ -160,10 +141,7 @@ async fn the_peers_go_away_is_an_orderly_end() {
         let end = peer.driver.await.unwrap().expect_err("closed");
         assert!(matches!(end, ConnectionError::ClosedByPeer(ErrorCode(c)) if c == code));
         let error = stream_error(&stream.read(&mut [0; 1]).await.expect_err("no end of file"));
-        assert!(matches!(
-            error,
-            StreamError::Connection(ConnectionError::ClosedByPeer(_))
-        ));
+        assert!(matches!(error, StreamError::Connection(ConnectionError::ClosedByPeer(_))));
     }
 }
 
@@ -188,12 +166,7 @@ async fn a_body_that_breaks_off_is_no_end_of_file() {
         drop(peer.wire);
         let end = peer.driver.await.unwrap().expect_err("cut off");
         assert!(matches!(end, ConnectionError::Io(_)), "{end:?}");
-        let error = stream_error(
-            &stream
-                .read_to_end(&mut Vec::new())
-                .await
-                .expect_err("no end of file"),
-        );
+        let error = stream_error(&stream.read_to_end(&mut Vec::new()).await.expect_err("no end of file"));
         assert!(matches!(error, StreamError::Connection(_)), "{error:?}");
     }
 }
@@ -207,10 +180,7 @@ async fn a_header_that_breaks_off_is_told_from_an_end() {
         drop(peer.wire);
         let end = peer.driver.await.unwrap().expect_err("the end");
         match cut {
-            0 => assert!(
-                matches!(end, ConnectionError::ClosedByPeer(ErrorCode::NONE)),
-                "{end:?}"
-            ),
+            0 => assert!(matches!(end, ConnectionError::ClosedByPeer(ErrorCode::NONE)), "{end:?}"),
             _ => assert!(matches!(end, ConnectionError::Io(_)), "{cut}: {end:?}"),
         }
     }
@@ -231,8 +201,7 @@ async fn credit_beyond_32_bits_ends_the_connection() {
         peer.ends_as_a_violation().await;
     }
     let mut peer = script();
-    peer.send(frame(WINDOW_UPDATE, SYN, 1, u32::MAX - INITIAL_WINDOW))
-        .await;
+    peer.send(frame(WINDOW_UPDATE, SYN, 1, u32::MAX - INITIAL_WINDOW)).await;
     peer.ours.accept().await.expect("the largest that fits");
 }
 
@@ -272,13 +241,7 @@ async fn frames_that_no_honest_peer_sends() {
         ("opened twice, window update", frame(WINDOW_UPDATE, SYN, 1, 0)),
         ("stream 0", frame(DATA, SYN, 0, 0)),
         ("stream 0, no SYN", frame(WINDOW_UPDATE, 0, 0, 1)),
-        (
-            "version",
-            Header {
-                version: 1,
-                ..frame(DATA, 0, 1, 0)
-            },
-        ),
+        ("version", Header { version: 1, ..frame(DATA, 0, 1, 0) }),
         ("kind", frame(4, 0, 0, 0)),
         ("a pong nobody asked for", frame(PING, ACK, 0, 99)),
     ];
@@ -316,10 +279,7 @@ async fn a_flood_of_streams_is_refused_one_by_one() {
     }
     for _ in 0..1000 {
         let (header, _) = peer.next().await;
-        assert_eq!(
-            (header.kind, header.flags, header.length),
-            (WINDOW_UPDATE, RST, 0x1001)
-        );
+        assert_eq!((header.kind, header.flags, header.length), (WINDOW_UPDATE, RST, 0x1001));
     }
     for _ in 0..Config::default().accept_backlog {
         peer.ours.accept().await.unwrap();

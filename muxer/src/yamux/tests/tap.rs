@@ -13,20 +13,11 @@ use crate::yamux::{
 };
 
 fn frame(kind: u8, flags: u16, stream: u32, length: u32) -> Header {
-    Header {
-        version: 0,
-        kind,
-        flags,
-        stream,
-        length,
-    }
+    Header { version: 0, kind, flags, stream, length }
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 /// Headers and bodies as the other side of the tap has them, bodies of one stream joined.
@@ -42,18 +33,12 @@ fn parse(mut bytes: &[u8]) -> Vec<(Header, Vec<u8>)> {
 }
 
 fn wire(frames: &[(Header, Vec<u8>)]) -> Vec<u8> {
-    frames
-        .iter()
-        .flat_map(|(header, body)| [header.encode().to_vec(), body.clone()].concat())
-        .collect()
+    frames.iter().flat_map(|(header, body)| [header.encode().to_vec(), body.clone()].concat()).collect()
 }
 
 fn tap(io: Cursor<Vec<u8>>) -> (Tap<Cursor<Vec<u8>>>, Arc<Link>) {
     let link = Arc::new(Link::new(Mode::Server));
-    (
-        Tap::new(io, Arc::clone(&link), Config::default().max_frame()),
-        link,
-    )
+    (Tap::new(io, Arc::clone(&link), Config::default().max_frame()), link)
 }
 
 fn frames() -> impl Strategy<Value = Vec<(Header, Vec<u8>)>> {
@@ -107,10 +92,7 @@ proptest! {
 fn a_long_frame_is_shown_in_pieces_that_open_and_end_once() {
     let body: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
     for flags in [0, SYN, FIN, SYN | FIN] {
-        let (mut tap, link) = tap(Cursor::new(wire(&[(
-            frame(DATA, flags, 1, 200_000),
-            body.clone(),
-        )])));
+        let (mut tap, link) = tap(Cursor::new(wire(&[(frame(DATA, flags, 1, 200_000), body.clone())])));
         let mut all = Vec::new();
         block_on(async {
             let mut buf = [0; 5000];

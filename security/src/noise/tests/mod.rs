@@ -57,10 +57,7 @@ type Upgraded<S> = (NoiseStream<S>, Authenticated);
 
 async fn connect(alice: &Config, bob: &Config) -> (Upgraded<DuplexStream>, Upgraded<DuplexStream>) {
     let (a, b) = tokio::io::duplex(16 * 1024);
-    let (one, two) = tokio::join!(
-        upgrade(a, Role::Initiator, alice),
-        upgrade(b, Role::Responder, bob)
-    );
+    let (one, two) = tokio::join!(upgrade(a, Role::Initiator, alice), upgrade(b, Role::Responder, bob));
     (one.unwrap(), two.unwrap())
 }
 
@@ -72,11 +69,7 @@ async fn each_learns_who_the_other_is() {
     assert_eq!(bob.public_key.to_protobuf(), key(BOB).public().to_protobuf());
     assert_eq!((alice.muxer, bob.muxer), (None, None));
     for turn in 0..2 {
-        let (x, y) = if turn == 0 {
-            (&mut a, &mut b)
-        } else {
-            (&mut b, &mut a)
-        };
+        let (x, y) = if turn == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
         x.write_all(b"hello").await.unwrap();
         x.flush().await.unwrap();
         let mut buf = [0; 5];
@@ -109,10 +102,7 @@ fn the_expected_peer_is_let_through_and_no_other() {
 
 #[test]
 fn every_bit_of_every_message_counts() {
-    let (alice, bob) = (
-        config(ALICE).offering(muxers(&["/y"])),
-        config(BOB).offering(muxers(&["/y"])),
-    );
+    let (alice, bob) = (config(ALICE).offering(muxers(&["/y"])), config(BOB).offering(muxers(&["/y"])));
     let flip = |message: &[u8], bit: usize| {
         let mut message = message.to_vec();
         message[bit / 8] ^= 1 << (bit % 8);
@@ -132,18 +122,12 @@ fn every_bit_of_every_message_counts() {
     let (_, _, message) = response(&alice, &bob);
     for bit in 0..message.len() * 8 {
         let (initiator, _, message) = response(&alice, &bob);
-        assert!(
-            matches!(initiator.read(&flip(&message, bit)), Err(Error::Decrypt)),
-            "message 2, bit {bit}"
-        );
+        assert!(matches!(initiator.read(&flip(&message, bit)), Err(Error::Decrypt)), "message 2, bit {bit}");
     }
     let (_, _, message) = last(&alice, &bob);
     for bit in 0..message.len() * 8 {
         let (_, responder, message) = last(&alice, &bob);
-        assert!(
-            matches!(responder.read(&flip(&message, bit)), Err(Error::Decrypt)),
-            "message 3, bit {bit}"
-        );
+        assert!(matches!(responder.read(&flip(&message, bit)), Err(Error::Decrypt)), "message 3, bit {bit}");
     }
 }
 
@@ -159,26 +143,17 @@ fn messages_cut_short_or_drawn_out_fail() {
     let (_, _, message) = hello(&alice, &bob);
     for len in lengths(message.len()) {
         let (_, responder, message) = hello(&alice, &bob);
-        assert!(
-            responder.read(&resized(&message, len)).is_err(),
-            "message 1, {len}"
-        );
+        assert!(responder.read(&resized(&message, len)).is_err(), "message 1, {len}");
     }
     let (_, _, message) = response(&alice, &bob);
     for len in lengths(message.len()) {
         let (initiator, _, message) = response(&alice, &bob);
-        assert!(
-            initiator.read(&resized(&message, len)).is_err(),
-            "message 2, {len}"
-        );
+        assert!(initiator.read(&resized(&message, len)).is_err(), "message 2, {len}");
     }
     let (_, _, message) = last(&alice, &bob);
     for len in lengths(message.len()) {
         let (_, responder, message) = last(&alice, &bob);
-        assert!(
-            responder.read(&resized(&message, len)).is_err(),
-            "message 3, {len}"
-        );
+        assert!(responder.read(&resized(&message, len)).is_err(), "message 3, {len}");
     }
 }
 
@@ -213,23 +188,11 @@ fn a_payload_without_a_valid_signature_is_refused() {
     assert!(matches!(answered_with(&[0xff; 40]), Error::Payload(_)));
     // Bob's signature on some other static key: a replayed payload.
     let replayed = bob.sign(&super::payload::signed(&[9; 32]));
-    assert!(matches!(
-        answered_with(&encode(&bob, &replayed)),
-        Error::BadSignature
-    ));
-    assert!(matches!(
-        answered_with(&encode(&other, &replayed)),
-        Error::BadSignature
-    ));
+    assert!(matches!(answered_with(&encode(&bob, &replayed)), Error::BadSignature));
+    assert!(matches!(answered_with(&encode(&other, &replayed)), Error::BadSignature));
     assert!(matches!(answered_with(&encode(&bob, &[])), Error::BadSignature));
-    assert!(matches!(
-        answered_with(&vec![0; MAX_PAYLOAD + 1]),
-        Error::PayloadTooLarge { .. }
-    ));
-    assert!(matches!(
-        answered_with(&[0; 10_000]),
-        Error::MessageTooLong { .. }
-    ));
+    assert!(matches!(answered_with(&vec![0; MAX_PAYLOAD + 1]), Error::PayloadTooLarge { .. }));
+    assert!(matches!(answered_with(&[0; 10_000]), Error::MessageTooLong { .. }));
     for payload in [&[][..], &[0xff; 40]] {
         assert_eq!(answered_with(payload).fault(), Fault::Remote);
     }
@@ -238,20 +201,14 @@ fn a_payload_without_a_valid_signature_is_refused() {
 #[test]
 fn the_first_message_carries_nothing() {
     let mut buf = [0; 100];
-    let n = by_hand(Role::Initiator)
-        .write_message(b"early", &mut buf)
-        .unwrap();
+    let n = by_hand(Role::Initiator).write_message(b"early", &mut buf).unwrap();
     let responder = Responder::start(&config(BOB)).unwrap();
     assert!(matches!(responder.read(&buf[..n]), Err(Error::Malformed(_))));
 }
 
 #[test]
 fn muxers_are_settled_on_alike() {
-    type Row = (
-        &'static [&'static str],
-        &'static [&'static str],
-        Result<Option<&'static str>, ()>,
-    );
+    type Row = (&'static [&'static str], &'static [&'static str], Result<Option<&'static str>, ()>);
     let table: [Row; 8] = [
         (&["/yamux/1.0.0"], &["/yamux/1.0.0"], Ok(Some("/yamux/1.0.0"))),
         (&["/y", "/m"], &["/m", "/y"], Ok(Some("/y"))),
@@ -263,10 +220,8 @@ fn muxers_are_settled_on_alike() {
         (&[], &[], Ok(None)),
     ];
     for (initiator, responder, expected) in table {
-        let (alice, bob) = (
-            config(ALICE).offering(muxers(initiator)),
-            config(BOB).offering(muxers(responder)),
-        );
+        let (alice, bob) =
+            (config(ALICE).offering(muxers(initiator)), config(BOB).offering(muxers(responder)));
         match (sessions(&alice, &bob), expected) {
             (Ok((one, two)), Ok(name)) => {
                 let expected = name.map(|name| ProtocolId::new(name).unwrap());
@@ -284,10 +239,7 @@ fn the_prologue_must_be_the_same() {
     let (alice, bob) = (config(ALICE).prologue("x"), config(BOB).prologue("x"));
     assert!(sessions(&alice, &bob).is_ok());
     assert!(matches!(sessions(&alice, &config(BOB)), Err(Error::Decrypt)));
-    assert!(matches!(
-        sessions(&alice, &config(BOB).prologue("y")),
-        Err(Error::Decrypt)
-    ));
+    assert!(matches!(sessions(&alice, &config(BOB).prologue("y")), Err(Error::Decrypt)));
 }
 
 #[test]
@@ -324,11 +276,8 @@ async fn transcript(role: Role) -> Vec<u8> {
         }
     };
     let (alice, bob) = (config(ALICE), config(BOB));
-    let (one, two, ()) = tokio::join!(
-        upgrade(a, Role::Initiator, &alice),
-        upgrade(b, Role::Responder, &bob),
-        relay
-    );
+    let (one, two, ()) =
+        tokio::join!(upgrade(a, Role::Initiator, &alice), upgrade(b, Role::Responder, &bob), relay);
     one.unwrap();
     two.unwrap();
     said
@@ -355,41 +304,29 @@ async fn a_peer_that_hangs_up_at_any_byte_is_an_error() {
         assert!(matches!(error, Error::Closed), "{cut}: {error:?}");
     }
     // Whole, it is refused.
-    for (role, heard) in [
-        (Role::Initiator, transcript(Role::Responder)),
-        (Role::Responder, transcript(Role::Initiator)),
-    ] {
+    for (role, heard) in
+        [(Role::Initiator, transcript(Role::Responder)), (Role::Responder, transcript(Role::Initiator))]
+    {
         let (a, mut wire) = tokio::io::duplex(64 * 1024);
         wire.write_all(&heard.await).await.unwrap();
-        assert!(matches!(
-            upgrade(a, role, &config(ALICE)).await,
-            Err(Error::Decrypt)
-        ));
+        assert!(matches!(upgrade(a, role, &config(ALICE)).await, Err(Error::Decrypt)));
     }
 }
 
 #[tokio::test]
 async fn a_long_handshake_message_is_refused_by_its_length() {
     for role in [Role::Initiator, Role::Responder] {
-        for (len, refused) in [
-            (MAX_HANDSHAKE_MESSAGE, false),
-            (MAX_HANDSHAKE_MESSAGE + 1, true),
-            (65535, true),
-        ] {
+        for (len, refused) in
+            [(MAX_HANDSHAKE_MESSAGE, false), (MAX_HANDSHAKE_MESSAGE + 1, true), (65535, true)]
+        {
             let (a, mut wire) = tokio::io::duplex(64 * 1024);
-            wire.write_all(&u16::try_from(len).unwrap().to_be_bytes())
-                .await
-                .unwrap();
+            wire.write_all(&u16::try_from(len).unwrap().to_be_bytes()).await.unwrap();
             if !refused {
                 // Up to the limit, the message is waited for and then judged.
                 wire.write_all(&vec![0; len]).await.unwrap();
             }
             let error = upgrade(a, role, &config(ALICE)).await.unwrap_err();
-            assert_eq!(
-                matches!(error, Error::MessageTooLong { .. }),
-                refused,
-                "{error:?}"
-            );
+            assert_eq!(matches!(error, Error::MessageTooLong { .. }), refused, "{error:?}");
         }
     }
 }

@@ -19,10 +19,7 @@ fn pattern(len: usize) -> Vec<u8> {
 fn streams(pipe: usize) -> (NoiseStream<DuplexStream>, NoiseStream<DuplexStream>) {
     let (one, two) = sessions(&config(ALICE), &config(BOB)).unwrap();
     let (a, b) = tokio::io::duplex(pipe);
-    (
-        NoiseStream::new(a, Buffer::default(), one.keys),
-        NoiseStream::new(b, Buffer::default(), two.keys),
-    )
+    (NoiseStream::new(a, Buffer::default(), one.keys), NoiseStream::new(b, Buffer::default(), two.keys))
 }
 
 /// A stream of ours, and the other end's keys and socket.
@@ -39,11 +36,7 @@ fn frame(session: &mut Session, plain: &[u8]) -> Vec<u8> {
 }
 
 fn noise_error(error: io::Error) -> Error {
-    error
-        .get_ref()
-        .and_then(|error| error.downcast_ref::<Error>())
-        .expect("ours")
-        .clone()
+    error.get_ref().and_then(|error| error.downcast_ref::<Error>()).expect("ours").clone()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -163,9 +156,7 @@ async fn only_the_end_of_a_frame_is_an_end() {
     for cut in 0..=whole {
         let (mut stream, mut wire, mut peer) = by_hand();
         wire.write_all(&frame(&mut peer, b"first")).await.unwrap();
-        wire.write_all(&frame(&mut peer, b"content")[..cut])
-            .await
-            .unwrap();
+        wire.write_all(&frame(&mut peer, b"content")[..cut]).await.unwrap();
         drop(wire);
         let mut all = Vec::new();
         let result = stream.read_to_end(&mut all).await;
@@ -196,19 +187,10 @@ async fn a_frame_that_does_not_open_ends_the_stream_for_good() {
         let mut buf = [0; 16];
         assert_eq!(stream.read(&mut buf).await.unwrap(), 4);
         for _ in 0..3 {
-            assert!(matches!(
-                noise_error(stream.read(&mut buf).await.unwrap_err()),
-                Error::Decrypt
-            ));
+            assert!(matches!(noise_error(stream.read(&mut buf).await.unwrap_err()), Error::Decrypt));
         }
-        assert!(matches!(
-            noise_error(stream.write(b"x").await.unwrap_err()),
-            Error::Decrypt
-        ));
-        assert!(matches!(
-            noise_error(stream.flush().await.unwrap_err()),
-            Error::Decrypt
-        ));
+        assert!(matches!(noise_error(stream.write(b"x").await.unwrap_err()), Error::Decrypt));
+        assert!(matches!(noise_error(stream.flush().await.unwrap_err()), Error::Decrypt));
     }
 }
 
@@ -273,19 +255,10 @@ async fn an_idle_stream_holds_little() {
         // It finds out by asking for more.
         let waiting = std::future::poll_fn(|cx| {
             let mut buf = [0; 1];
-            Poll::Ready(
-                Pin::new(&mut b)
-                    .poll_read(cx, &mut ReadBuf::new(&mut buf))
-                    .is_pending(),
-            )
+            Poll::Ready(Pin::new(&mut b).poll_read(cx, &mut ReadBuf::new(&mut buf)).is_pending())
         });
         assert!(waiting.await);
-        assert!(
-            a.allocated() + b.allocated() <= 32 * 1024,
-            "{} {}",
-            a.allocated(),
-            b.allocated()
-        );
+        assert!(a.allocated() + b.allocated() <= 32 * 1024, "{} {}", a.allocated(), b.allocated());
     }
 }
 
@@ -352,10 +325,7 @@ async fn a_socket_that_takes_no_more_is_still_read() {
         let error = stream.flush().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
-    assert_eq!(
-        stream.write(b"x").await.unwrap_err().kind(),
-        io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(stream.write(b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     let mut all = Vec::new();
     stream.read_to_end(&mut all).await.unwrap();
     assert_eq!(all, b"last words");

@@ -1,0 +1,123 @@
+use std::sync::Mutex;
+
+use peerage_core::{Keypair, engine::sim::Sim};
+
+use super::*;
+use crate::identify::PeerRecordState;
+
+type Answers = Arc<Mutex<Vec<Result<Arc<Info>, IdentifyError>>>>;
+
+fn peer(seed: u8) -> PeerId {
+    Keypair::from_ed25519_seed([seed; 32]).peer_id()
+}
+
+fn id(id: usize) -> ConnectionId {
+    ConnectionId(id as u64)
+}
+
+fn info(agent: &str) -> Info {
+    Info {
+        public_key: None,
+        protocol_version: String::new(),
+        agent_version: agent.to_owned(),
+        listen_addrs: Vec::new(),
+        observed_addr: None,
+        protocols: Vec::new(),
+        signed_record: PeerRecordState::Absent,
+        incomplete: false,
+    }
+}
+
+fn ask(sim: &mut Sim<Engine>, who: u8, answers: &Answers) {
+    let answers = answers.clone();
+    let reply = Reply::new(move |answer| answers.lock().expect("no panic").push(answer));
+    sim.command(Command::Ask { peer: peer(who), reply });
+}
+
+/// Sends the answers that are due, and names the rest.
+fn perform(sim: &mut Sim<Engine>) -> Vec<String> {
+    let name = |action| match action {
+        Action::Answer { reply, result } => {
+            reply.send(result);
+            "answer".to_owned()
+        }
+        Action::Ask { id, .. } => format!("ask {id}"),
+        Action::Abort { id } => format!("abort {id}"),
+        Action::Identified { info, .. } => format!("identified {}", info.agent_version),
+    };
+    sim.actions().into_iter().map(name).collect()
+}
+
+#[test]
+fn each_connection_is_asked_once_however_often_it_is_announced() {
+    let (mut sim, answers) = (Sim::new(Engine::default()), Answers::default());
+    sim.command(Command::Opened { id: id(1), peer: peer(1) });
+    sim.command(Command::Opened { id: id(1), peer: peer(1) });
+    assert_eq!(perform(&mut sim), ["ask #1"]);
+    ask(&mut sim, 1, &answers);
+    assert!(perform(&mut sim).is_empty(), "it waits");
+    sim.input(Input::Said { id: id(1), result: Ok(info("a")) });
+    assert_eq!(perform(&mut sim), ["identified a", "answer"]);
+    ask(&mut sim, 1, &answers);
+    assert_eq!(perform(&mut sim), ["answer"], "it is known");
+    sim.command(Command::Opened { id: id(1), peer: peer(1) });
+    sim.input(Input::Said { id: id(1), result: Ok(info("b")) });
+    assert!(perform(&mut sim).is_empty(), "nobody asked");
+    let agents = answers.lock().expect("no panic");
+    assert!(agents.iter().all(|answer| answer.as_ref().is_ok_and(|info| info.agent_version == "a")));
+}
+
+#[test]
+fn silence_ends_at_the_timeout() {
+    let (mut sim, answers) = (Sim::new(Engine::default()), Answers::default());
+    sim.command(Command::Opened { id: id(1), peer: peer(1) });
+    ask(&mut sim, 1, &answers);
+    perform(&mut sim);
+    sim.advance(TIMEOUT - Duration::from_millis(1));
+    assert!(perform(&mut sim).is_empty());
+    sim.advance(Duration::from_millis(1));
+    assert_eq!(perform(&mut sim), ["abort #1", "answer"]);
+    assert_eq!(answers.lock().expect("no panic").pop(), Some(Err(IdentifyError::Timeout)));
+    // What comes later is not heard; who asks later is told what happened.
+    sim.input(Input::Said { id: id(1), result: Ok(info("late")) });
+    ask(&mut sim, 1, &answers);
+    assert_eq!(perform(&mut sim), ["answer"]);
+    assert_eq!(answers.lock().expect("no panic").pop(), Some(Err(IdentifyError::Timeout)));
+}
+
+#[test]
+fn so_many_are_asked_at_once_and_the_others_in_their_turn() {
+    let mut sim = Sim::new(Engine::default());
+    for n in 0..=MAX_RUNNING {
+        sim.command(Command::Opened { id: id(n), peer: peer(1) });
+    }
+    assert_eq!(perform(&mut sim).len(), MAX_RUNNING);
+    sim.input(Input::Said { id: id(3), result: Ok(info("a")) });
+    assert_eq!(perform(&mut sim), ["identified a".to_owned(), format!("ask #{MAX_RUNNING}")]);
+    // One that ends makes room, too; one that was queued leaves the queue.
+    sim.command(Command::Opened { id: id(100), peer: peer(1) });
+    sim.command(Command::Opened { id: id(101), peer: peer(1) });
+    sim.command(Command::Closed { id: id(100) });
+    assert!(perform(&mut sim).is_empty());
+    sim.command(Command::Closed { id: id(4) });
+    assert_eq!(perform(&mut sim), ["abort #4", "ask #101"]);
+}
+
+#[test]
+fn the_end_of_the_connection_answers_who_waits() {
+    let (mut sim, answers) = (Sim::new(Engine::default()), Answers::default());
+    ask(&mut sim, 1, &answers);
+    perform(&mut sim);
+    assert_eq!(answers.lock().expect("no panic").pop(), Some(Err(IdentifyError::NotConnected)));
+    sim.command(Command::Opened { id: id(1), peer: peer(1) });
+    (0..MAX_WAITING).for_each(|_| ask(&mut sim, 1, &answers));
+    perform(&mut sim);
+    assert!(answers.lock().expect("no panic").is_empty());
+    ask(&mut sim, 1, &answers);
+    perform(&mut sim);
+    assert_eq!(answers.lock().expect("no panic").pop(), Some(Err(IdentifyError::TooMany)));
+    sim.command(Command::Closed { id: id(1) });
+    perform(&mut sim);
+    assert_eq!(answers.lock().expect("no panic").len(), MAX_WAITING);
+    assert!(sim.next_deadline().is_none());
+}
