@@ -1,1 +1,88 @@
-//! Peerage.
+//! **Peerage** is a libp2p networking stack on supervised actors: a node that speaks with every other libp2p
+//! implementation, that lives on when one of its parts panics or one of its peers is hostile, and that says why a
+//! connection was made or was not.
+//!
+//! # A first program
+//!
+//! One node serves a protocol, another one opens a stream of it. A protocol is a name and a closure; a stream is
+//! `AsyncRead + AsyncWrite`, encrypted, and its peer proven to be who it says.
+//!
+//! ```
+//! use peerage::{Keypair, Node};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Node::builder(Keypair::generate()).listen("/ip4/127.0.0.1/tcp/0")?.start().await?;
+//! server.serve("/shout/1", |mut stream, _peer| async move {
+//!     let mut text = String::new();
+//!     stream.read_to_string(&mut text).await?;
+//!     stream.write_all(text.to_uppercase().as_bytes()).await?;
+//!     stream.close_write().await
+//! })?;
+//!
+//! let client = Node::builder(Keypair::generate()).start().await?;
+//! let address = server.addresses().swap_remove(0); // /ip4/127.0.0.1/tcp/40123/p2p/12D3KooW...
+//! let peer = client.connect(address).await?.peer;
+//!
+//! let mut stream = client.open(peer, "/shout/1").await?;
+//! stream.write_all(b"hello").await?;
+//! stream.close_write().await?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "HELLO");
+//!
+//! client.shutdown().await;
+//! server.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where things are
+//!
+//! | you want to | look at |
+//! | --- | --- |
+//! | put a node together | [`Node::builder`], [`Builder`] |
+//! | connect, and know how it went | [`Node::connect`], [`Report`], [`DialError`] |
+//! | talk with a peer | [`Node::open`], [`Stream`] |
+//! | be talked to | [`Node::serve`], [`Node::serve_with`] |
+//! | know who comes and goes | [`Node::events`], [`Event`], [`Node::peers`] |
+//! | measure, and ask who a peer is | [`ping`], [`identify`] |
+//! | bound what a node spends | [`Limits`], [`LimitError`], [`Node::usage`] |
+//! | see the actors at work | [`Node::tree`] |
+//! | keep an identity | [`Keypair::to_protobuf`], [`Keypair::from_protobuf`] |
+//! | read and build addresses | [`Multiaddr`], [`multiaddr::Protocol`] |
+//! | write a protocol that has an actor of its own | [`Protocol`], [`engine`], [`actor`] |
+//! | write a transport, or run without sockets | [`transport`] |
+//!
+//! # What to know
+//!
+//! - A [`Node`] brings its own threads; its handle works from every task of every tokio runtime, and is cheap to clone.
+//! - Every request ends by a deadline, and every queue has a bound. A refusal names the limit that was reached.
+//! - Supervision needs unwinding: with `panic = "abort"` in the profile, the first panic is the process's last. Aborts,
+//!   overflown stacks, exhausted memory and endless loops are not survived either way.
+
+pub use peerage_core::{
+    Keypair, Multiaddr, PeerId, ProtocolId, PublicKey, engine, envelope, frame, identity, multiaddr,
+    peer_record, protocol_id,
+};
+pub use peerage_host::{
+    AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
+    DialErrorKind, Direction, ErrorCode, Event, Events, LimitError, Limits, Matcher, Node, NodeRef,
+    OpenError, OpenOptions, Outcome, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId,
+    StartError, Stream, StreamError, StreamLimits, Target, Usage, actor, book, dial, identify, limits,
+    listen, node, ping,
+};
+
+/// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.
+pub mod transport {
+    pub use peerage_transport::{
+        DialOpts, Established, Fault, Io, Link, ListenError, ListenOpts, Listener, ListenerEvent, Progress,
+        Raw, Role, Stage, Transport, TransportError, memory, tcp, upgrade,
+    };
+}
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
