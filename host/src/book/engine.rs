@@ -111,12 +111,6 @@ impl Engine {
         });
     }
 
-    fn worked(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
-        if let Ok(address) = address_of(peer, address) {
-            self.edit_or_new(peer, now, |entry| entry.worked(&address, now.after(WORKED_TTL), now));
-        }
-    }
-
     fn failed(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
         if let Ok(address) = address_of(peer, address) {
             self.edit(&peer, now, |entry| entry.failed(&address));

@@ -77,7 +77,9 @@ fn disconnect(book: &mut Book, id: u64, who: u16, last: bool) {
 
 fn worked(book: &mut Book, who: u16, port: u16) {
     let now = book.now();
-    book.engine_mut().worked(peer(who), &address(port), now);
+    book.engine_mut().edit_or_new(peer(who), now, |entry| {
+        entry.worked(&address(port), now.after(WORKED_TTL), now);
+    });
 }
 
 fn failed(book: &mut Book, who: u16, port: u16) {

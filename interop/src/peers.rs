@@ -1,0 +1,106 @@
+//! Which foreign peers there are.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// A foreign peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its name in the table.
+    pub(crate) name: &'static str,
+    /// Its directory among the peers.
+    dir: &'static str,
+    /// Arguments beside those that all take.
+    pub(crate) args: &'static [&'static str],
+    /// Programs that building or running it takes; of each group, one is enough.
+    needs: &'static [&'static [&'static str]],
+    /// What to install if one is missing.
+    install: &'static str,
+}
+
+const GO: Peer = Peer { name: "go", dir: "go", args: &[], needs: &[&["go"]], install: "Go 1.26 or newer" };
+const JS: Peer = Peer {
+    name: "js",
+    dir: "js",
+    args: &[],
+    needs: &[&["node"], &["npm"]],
+    install: "Node 20 or newer with npm",
+};
+const PY: Peer = Peer {
+    name: "py",
+    dir: "py",
+    args: &[],
+    needs: &[&["python3.11", "python3"], &["cc", "gcc"]],
+    install: "Python 3.11 with venv, its headers and those of GMP, and a C compiler \
+              (Debian: python3-venv python3-dev libgmp-dev gcc)",
+};
+const RUST: Peer =
+    Peer { name: "rust", dir: "rust", args: &[], needs: &[&["cargo"]], install: "Rust 1.88 or newer" };
+/// It signs its record in a form of its own, which costs js-libp2p the whole of identify.
+const RUST_SIGNED: Peer = Peer { name: "rust-signed", args: &["--signed-record"], ..RUST };
+
+/// All of them, in the order of the table.
+pub(crate) const ALL: [Peer; 5] = [GO, JS, PY, RUST, RUST_SIGNED];
+
+/// The peer of a name.
+pub(crate) fn find(name: &str) -> Option<&'static Peer> {
+    ALL.iter().find(|peer| peer.name == name)
+}
+
+impl Peer {
+    /// Its directory.
+    pub(crate) fn dir(&self, peers: &Path) -> PathBuf {
+        peers.join(self.dir)
+    }
+
+    /// Whether both are made by the same build.
+    pub(crate) fn same_program(&self, other: &Self) -> bool {
+        self.dir == other.dir
+    }
+
+    /// What to install to build and run it, if something is missing.
+    pub(crate) fn missing(&self) -> Option<String> {
+        self.missing_in(&env::var_os("PATH").unwrap_or_default())
+    }
+
+    fn missing_in(&self, path: &std::ffi::OsStr) -> Option<String> {
+        let there = |program: &&str| env::split_paths(path).any(|dir| dir.join(program).is_file());
+        let missing: Vec<String> =
+            self.needs.iter().filter(|any| !any.iter().any(there)).map(|any| any.join(" or ")).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "{} is not installed; the {} peer needs {}",
+            missing.join(", "),
+            self.name,
+            self.install
+        ))
+    }
+
+    /// What a failed build may come from.
+    pub(crate) fn install(&self) -> &'static str {
+        self.install
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_toolchain_is_named() {
+        let missing = JS.missing_in("/nonexistent".as_ref()).unwrap();
+        assert_eq!(missing, "node, npm is not installed; the js peer needs Node 20 or newer with npm");
+        assert!(PY.missing_in("".as_ref()).unwrap().starts_with("python3.11 or python3, cc or gcc is not"));
+    }
+
+    #[test]
+    fn names_find_peers() {
+        assert!(ALL.iter().all(|peer| find(peer.name).is_some_and(|found| found.name == peer.name)));
+        assert!(find("nim").is_none());
+        assert!(RUST.same_program(&RUST_SIGNED) && !RUST.same_program(&GO));
+    }
+}

@@ -1,0 +1,178 @@
+//! A foreign peer while it runs: its events, what it writes on stderr, and its end.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::mpsc,
+    time::timeout,
+};
+
+use crate::peers::Peer;
+
+/// What a peer says on stdout; see `interop/peers/README.md`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum Event {
+    /// It accepts connections.
+    Listening { peer: String, addrs: Vec<String> },
+    /// It was told by identify who we are.
+    Identified(Told),
+    /// It took a step.
+    Step(Step),
+    /// It took them all.
+    Done { ok: bool },
+    /// Something that is no event.
+    #[serde(skip)]
+    Nonsense(String),
+}
+
+/// What identify told a peer.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(crate) struct Told {
+    pub(crate) peer: String,
+    pub(crate) agent: String,
+    pub(crate) protocols: Vec<String>,
+    pub(crate) addrs: Vec<String>,
+}
+
+/// How a step went. Its details are those of identify, or a peer id, or nothing that is asked for here.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(crate) struct Step {
+    pub(crate) step: String,
+    pub(crate) ok: bool,
+    pub(crate) ms: f64,
+    pub(crate) error: Option<String>,
+    #[serde(flatten)]
+    pub(crate) told: Told,
+}
+
+/// How many lines of its stderr are kept.
+const STDERR_LINES: usize = 12;
+/// How long it may take to end once its stdin was closed.
+const END: Duration = Duration::from_secs(10);
+
+/// A running peer. Dropping it kills it.
+pub(crate) struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    events: mpsc::Receiver<Event>,
+    stderr: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Process {
+    /// Runs a peer with these arguments, and its own.
+    pub(crate) fn spawn(peer: &Peer, peers: &Path, args: &[&str]) -> Result<Self, String> {
+        let script = peer.dir(peers).join("run");
+        let mut command = Command::new(&script);
+        command.args(args).args(peer.args).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("{}: {error}", script.display()))?;
+        let (sender, events) = mpsc::channel(256);
+        let stderr = Arc::<Mutex<VecDeque<String>>>::default();
+        if let Some(out) = child.stdout.take() {
+            tokio::spawn(async move {
+                let mut lines = BufReader::new(out).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if sender.send(parse(&line)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        if let Some(err) = child.stderr.take() {
+            let kept = Arc::clone(&stderr);
+            tokio::spawn(async move {
+                let mut lines = BufReader::new(err).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    kept.push_back(line.chars().filter(|c| !c.is_control()).take(300).collect());
+                    if kept.len() > STDERR_LINES {
+                        kept.pop_front();
+                    }
+                }
+            });
+        }
+        let stdin = child.stdin.take();
+        Ok(Self { child, stdin, events, stderr })
+    }
+
+    /// What it says next.
+    pub(crate) async fn event(&mut self) -> Result<Event, String> {
+        match self.events.recv().await {
+            Some(Event::Nonsense(line)) => Err(format!("the peer said what is no event: {line}")),
+            Some(event) => Ok(event),
+            None => Err("the peer has ended".to_owned()),
+        }
+    }
+
+    /// The end of what it wrote on stderr.
+    pub(crate) fn stderr(&self) -> Vec<String> {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Closes its stdin, on which listeners end, and waits for that; kills it if it lingers.
+    pub(crate) async fn end(&mut self) -> Result<(), String> {
+        drop(self.stdin.take());
+        match timeout(END, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(format!("it ended with {status}")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => {
+                let _ = timeout(END, self.child.kill()).await;
+                Err(format!("it did not end within {} s, and was killed", END.as_secs()))
+            }
+        }
+    }
+}
+
+fn parse(line: &str) -> Event {
+    serde_json::from_str(line).unwrap_or_else(|_| Event::Nonsense(line.chars().take(200).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events() {
+        assert_eq!(
+            parse(r#"{"event":"listening","peer":"12D3","addrs":["/ip4/127.0.0.1/tcp/1"]}"#),
+            Event::Listening { peer: "12D3".to_owned(), addrs: vec!["/ip4/127.0.0.1/tcp/1".to_owned()] }
+        );
+        let told = Told {
+            peer: "12D3".to_owned(),
+            agent: "go-libp2p/0.51.0".to_owned(),
+            protocols: vec!["/x/1".to_owned()],
+            addrs: vec![],
+        };
+        let line = r#"{"event":"identified","peer":"12D3","agent":"go-libp2p/0.51.0","protocol_version":"",
+            "protocols":["/x/1"],"addrs":[],"observed":"/ip4/127.0.0.1/tcp/1"}"#;
+        assert_eq!(parse(line), Event::Identified(told));
+        assert_eq!(parse(r#"{"event":"done","ok":false}"#), Event::Done { ok: false });
+        assert_eq!(parse("hello"), Event::Nonsense("hello".to_owned()));
+        assert_eq!(parse(r#"{"event":"?"}"#), Event::Nonsense(r#"{"event":"?"}"#.to_owned()));
+    }
+
+    #[test]
+    fn steps_with_and_without_details() {
+        let ping = r#"{"event":"step","step":"ping","ok":true,"ms":1.25,"rtts_ms":[0.4,0.3,0.3]}"#;
+        let Event::Step(step) = parse(ping) else { panic!("{ping}") };
+        assert_eq!((step.step.as_str(), step.ok, step.ms, step.told), ("ping", true, 1.25, Told::default()));
+        let identify = r#"{"event":"step","step":"identify","ok":true,"ms":2,"peer":"12D3","agent":"a/1"}"#;
+        let Event::Step(step) = parse(identify) else { panic!("{identify}") };
+        assert_eq!((step.told.peer.as_str(), step.told.agent.as_str()), ("12D3", "a/1"));
+        let failed = r#"{"event":"step","step":"callback","ok":false,"ms":20000.1,"error":"why"}"#;
+        let Event::Step(step) = parse(failed) else { panic!("{failed}") };
+        assert_eq!((step.ok, step.error.as_deref()), (false, Some("why")));
+    }
+}

@@ -1,0 +1,185 @@
+//! What came out: a row for each peer and direction, with a cell for each step.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+
+use crate::build::Built;
+
+/// The columns, in order. Not every row has all of them.
+pub(crate) const STEPS: [&str; 9] =
+    ["dial", "ping", "identify", "identified", "echo-64k", "echo-4m", "callback", "ping-back", "end"];
+
+/// Everything that came out.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Results {
+    /// Whether every step passed.
+    pub(crate) ok: bool,
+    /// How often everything was done.
+    pub(crate) repeat: u32,
+    /// How long that took, builds not counted.
+    pub(crate) seconds: f64,
+    pub(crate) builds: Vec<Built>,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Who dialed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Direction {
+    /// Our node dialed the foreign peer.
+    WeDial,
+    /// The foreign peer dialed our node.
+    TheyDial,
+}
+
+/// One peer and direction.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) peer: &'static str,
+    pub(crate) direction: Direction,
+    /// What the peer calls itself in identify.
+    pub(crate) agent: Option<String>,
+    pub(crate) cells: Vec<Cell>,
+    /// Our report of the dial, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dial_report: Option<String>,
+    /// What our node noticed beside the steps, if any failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) noticed: Vec<String>,
+    /// The end of the peer's stderr, if any failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stderr: Vec<String>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Cell {
+    pub(crate) step: &'static str,
+    pub(crate) ok: bool,
+    pub(crate) ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// What there is to know of a step that passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+}
+
+impl Row {
+    pub(crate) fn new(peer: &'static str, direction: Direction) -> Self {
+        Self {
+            peer,
+            direction,
+            agent: None,
+            cells: Vec::new(),
+            dial_report: None,
+            noticed: Vec::new(),
+            stderr: Vec::new(),
+        }
+    }
+
+    /// The steps that this row has to have.
+    pub(crate) fn expected(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let ours_listens = self.direction == Direction::TheyDial;
+        STEPS.into_iter().filter(move |step| ours_listens || *step != "ping-back")
+    }
+
+    pub(crate) fn cell(&self, step: &str) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.step == step)
+    }
+
+    /// Whether every step was taken and passed.
+    pub(crate) fn ok(&self) -> bool {
+        self.expected().all(|step| self.cell(step).is_some_and(|cell| cell.ok))
+    }
+
+    /// Takes a step of ours by its deadline, and notes how it went.
+    pub(crate) async fn step<T>(
+        &mut self,
+        step: &'static str,
+        limit: Duration,
+        doing: impl Future<Output = Result<(T, String), String>>,
+    ) -> Option<T> {
+        let started = Instant::now();
+        let done = timeout(limit, doing).await;
+        let done = done.unwrap_or_else(|_| Err(format!("not done within {} s", limit.as_secs())));
+        let (value, result) = match done {
+            Ok((value, detail)) => (Some(value), Ok(detail)),
+            Err(error) => (None, Err(error)),
+        };
+        self.note(step, started.elapsed().as_secs_f64() * 1000.0, result);
+        value
+    }
+
+    /// Notes how a step went; `result` has its detail, which may be empty, or the reason.
+    pub(crate) fn note(&mut self, step: &'static str, ms: f64, result: Result<String, String>) {
+        let ms = (ms * 100.0).round() / 100.0;
+        let detail = result.as_ref().ok().filter(|detail| !detail.is_empty()).cloned();
+        self.cells.push(Cell { step, ok: result.is_ok(), ms, error: result.err(), detail });
+    }
+
+    /// Takes in another run of the same row: a step passed if it did each time, and takes its longest time.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        let slowest = |row: &Self, step| row.cell(step).map_or(0.0, |cell| cell.ms);
+        let longest: Vec<f64> =
+            STEPS.iter().map(|step| slowest(self, step).max(slowest(&other, step))).collect();
+        if self.ok() && !other.ok() {
+            *self = other;
+        } else if self.agent.is_none() {
+            self.agent = other.agent;
+        }
+        for (step, ms) in STEPS.iter().zip(longest) {
+            if let Some(cell) = self.cells.iter_mut().find(|cell| cell.step == *step && cell.ok) {
+                cell.ms = ms;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(ms: f64) -> Row {
+        let mut row = Row::new("go", Direction::WeDial);
+        for step in row.expected().collect::<Vec<_>>() {
+            row.note(step, ms, Ok(String::new()));
+        }
+        row
+    }
+
+    #[test]
+    fn a_row_passes_with_all_its_steps_only() {
+        let mut row = row(1.0);
+        assert!(row.ok());
+        row.direction = Direction::TheyDial; // ping-back is missing now
+        assert!(!row.ok());
+    }
+
+    #[test]
+    fn repeated_rows_keep_the_first_failure_and_the_longest_time() {
+        let mut all = row(1.0);
+        all.absorb(row(5.0));
+        all.absorb(row(2.0));
+        assert!(all.ok() && all.cells.iter().all(|cell| (cell.ms - 5.0).abs() < 0.01));
+        let mut failed = Row::new("go", Direction::WeDial);
+        failed.note("dial", 3.0, Err("first".to_owned()));
+        all.absorb(failed.clone());
+        failed.cells[0].error = Some("second".to_owned());
+        all.absorb(failed);
+        all.absorb(row(9.0));
+        assert!(!all.ok());
+        assert_eq!(all.cell("dial").unwrap().error.as_deref(), Some("first"));
+        assert!((all.cell("dial").unwrap().ms - 3.0).abs() < 0.01);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_step_outlives_its_deadline() {
+        let mut row = Row::new("go", Direction::WeDial);
+        let never = std::future::pending::<Result<((), String), String>>();
+        assert_eq!(row.step("ping", Duration::from_secs(2), never).await, None);
+        assert_eq!(row.cells[0].error.as_deref(), Some("not done within 2 s"));
+        assert!((row.cells[0].ms - 2000.0).abs() < 50.0);
+    }
+}
