@@ -1,5 +1,5 @@
 use peerage_core::{Multiaddr, PeerId};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::{hub::ConnInfo, identify};
 
@@ -87,12 +87,24 @@ pub(crate) const QUEUE: usize = 1024;
 
 /// A subscription to a node's events, from the moment it was made.
 #[derive(Debug)]
-pub struct Events(pub(crate) broadcast::Receiver<Event>);
+pub struct Events {
+    events: broadcast::Receiver<Event>,
+    ended: watch::Receiver<Option<String>>,
+}
 
 impl Events {
-    /// The next event; `None` once the node has ended. Cancel-safe.
+    pub(crate) fn new(events: broadcast::Receiver<Event>, ended: watch::Receiver<Option<String>>) -> Self {
+        Self { events, ended }
+    }
+
+    /// The next event; `None` once the node has ended and all were read. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        match self.0.recv().await {
+        let event = tokio::select! {
+            biased;
+            event = self.events.recv() => event,
+            _ = self.ended.wait_for(Option::is_some) => return None,
+        };
+        match event {
             Ok(event) => Some(event),
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,

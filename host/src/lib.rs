@@ -15,7 +15,13 @@
 //! | [`identify`], [`ping`] | the two protocols of every node |
 #![cfg_attr(
     not(test),
-    warn(clippy::indexing_slicing, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
 )]
 
 pub mod actor;

@@ -183,6 +183,19 @@ impl<H: Clone> Registry<H> {
         entry.on(limited)
     }
 
+    /// Lets go of every handler, and of what it holds.
+    pub(crate) fn clear(&self) {
+        // Dropped outside the lock: handlers may hold anything.
+        let old = self.write(|table| {
+            (
+                std::mem::take(&mut table.exact),
+                std::mem::take(&mut table.prefixes),
+                std::mem::take(&mut table.predicates),
+            )
+        });
+        drop(old);
+    }
+
     /// The exact names, sorted: what identify tells.
     pub(crate) fn advertised(&self) -> Vec<ProtocolId> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -24,7 +24,7 @@ use peerage_core::{PeerId, ProtocolId, PublicKey};
 
 /// Who speaks first in the handshake. Usually the dialer, but not where roles are exchanged (hole punching) or
 /// prescribed (webrtc-direct), so it is always told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Sends the first message, and its wishes for a muxer are looked at first.
     Initiator,

@@ -90,7 +90,7 @@ impl Fault {
             Some(prefix) => actor.starts_with(prefix),
             None => self.actor == actor,
         };
-        here && self.point == point && count >= self.nth && count - self.nth < self.times
+        here && self.point == point && count.checked_sub(self.nth).is_some_and(|past| past < self.times)
     }
 }
 

@@ -61,18 +61,21 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Guard<E: Engine, F: Effects<E::Action>> {
     kernel: Kernel,
     port: Port<E>,
-    actor: Option<ContextFut<Shell<E, F>, Context<Shell<E, F>>>>,
+    actor: Option<Running<E, F>>,
     budget: Budget,
     charged: Rc<Cell<Option<PeerId>>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     stopping: Option<Pin<Box<Sleep>>>,
 }
 
+/// An actor with its context, as actix polls it.
+type Running<E, F> = ContextFut<Shell<E, F>, Context<Shell<E, F>>>;
+
 impl<E: Engine, F: Effects<E::Action>> Guard<E, F> {
     pub(super) fn new(
         kernel: Kernel,
         port: Port<E>,
-        actor: ContextFut<Shell<E, F>, Context<Shell<E, F>>>,
+        actor: Running<E, F>,
         intensity: Intensity,
         charged: Rc<Cell<Option<PeerId>>>,
         stop: CancellationToken,

@@ -1,8 +1,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use peerage_core::PeerId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Exit, Kernel, panic_text, tree::ActorKind};
+use super::{Exit, Kernel, Notice, panic_text, tree::ActorKind};
 
 /// The supervisor of one worker's connections: children come and go at run time, none is started again, and the
 /// failure of one is nobody else's.
@@ -21,20 +22,26 @@ impl Nursery {
     }
 
     /// Runs a child on this nursery's worker. `make` gets the token that asks the child to stop; `ended` is called
-    /// with the way it ended, whatever happens.
+    /// with the way it ended, whatever happens. A panic of the child itself is charged to `peer`.
     pub(crate) fn spawn<F>(
         &self,
+        peer: PeerId,
         make: impl FnOnce(CancellationToken) -> F + Send + 'static,
         ended: impl FnOnce(Exit) + Send + 'static,
     ) where
         F: Future<Output = Exit> + 'static,
     {
         let (stop, token) = (self.stop().child_token(), self.tracker.token());
+        let (notices, actor) = (self.kernel.notices.clone(), self.path.clone());
         self.kernel.workers.spawn(self.worker, move || async move {
             let _token = token;
             let child = std::panic::AssertUnwindSafe(async move { make(stop).await });
             let exit = futures::FutureExt::catch_unwind(child).await;
-            ended(exit.unwrap_or_else(|panic| Exit::Panicked(panic_text(panic.as_ref()))));
+            ended(exit.unwrap_or_else(|panic| {
+                let text = panic_text(panic.as_ref());
+                notices(Notice::Panicked { actor, text: text.clone(), peer: Some(peer) });
+                Exit::Panicked(text)
+            }));
         });
     }
 

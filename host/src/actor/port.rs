@@ -10,7 +10,8 @@ use crate::reply::Reply;
 
 /// Pieces of mail that may wait at one actor before senders have to.
 pub(crate) const MAILBOX: usize = 256;
-/// How long senders wait for an actor that is between two lives. Longer than the longest wait before a restart.
+/// How long senders wait for room, and for an actor that is between two lives. Longer than the longest wait before a
+/// restart.
 pub(crate) const ABSENCE: Duration = Duration::from_secs(6);
 
 /// The way to an actor. Cheap to clone; it stays valid while the actor is restarted, in place or anew.
@@ -27,10 +28,13 @@ struct Inner<E: Engine> {
 enum Slot<E: Engine> {
     /// Not started yet, or between two lives.
     Absent,
-    Present(Deliver<E>),
-    /// Stopped, or switched off.
+    Present(Deliver<E>, Life),
+    /// Switched off, or the node has ended.
     Over,
 }
+
+/// Which life of the actor the slot belongs to. One that was given up while it hung may end after the next has begun.
+pub(super) type Life = u64;
 
 /// Puts a letter into the mailbox of one incarnation.
 pub(super) type Deliver<E> = Arc<dyn Fn(Letter<E>) + Send + Sync>;
@@ -71,7 +75,7 @@ impl<E: Engine> Port<E> {
     /// Sends a command; waits while too much mail is waiting there, and while the actor is being started again.
     ///
     /// # Errors
-    /// [`Gone`], after 6 s without an actor at the latest.
+    /// [`Gone`], after 6 s at the latest.
     pub async fn tell(&self, command: E::Command) -> Result<(), Gone> {
         self.send(None, Mail::Command(command)).await
     }
@@ -120,48 +124,61 @@ impl<E: Engine> Port<E> {
     }
 
     fn put(&self, from: Option<PeerId>, mail: Mail<E>) {
-        if let Slot::Present(deliver) = &*self.inner.actor.borrow() {
+        if let Slot::Present(deliver, _) = &*self.inner.actor.borrow() {
             let credit = self.inner.credits.clone().try_acquire_owned().ok();
             deliver(Letter { mail, from, credit });
         }
     }
 
+    /// One bound for both waits: for credit, and for an actor.
     async fn send(&self, from: Option<PeerId>, mail: Mail<E>) -> Result<(), Gone> {
-        let credit = self.inner.credits.clone().acquire_owned().await.map_err(|_| Gone)?;
-        let deliver = self.actor().await?;
+        let ready = async {
+            let deliver = self.actor().await?;
+            let credit = self.inner.credits.clone().acquire_owned().await.map_err(|_| Gone)?;
+            Ok((deliver, credit))
+        };
+        let (deliver, credit) = timeout(ABSENCE, ready).await.unwrap_or(Err(Gone))?;
         deliver(Letter { mail, from, credit: Some(credit) });
         Ok(())
     }
 
     async fn actor(&self) -> Result<Deliver<E>, Gone> {
-        if let Slot::Present(deliver) = &*self.inner.actor.borrow() {
+        if let Slot::Present(deliver, _) = &*self.inner.actor.borrow() {
             return Ok(deliver.clone());
         }
         let mut slot = self.inner.actor.subscribe();
-        let there = slot.wait_for(|slot| !matches!(slot, Slot::Absent));
-        match timeout(ABSENCE, there).await {
-            Ok(Ok(slot)) => match &*slot {
-                Slot::Present(deliver) => Ok(deliver.clone()),
-                Slot::Absent | Slot::Over => Err(Gone),
-            },
-            Ok(Err(_)) | Err(_) => Err(Gone),
+        let there = slot.wait_for(|slot| !matches!(slot, Slot::Absent)).await.map_err(|_| Gone)?;
+        match &*there {
+            Slot::Present(deliver, _) => Ok(deliver.clone()),
+            Slot::Absent | Slot::Over => Err(Gone),
         }
     }
 
-    pub(super) fn connect(&self, deliver: Deliver<E>) {
-        self.inner.actor.send_replace(Slot::Present(deliver));
+    pub(super) fn connect(&self, life: Life, deliver: Deliver<E>) {
+        self.inner.actor.send_replace(Slot::Present(deliver, life));
     }
 
-    /// The present life is over; another one comes unless it was `the_last`.
-    pub(super) fn disconnect(&self, the_last: bool) {
-        // Dropped outside the lock: it may hold the last handle of a mailbox full of letters.
-        let old = self.inner.actor.send_replace(if the_last { Slot::Over } else { Slot::Absent });
-        drop(old);
+    /// A life is over; another one may come.
+    pub(super) fn disconnect(&self, life: Life) {
+        self.replace(Slot::Absent, |slot| matches!(slot, Slot::Present(_, present) if *present == life));
     }
 
     /// Nobody will be there any more.
     pub(crate) fn close(&self) {
-        self.disconnect(true);
+        self.replace(Slot::Over, |_| true);
+    }
+
+    fn replace(&self, new: Slot<E>, fits: impl FnOnce(&Slot<E>) -> bool) {
+        let mut old = None;
+        self.inner.actor.send_if_modified(|slot| {
+            let fits = fits(slot);
+            if fits {
+                old = Some(std::mem::replace(slot, new));
+            }
+            fits
+        });
+        // Dropped outside the lock: it may hold the last handle of a mailbox full of letters.
+        drop(old);
     }
 
     pub(super) fn credits(&self) -> &Arc<Semaphore> {

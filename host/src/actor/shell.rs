@@ -52,17 +52,24 @@ impl<E: Engine> Birth<E> {
     }
 
     fn new(port: Port<E>) -> Self {
-        static LIVES: AtomicU32 = AtomicU32::new(1);
-        Self { port, life: LIVES.fetch_add(1, Ordering::Relaxed) }
+        Self { port, life: next_life() }
     }
+}
+
+fn next_life() -> u32 {
+    static LIVES: AtomicU32 = AtomicU32::new(1);
+    LIVES.fetch_add(1, Ordering::Relaxed)
 }
 
 /// How to make one actor. The factory runs on the actor's worker, at its start and after every panic.
 pub(crate) struct Spawn<E: Engine, F> {
     pub(crate) port: Port<E>,
     pub(crate) intensity: Intensity,
-    pub(crate) make: Arc<dyn Fn(&Birth<E>) -> (E, F) + Send + Sync>,
+    pub(crate) make: Make<E, F>,
 }
+
+/// Makes the state of one life.
+type Make<E, F> = Arc<dyn Fn(&Birth<E>) -> (E, F) + Send + Sync>;
 
 impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
     pub(crate) fn new(port: Port<E>, make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static) -> Self {
@@ -80,10 +87,12 @@ impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
         // actix's capacity is per handle and does not bound anything; the port's credits do.
         let (sender, receiver) = channel::channel(super::port::MAILBOX);
         let recipient = Addr::<Shell<E, F>>::new(sender).recipient();
-        self.port.connect(Arc::new(move |letter| {
+        let life = next_life();
+        let deliver = Arc::new(move |letter| {
             #[allow(clippy::disallowed_methods, reason = "the port holds the credits")]
             recipient.do_send(letter);
-        }));
+        });
+        self.port.connect(u64::from(life), deliver);
 
         let (exited, exit) = oneshot::channel();
         let (kernel, port, make, intensity) =
@@ -98,7 +107,7 @@ impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
                     Ok(future) => Guard::new(kernel, port.clone(), future, intensity, charged, stop).await,
                     Err(text) => Exit::Panicked(text),
                 };
-                port.disconnect(exit == Exit::Shutdown);
+                port.disconnect(u64::from(life));
                 let _ = exited.send(exit);
             }
         });
@@ -110,7 +119,7 @@ impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
 pub(super) struct Shell<E: Engine, F: Effects<E::Action>> {
     kernel: Kernel,
     birth: Birth<E>,
-    make: Arc<dyn Fn(&Birth<E>) -> (E, F) + Send + Sync>,
+    make: Make<E, F>,
     engine: Box<E>,
     effects: Box<F>,
     generation: u64,
@@ -127,7 +136,7 @@ impl<E: Engine, F: Effects<E::Action>> Shell<E, F> {
     fn new(
         kernel: Kernel,
         port: Port<E>,
-        make: Arc<dyn Fn(&Birth<E>) -> (E, F) + Send + Sync>,
+        make: Make<E, F>,
         charged: Rc<Cell<Option<PeerId>>>,
     ) -> Result<Self, String> {
         let birth = Birth::new(port);
@@ -179,8 +188,8 @@ impl<E: Engine, F: Effects<E::Action>> Supervised for Shell<E, F> {
         self.armed = None;
         self.birth = Birth::new(self.birth.port.clone());
         let (engine, effects) = (self.make)(&self.birth);
-        self.engine = Box::new(engine);
-        self.effects = Box::new(effects);
+        *self.engine = engine;
+        *self.effects = effects;
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt as _, future::LocalBoxFuture};
 use tokio::{
@@ -6,7 +6,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Exit, Intensity, Kernel, Notice,
@@ -101,6 +101,7 @@ pub(crate) async fn supervise(kernel: Kernel, group: Group, stop: CancellationTo
         shared,
         children,
         running: JoinSet::new(),
+        missed: VecDeque::new(),
     };
     let exit = supervisor.run(arrivals, group.intensity, stop).await;
     let all = 0..supervisor.children.len();
@@ -119,6 +120,8 @@ struct Supervisor {
     shared: Budget,
     children: Vec<Child>,
     running: JoinSet<Report>,
+    /// Children that ended while others were being stopped.
+    missed: VecDeque<Report>,
 }
 
 struct Child {
@@ -130,8 +133,14 @@ struct Child {
 }
 
 enum Life {
-    Running { stop: CancellationToken, abort: AbortHandle },
-    Waiting { until: Instant },
+    /// Dropping it tells the child to stop, also when this supervisor itself is dropped half way.
+    Running {
+        stop: DropGuard,
+        abort: AbortHandle,
+    },
+    Waiting {
+        until: Instant,
+    },
     Ended,
 }
 
@@ -158,6 +167,12 @@ impl Supervisor {
             self.start(index);
         }
         loop {
+            if let Some(report) = self.missed.pop_front() {
+                if let Some(exit) = self.ended(report).await {
+                    return exit;
+                }
+                continue;
+            }
             let restart_at = self.children.iter().filter_map(|child| match child.state {
                 Life::Waiting { until } => Some(until),
                 _ => None,
@@ -178,8 +193,6 @@ impl Supervisor {
                     self.children.push(Child::new(spec, intensity));
                     self.start(self.children.len().saturating_sub(1));
                 }
-                // No child runs, none will.
-                else => return Exit::Normal,
             }
         }
     }
@@ -199,7 +212,7 @@ impl Supervisor {
             let exit = exit.unwrap_or_else(|panic| Exit::Panicked(panic_text(panic.as_ref())));
             Report { index, generation, exit }
         });
-        child.state = Life::Running { stop, abort };
+        child.state = Life::Running { stop: stop.drop_guard(), abort };
     }
 
     fn start_due(&mut self) {
@@ -254,7 +267,8 @@ impl Supervisor {
             Strategy::RestForOne => report.index..self.children.len(),
         };
         self.stop(set.clone()).await;
-        let until = Instant::now() + wait;
+        let now = Instant::now();
+        let until = now.checked_add(wait).unwrap_or(now);
         for child in self.children.get_mut(set).into_iter().flatten() {
             self.kernel.tree.state(&join(&self.path, &child.spec.name), ActorState::Restarting);
             child.state = Life::Waiting { until };
@@ -272,22 +286,18 @@ impl Supervisor {
                 continue;
             };
             let generation = child.generation;
-            stop.cancel();
+            drop(stop);
+            let is_it = |report: &Report| report.index == index && report.generation == generation;
+            if self.missed.iter().any(is_it) {
+                self.missed.retain(|report| !is_it(report));
+                continue;
+            }
             let ended = async {
                 while let Some(report) = next(&mut self.running).await {
-                    if report.index == index && report.generation == generation {
+                    if is_it(&report) {
                         break;
                     }
-                    // Another child ended meanwhile. It is restarted or stopped with its own turn.
-                    if let Some(other) = self.children.get_mut(report.index)
-                        && other.generation == report.generation
-                        && matches!(other.state, Life::Running { .. })
-                    {
-                        other.state = match other.spec.restart {
-                            Restart::Permanent => Life::Waiting { until: Instant::now() },
-                            _ => Life::Ended,
-                        };
-                    }
+                    self.missed.push_back(report);
                 }
             };
             if timeout(SHUTDOWN, ended).await.is_err() {

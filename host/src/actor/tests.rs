@@ -61,7 +61,7 @@ impl Engine for Counter {
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        assert!(!self.due.is_some_and(|due| due <= now.mono), "a bug in a timer");
+        assert!(self.due.is_none_or(|due| due > now.mono), "a bug in a timer");
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
@@ -454,5 +454,20 @@ fn actors_live_on_worker_threads_and_their_ports_work_from_any_runtime() {
         for exit in exits {
             assert_eq!(exit.await, Exit::Shutdown);
         }
+    });
+}
+
+#[test]
+fn a_life_that_was_given_up_does_not_close_the_port_of_the_next() {
+    run(async {
+        let (kernel, _) = kernel();
+        let port = Port::<Counter>::new("counter");
+        let (first, second) = (CancellationToken::new(), CancellationToken::new());
+        let one = counter(&kernel, &port, first.clone());
+        let _two = tokio::task::spawn_local(counter(&kernel, &port, second));
+        settled().await;
+        first.cancel();
+        one.await;
+        assert_eq!(port.ask(Say::Add).await, Ok(1));
     });
 }

@@ -153,7 +153,7 @@ impl fmt::Display for TreeSnapshot {
                 ActorState::Restarting => "restarting",
                 ActorState::Off => "OFF",
             };
-            let label = format!("{:indent$}{name}", "", indent = depth * 2);
+            let label = format!("{:indent$}{name}", "", indent = depth.saturating_mul(2));
             write!(f, "{label:<32} {state:<10} starts {:<3} queue {:<3}", info.generation, info.queue)?;
             if info.panics > 0 {
                 write!(f, " panics {}", info.panics)?;

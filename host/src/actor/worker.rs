@@ -46,7 +46,7 @@ impl Workers {
 
     /// The worker whose turn it is.
     pub(crate) fn next(&self) -> usize {
-        self.next.fetch_add(1, Ordering::Relaxed) % self.count()
+        self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.count()).unwrap_or(0)
     }
 
     /// Runs `make` on a worker and spawns there the future that it makes, which need not be `Send`.
@@ -56,7 +56,7 @@ impl Workers {
     {
         match &self.kind {
             Kind::Threads { handles, .. } => {
-                if let Some(handle) = handles.get(worker % handles.len().max(1)) {
+                if let Some(handle) = handles.get(worker.checked_rem(handles.len()).unwrap_or(0)) {
                     handle.spawn(async move {
                         tokio::task::spawn_local(make());
                     });

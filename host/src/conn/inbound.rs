@@ -42,25 +42,26 @@ pub(super) async fn accept(node: &Arc<Inner>, handle: &Handle, handlers: &Rc<Ref
 
 async fn serve(node: Arc<Inner>, handle: Handle, stream: muxer::Stream, lease: StreamLease) {
     let peer = handle.info.peer;
-    let limited = handle.info.limited;
-    let Some((stream, protocol, handler)) = agree(&node, stream, lease, &handle).await else {
-        let _ = handle.port.input(Some(peer), Input::BadStream).await;
-        return;
-    };
-    let (stream, lease) = stream;
-    let stream = Stream::new(stream, protocol.clone(), peer, handle.info.id, limited, lease);
-    // The call itself runs inside the guard, too: a handler may panic before its first await.
-    let run = std::panic::AssertUnwindSafe(async move { handler(stream).await });
-    match run.catch_unwind().await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, %protocol, error, "a stream's handler failed"),
-        Err(panic) => {
-            node.panicked(format!("{STREAM_ACTOR}{protocol}"), panic_text(panic.as_ref()), Some(peer));
-        }
+    // What user code there is, runs inside: predicates of served names, and handlers, from their first call on.
+    let run = std::panic::AssertUnwindSafe(agree_and_handle(&node, &handle, stream, lease));
+    if let Err(panic) = run.catch_unwind().await {
+        node.panicked(format!("{STREAM_ACTOR}of {}", handle.info.id), panic_text(panic.as_ref()), Some(peer));
     }
 }
 
-type Agreed = ((muxer::Stream, StreamLease), ProtocolId, Handler);
+async fn agree_and_handle(node: &Inner, handle: &Handle, stream: muxer::Stream, lease: StreamLease) {
+    let info = &handle.info;
+    let Some((stream, lease, protocol, handler)) = agree(node, stream, lease, handle).await else {
+        let _ = handle.port.input(Some(info.peer), Input::BadStream).await;
+        return;
+    };
+    let stream = Stream::new(stream, protocol.clone(), info.peer, info.id, info.limited, lease);
+    if let Err(error) = handler(stream).await {
+        tracing::debug!(peer = %info.peer, %protocol, error, "a stream's handler failed");
+    }
+}
+
+type Agreed = (muxer::Stream, StreamLease, ProtocolId, Handler);
 
 async fn agree(
     node: &Inner,
@@ -95,5 +96,5 @@ async fn agree(
         stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
         return None;
     }
-    Some(((stream, lease), protocol, found.handler))
+    Some((stream, lease, protocol, found.handler))
 }

@@ -35,6 +35,8 @@ pub(crate) fn start(node: &Arc<Inner>, info: ConnInfo, candidate: Candidate) {
     let Candidate { established, lease } = candidate;
     let Muxed { connection, driver } = established.muxed;
     let worker = node.kernel.workers.next();
+    // There is one for each worker.
+    let Some(nursery) = node.nursery(worker) else { return };
     let (id, peer) = (info.id, info.peer);
     let handle = Handle {
         port: Port::new(format!("connections/{worker}/{id}")),
@@ -44,10 +46,10 @@ pub(crate) fn start(node: &Arc<Inner>, info: ConnInfo, candidate: Candidate) {
     // Entered before the host speaks of it: who hears `Connected` can open a stream.
     node.directory.enter(handle.clone());
     let (reason, ended) = (Arc::new(std::sync::Mutex::new(None)), node.clone());
-    let nursery = node.nursery(worker);
-    let (node, noted) = (node.clone(), reason.clone());
+    let (own, noted) = (node.clone(), reason.clone());
     nursery.spawn(
-        move |stop| live(node, handle, driver, worker, stop, noted),
+        peer,
+        move |stop| live(own, handle, driver, worker, stop, noted),
         move |exit| {
             drop(lease);
             let why = reason.lock().ok().and_then(|mut reason| reason.take());

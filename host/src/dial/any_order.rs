@@ -31,7 +31,8 @@ proptest! {
                         request: Some(RequestId(request)),
                         peer: (op < 2).then(|| peer(who)),
                         addresses: (0..n % 5).map(|m| (address(n + m), "user")).collect(),
-                        deadline,
+                        how: How::default(),
+        deadline,
                         reply: Reply::new(move |_| answered.lock().unwrap().push(request)),
                     });
                 }

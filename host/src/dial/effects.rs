@@ -1,5 +1,6 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt as _;
 use peerage_core::{Multiaddr, PeerId};
 use peerage_transport::{
     DialOpts, Established, Fault, Progress, Stage, TransportError, upgrade::UpgradeErrorKind,
@@ -10,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Action, AttemptId, DialId, Engine, Failed, Input, Won};
 use crate::{
     Gone,
-    actor::{Effects, Port, Spawn, Tasks},
+    actor::{Effects, Port, Spawn, Tasks, panic_text},
     book,
     conn::Candidate,
     hub::{self, Refused},
@@ -46,8 +47,12 @@ impl Effects<Action<Candidate>> for Performer {
     fn perform(&mut self, action: Action<Candidate>) {
         match action {
             Action::AskSources { dial, peer, deadline } => self.ask_sources(dial, peer, deadline.into()),
-            Action::Attempt { attempt, address, expected, deadline, .. } => {
-                self.attempt(attempt, address, expected, deadline.into());
+            Action::Attempt { attempt, address, expected, how, deadline } => {
+                let mut opts = DialOpts::new(deadline.into());
+                opts.expected = expected;
+                opts.role_override = how.role;
+                opts.reuse_listen_port = how.reuse_listen_port;
+                self.attempt(attempt, address, opts);
             }
             Action::Abort { attempt } => {
                 if let Some(task) = self.attempts.remove(&attempt) {
@@ -56,7 +61,7 @@ impl Effects<Action<Candidate>> for Performer {
             }
             Action::Adopt { dial, connection, .. } => self.adopt(dial, connection),
             Action::Discard { connection } => {
-                self.node.refuse(connection.established, peerage_muxer::ErrorCode::SUPPLANTED);
+                self.node.refuse(connection.established.muxed, peerage_muxer::ErrorCode::SUPPLANTED);
             }
             Action::Answer { reply, result } => reply.send(result),
         }
@@ -66,14 +71,23 @@ impl Effects<Action<Candidate>> for Performer {
 impl Performer {
     fn ask_sources(&mut self, dial: DialId, peer: PeerId, deadline: Instant) {
         let port = self.port.clone();
-        let sources = self.node.address_sources();
+        let (node, sources) = (self.node.clone(), self.node.address_sources());
         let asking = async move {
             let asked = sources.into_iter().map(|source| {
-                let port = port.clone();
+                let (node, port) = (node.clone(), port.clone());
                 async move {
-                    let (name, asked) = (source.name(), source.addresses(peer));
-                    let said = tokio::time::timeout_at(deadline, asked).await;
-                    let said = said.unwrap_or_else(|_| Err("it took longer than the dial".to_owned()));
+                    let name = source.name();
+                    // A source that panics is one that says nothing; the others are asked all the same.
+                    let asked = AssertUnwindSafe(async move { source.addresses(peer).await }).catch_unwind();
+                    let said = match tokio::time::timeout_at(deadline, asked).await {
+                        Ok(Ok(said)) => said,
+                        Ok(Err(panic)) => {
+                            let panic = panic_text(panic.as_ref());
+                            node.panicked(format!("address source {name}"), panic.clone(), None);
+                            Err(format!("it panicked: {panic}"))
+                        }
+                        Err(_) => Err("it took longer than the dial".to_owned()),
+                    };
                     port.post_input(None, Input::SourceSaid { dial, source: name, said });
                 }
             });
@@ -87,15 +101,8 @@ impl Performer {
         });
     }
 
-    fn attempt(
-        &mut self,
-        attempt: AttemptId,
-        address: Multiaddr,
-        expected: Option<PeerId>,
-        deadline: Instant,
-    ) {
-        let mut opts = DialOpts::new(deadline);
-        opts.expected = expected;
+    fn attempt(&mut self, attempt: AttemptId, address: Multiaddr, opts: DialOpts) {
+        let expected = opts.expected;
         // The report reads the stage when the attempt is cut off, so the engine is told of each.
         let progress = Arc::new(Progress::new());
         let (node, port) = (self.node.clone(), self.port.clone());
@@ -119,7 +126,8 @@ impl Performer {
         };
         let node = self.node.clone();
         let handle = self.tasks.spawn(task, move |panic| {
-            node.panicked("core/dialer/attempt".to_owned(), panic.clone(), expected);
+            // Charged to nobody: who answered there has not proven who it is.
+            node.panicked("core/dialer/attempt".to_owned(), panic.clone(), None);
             let stage = progress.stage();
             let error = format!("it panicked: {panic}");
             let failed = Failed { stage, error, fault: Fault::Local, found: None };
@@ -174,6 +182,8 @@ async fn connect(
 
     let transport = node.transport(|transport| transport.dials(&address));
     let transport = transport.ok_or_else(|| local(&"no transport of this node dials such an address"))?;
+    // Attempts over the limit wait for their turn; the dialer ends them by their deadline.
+    let _turn = node.outbound_turns.acquire().await.map_err(|closed| local(&closed))?;
     let lease = node.ledger.handshake(Direction::Outbound).map_err(|limit| local(&limit))?;
     let stages = Stages { port, attempt, progress };
 
@@ -212,7 +222,7 @@ async fn connect(
     match node.ledger.connection(peer, Direction::Outbound) {
         Ok(lease) => Ok(Won { peer, connection: Candidate { established, lease } }),
         Err(limit) => {
-            node.refuse(established, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+            node.refuse(established.muxed, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
             Err(failed(Stage::Muxer, &limit, Fault::Local))
         }
     }

@@ -7,7 +7,7 @@ use std::{
 use peerage_core::{Deadline, Multiaddr, Now, PeerId, engine};
 
 use super::{
-    messages::{Action, AttemptId, Command, DialId, DialReply, Input, RequestId},
+    messages::{Action, AttemptId, Command, DialId, DialReply, How, Input, RequestId},
     race::{Failed, Race, Won},
     report::{Connected, DialError, DialErrorKind, Report},
 };
@@ -36,9 +36,11 @@ pub(crate) struct Engine<C> {
     actions: VecDeque<Action<C>>,
 }
 
-/// What makes two requests the same dial.
+/// What makes two requests the same dial: whom, and how.
+type Key = (Whom, How);
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+enum Whom {
     Peer(PeerId),
     Address(Multiaddr),
 }
@@ -86,16 +88,18 @@ impl<C> Engine<C> {
         &mut self,
         peer: Option<PeerId>,
         addresses: &[(Multiaddr, &'static str)],
+        how: How,
         deadline: Instant,
         request: Request,
         now: Now,
     ) {
         let peer = peer.or_else(|| addresses.iter().find_map(|(address, _)| address.peer_id()));
-        let key = match (peer, addresses.first()) {
-            (Some(peer), _) => Key::Peer(peer),
-            (None, Some((address, _))) => Key::Address(address.clone()),
+        let whom = match (peer, addresses.first()) {
+            (Some(peer), _) => Whom::Peer(peer),
+            (None, Some((address, _))) => Whom::Address(address.clone()),
             (None, None) => return self.refuse(request, DialErrorKind::NoAddresses, peer),
         };
+        let key = (whom, how);
         if let Some(kind) = self.refusal(peer, &key, deadline, now) {
             return self.refuse(request, kind, peer);
         }
@@ -168,7 +172,7 @@ impl<C> Engine<C> {
             self.attempts.insert(attempt, id);
             let deadline = dial.deadline(now).min(now.after(ATTEMPT_TIMEOUT));
             let expected = dial.race.peer();
-            self.actions.push_back(Action::Attempt { attempt, address, expected, deadline });
+            self.actions.push_back(Action::Attempt { attempt, address, expected, how: dial.key.1, deadline });
         }
         if dial.race.is_over() && !dial.sources_open {
             let kind = dial.race.verdict();
@@ -293,8 +297,8 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
 
     fn handle_command(&mut self, command: Command, now: Now) {
         match command {
-            Command::Dial { request, peer, addresses, deadline, reply } => {
-                self.dial(peer, &addresses, deadline, Request { id: request, reply }, now);
+            Command::Dial { request, peer, addresses, how, deadline, reply } => {
+                self.dial(peer, &addresses, how, deadline, Request { id: request, reply }, now);
             }
             Command::Cancel { request } => self.cancel(request, now),
             Command::ShutDown => self.shut_down(now),

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use peerage_core::{Multiaddr, PeerId};
-use peerage_transport::Stage;
+use peerage_transport::{Role, Stage};
 
 use super::{
     race::{Failed, Won},
@@ -21,6 +21,21 @@ pub(crate) struct DialId(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttemptId(pub(super) u64);
 
+/// How to dial. Requests that differ in it are different dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct How {
+    /// Which side this node plays in security and muxer.
+    pub(crate) role: Role,
+    /// Dial from a port that is listened on.
+    pub(crate) reuse_listen_port: bool,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { role: Role::Initiator, reuse_listen_port: false }
+    }
+}
+
 pub(super) type DialReply = Reply<Result<Connected, DialError>>;
 
 /// What the Dialer is asked.
@@ -35,6 +50,7 @@ pub(crate) enum Command {
         peer: Option<PeerId>,
         /// With the name of the source each is from.
         addresses: Vec<(Multiaddr, &'static str)>,
+        how: How,
         deadline: Instant,
         reply: DialReply,
     },
@@ -65,7 +81,7 @@ pub(crate) enum Action<C> {
     /// Ask whoever may know addresses of the peer.
     AskSources { dial: DialId, peer: PeerId, deadline: Instant },
     /// Dial an address (without the peer's id at its end), and say how that ended by `deadline`.
-    Attempt { attempt: AttemptId, address: Multiaddr, expected: Option<PeerId>, deadline: Instant },
+    Attempt { attempt: AttemptId, address: Multiaddr, expected: Option<PeerId>, how: How, deadline: Instant },
     /// Drop an attempt.
     Abort { attempt: AttemptId },
     /// Hand a connection to the Host.

@@ -12,7 +12,7 @@ mod report;
 pub(crate) use effects::spawn;
 pub(crate) use engine::Engine;
 pub use engine::{ATTEMPT_TIMEOUT, MAX_DIALS, MAX_REQUESTS_PER_DIAL};
-pub(crate) use messages::{Action, AttemptId, Command, DialId, Input, RequestId};
+pub(crate) use messages::{Action, AttemptId, Command, DialId, How, Input, RequestId};
 pub(crate) use race::{Failed, Won};
 pub use race::{HEAD_START, MAX_ADDRESSES, MAX_PARALLEL};
 pub(crate) use report::tidy;

@@ -211,6 +211,8 @@ pub enum DialErrorKind {
     Cancelled,
     /// The node is shutting down, or gone.
     Closed,
+    /// The dialer's actor panicked over the dial and was started again.
+    Interrupted,
     /// The connection was there, and this node did not want it.
     Refused(String),
 }
@@ -255,6 +257,9 @@ impl fmt::Display for DialError {
                 write!(f, "{found} answered instead of {expected}; dial a current address of it")?;
             }
             DialErrorKind::Cancelled => write!(f, "nobody waited for it any more")?,
+            DialErrorKind::Interrupted => {
+                write!(f, "this node's dialer was restarted meanwhile; dial again")?
+            }
             DialErrorKind::Closed => write!(f, "this node is shutting down")?,
             DialErrorKind::Refused(why) => write!(f, "this node refused the connection: {why}")?,
         }

@@ -35,6 +35,7 @@ fn ask(dialer: &mut Dialer, id: u64, who: Option<u8>, addresses: &[Multiaddr], w
         request: Some(RequestId(id)),
         peer: who.map(peer),
         addresses: addresses.iter().map(|address| (address.clone(), "user")).collect(),
+        how: How::default(),
         deadline: dialer.now().after(within),
         reply: Reply::new(drop),
     });

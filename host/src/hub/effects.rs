@@ -51,7 +51,7 @@ impl Effects<Action<Candidate>> for Performer {
             }
             Action::Refuse { info, connection, why, reply } => {
                 tracing::debug!(peer = %info.peer, %why, "refused a connection");
-                self.node.refuse(connection.established, ErrorCode::GATED);
+                self.node.refuse(connection.established.muxed, ErrorCode::GATED);
                 match reply {
                     Some(reply) => reply.send(Err(why)),
                     None => {

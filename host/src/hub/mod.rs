@@ -72,6 +72,15 @@ pub enum ConnectionEvent {
     },
 }
 
+impl ConnectionEvent {
+    /// The connection that it is about.
+    pub fn info(&self) -> &ConnInfo {
+        match self {
+            Self::Opened { info, .. } | Self::Closed { info, .. } => info,
+        }
+    }
+}
+
 /// What users of the node are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

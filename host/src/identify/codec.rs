@@ -8,6 +8,7 @@ use peerage_core::{
 use prost::Message as _;
 
 use super::{Info, PROTOCOL_VERSION};
+use crate::dial;
 
 /// Bytes of one message. go-libp2p takes 8 KiB, rust-libp2p 4 KiB; more than the latter is split when sent.
 pub const MAX_MESSAGE: usize = 8 * 1024;
@@ -242,7 +243,7 @@ fn replace<T>(old: &mut Option<T>, new: Option<T>) {
 
 /// The text is shown in terminals and logs.
 fn tidy(text: Option<String>) -> String {
-    text.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_AGENT).collect()
+    dial::tidy(&text.unwrap_or_default(), MAX_AGENT)
 }
 
 fn record(envelope: Option<Bytes>, peer: PeerId) -> PeerRecordState {

@@ -164,7 +164,7 @@ fn what_is_no_address_and_no_protocol_is_left_out() {
     let info = decode(&framed(&[message])).expect("the rest is fine");
     assert_eq!((info.listen_addrs.len(), info.protocols.len()), (1, 1));
     assert_eq!(info.observed_addr, None);
-    assert_eq!(info.agent_version, "red [31m", "nothing that a terminal obeys");
+    assert!(!info.agent_version.chars().any(char::is_control), "nothing that a terminal obeys");
     assert!(info.incomplete);
 }
 

@@ -59,17 +59,23 @@ impl Effects<Action> for Performer {
             }
             Action::Identified { peer, info } => {
                 let Some(node) = self.node.inner() else { return };
-                node.ports.book.post(book::Command::Add {
+                node.ports.book.post_for(
                     peer,
-                    addresses: info.listen_addrs.clone(),
-                    source: book::Source::Identify,
-                    ttl: Some(ADDRESS_TTL),
-                });
-                node.ports.book.post(book::Command::Identified {
+                    book::Command::Add {
+                        peer,
+                        addresses: info.listen_addrs.clone(),
+                        source: book::Source::Identify,
+                        ttl: Some(ADDRESS_TTL),
+                    },
+                );
+                node.ports.book.post_for(
                     peer,
-                    protocols: info.protocols.clone(),
-                    agent: info.agent_version.clone(),
-                });
+                    book::Command::Identified {
+                        peer,
+                        protocols: info.protocols.clone(),
+                        agent: info.agent_version.clone(),
+                    },
+                );
                 node.emit(Event::Identified { peer, info });
             }
             Action::Answer { reply, result } => reply.send(result),

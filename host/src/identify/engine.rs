@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -82,8 +82,8 @@ pub(crate) enum Action {
 
 impl Engine {
     fn opened(&mut self, id: ConnectionId, peer: PeerId) {
-        if !self.connections.contains_key(&id) {
-            self.connections.insert(id, Connection { peer, state: State::Queued, waiting: Vec::new() });
+        if let Entry::Vacant(place) = self.connections.entry(id) {
+            place.insert(Connection { peer, state: State::Queued, waiting: Vec::new() });
             self.queue.push_back(id);
         }
     }

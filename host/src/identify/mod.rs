@@ -16,10 +16,10 @@ pub use engine::{MAX_RUNNING, TIMEOUT};
 use std::time::Duration;
 
 use peerage_core::{Multiaddr, PeerId, ProtocolId, PublicKey};
+use tokio::time::timeout;
 
 use crate::{
-    Gone, Protocol, Registrar, actor::Port, hub::ConnectionEvent, limits::StreamLimits,
-    protocol::ServeOptions,
+    Protocol, Registrar, actor::Port, hub::ConnectionEvent, limits::StreamLimits, protocol::ServeOptions,
 };
 
 /// The protocol's name on the wire.
@@ -94,8 +94,12 @@ impl Handle {
     /// # Errors
     /// [`IdentifyError`], by [`TIMEOUT`] at the latest.
     pub async fn info(&self, peer: PeerId) -> Result<std::sync::Arc<Info>, IdentifyError> {
-        let asked = self.port.ask(|reply| engine::Command::Ask { peer, reply }).await;
-        asked.unwrap_or_else(|Gone| Err(IdentifyError::Closed))
+        let asked = self.port.ask(|reply| engine::Command::Ask { peer, reply });
+        // Its query may wait behind those of others.
+        match timeout(TIMEOUT, asked).await {
+            Ok(answer) => answer.unwrap_or(Err(IdentifyError::Closed)),
+            Err(_) => Err(IdentifyError::Timeout),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Dial {
 }
 
 /// The listeners that a transport shall have. It outlives the actor's lives, so that a restarted one binds them again.
-pub(crate) type Wanted = Arc<Mutex<BTreeMap<ListenerId, Multiaddr>>>;
+pub(crate) type Wanted = Arc<Mutex<BTreeMap<ListenerId, (Multiaddr, ListenOpts)>>>;
 
 /// How to make a transport's actor.
 pub(crate) fn spawn(
@@ -41,6 +41,8 @@ pub(crate) fn spawn(
     let node = node.clone();
     Spawn::new(port, move |birth| {
         let listeners = wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What a former life had bound is bound no more; it is told again once it is.
+        listeners.keys().for_each(|id| node.forget_listening(*id));
         let performer = Performer {
             node: node.clone(),
             object: object.clone(),
@@ -65,32 +67,29 @@ pub(crate) struct Performer {
 impl Effects<Action<Dial>> for Performer {
     fn perform(&mut self, action: Action<Dial>) {
         match action {
-            Action::Bind { id, address } => self.bind(id, address),
+            Action::Bind { id, address, opts } => self.bind(id, address, opts),
             Action::Unbind { id } => self.unbind(id),
             Action::Dial(dial) => self.dial(dial),
             Action::Answer { reply, result } => reply.send(result),
-            Action::Listening { id, addresses } => {
-                // From now on it is bound where it was bound now, also by a later life.
-                if let (Some(address), Some(wanted)) = (addresses.first(), self.wanted().get_mut(&id)) {
-                    *wanted = address.clone();
+            Action::Listening { id, addresses, opts } => {
+                // From now on it shall be bound where it is bound now, also by a later life.
+                if let Some(address) = addresses.first() {
+                    self.wanted().insert(id, (address.clone(), opts));
                 }
                 self.node.listening(id, addresses);
             }
             Action::NotListening { id, addresses, why } => self.node.not_listening(id, &addresses, &why),
-            Action::Forget { id } => {
-                self.wanted().remove(&id);
-            }
         }
     }
 }
 
 impl Performer {
-    fn wanted(&self) -> std::sync::MutexGuard<'_, BTreeMap<ListenerId, Multiaddr>> {
+    fn wanted(&self) -> std::sync::MutexGuard<'_, BTreeMap<ListenerId, (Multiaddr, ListenOpts)>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bind(&mut self, id: ListenerId, address: Multiaddr) {
-        let task = accept(self.node.clone(), self.object.clone(), self.port.clone(), id, address);
+    fn bind(&mut self, id: ListenerId, address: Multiaddr, opts: ListenOpts) {
+        let task = accept(self.node.clone(), self.object.clone(), self.port.clone(), id, address, opts);
         let (port, node, path) = (self.port.clone(), self.node.clone(), self.port.path().to_owned());
         let handle = self.tasks.spawn(task, move |panic| {
             node.panicked(format!("{path}/{id}"), panic.clone(), None);
@@ -109,7 +108,7 @@ impl Performer {
     fn dial(&mut self, dial: Dial) {
         let Dial { address, opts, cancelled, reply } = dial;
         let object = self.object.clone();
-        let (node, path, peer) = (self.node.clone(), self.port.path().to_owned(), opts.expected);
+        let (node, path) = (self.node.clone(), self.port.path().to_owned());
         let task = async move {
             tokio::select! {
                 () = cancelled.cancelled() => {}
@@ -117,7 +116,7 @@ impl Performer {
             }
         };
         // The reply is dropped with a panicking task, and who waits for it is told so by that.
-        self.tasks.spawn(task, move |panic| node.panicked(format!("{path}/dial"), panic, peer));
+        self.tasks.spawn(task, move |panic| node.panicked(format!("{path}/dial"), panic, None));
     }
 }
 
@@ -127,8 +126,9 @@ async fn accept(
     port: Port<Engine<Dial>>,
     id: ListenerId,
     address: Multiaddr,
+    opts: ListenOpts,
 ) {
-    let mut listener = match object.listen(address, ListenOpts::default()).await {
+    let mut listener = match object.listen(address, opts).await {
         Ok(listener) => listener,
         Err(error) => {
             return port.post_input(None, Input::Failed { id, why: error.to_string() });

@@ -5,6 +5,7 @@ use std::{
 };
 
 use peerage_core::{Deadline, Multiaddr, Now, engine};
+use peerage_transport::ListenOpts;
 
 use crate::reply::Reply;
 
@@ -35,6 +36,7 @@ pub(crate) struct Engine<D> {
 #[derive(Debug)]
 struct Listener {
     address: Multiaddr,
+    opts: ListenOpts,
     state: State,
     failures: u32,
     /// Who waits to hear of the first binding. A listener that never was bound is given up when that fails.
@@ -53,7 +55,7 @@ pub(crate) type ListenReply = Reply<Result<Vec<Multiaddr>, String>>;
 #[derive(Debug)]
 pub(crate) enum Command<D> {
     /// Bind an address and keep it bound.
-    Listen { id: ListenerId, address: Multiaddr, reply: Option<ListenReply> },
+    Listen { id: ListenerId, address: Multiaddr, opts: ListenOpts, reply: ListenReply },
     /// Close a listener.
     Unlisten { id: ListenerId },
     /// Open a link.
@@ -71,6 +73,7 @@ pub(crate) enum Action<D> {
     Bind {
         id: ListenerId,
         address: Multiaddr,
+        opts: ListenOpts,
     },
     Unbind {
         id: ListenerId,
@@ -80,42 +83,39 @@ pub(crate) enum Action<D> {
         reply: ListenReply,
         result: Result<Vec<Multiaddr>, String>,
     },
+    /// It is bound, and is to be bound there with these options from now on.
     Listening {
         id: ListenerId,
         addresses: Vec<Multiaddr>,
+        opts: ListenOpts,
     },
     NotListening {
         id: ListenerId,
         addresses: Vec<Multiaddr>,
         why: String,
     },
-    /// The listener could not be bound at first and is given up.
-    Forget {
-        id: ListenerId,
-    },
 }
 
 impl<D> Engine<D> {
     /// Starts with listeners that shall be bound: those of the actor's former life.
-    pub(crate) fn new(wanted: impl IntoIterator<Item = (ListenerId, Multiaddr)>) -> Self {
+    pub(crate) fn new(wanted: impl IntoIterator<Item = (ListenerId, (Multiaddr, ListenOpts))>) -> Self {
         let mut this = Self { listeners: BTreeMap::new(), actions: VecDeque::new() };
-        for (id, address) in wanted {
-            this.listen(id, address, None);
+        for (id, (address, opts)) in wanted {
+            this.listen(id, address, opts, None);
         }
         this
     }
 
-    fn listen(&mut self, id: ListenerId, address: Multiaddr, reply: Option<ListenReply>) {
+    fn listen(&mut self, id: ListenerId, address: Multiaddr, opts: ListenOpts, reply: Option<ListenReply>) {
         if self.listeners.len() >= MAX_LISTENERS {
             if let Some(reply) = reply {
                 let why = format!("a transport keeps {MAX_LISTENERS} listeners at most");
                 self.actions.push_back(Action::Answer { reply, result: Err(why) });
             }
-            self.actions.push_back(Action::Forget { id });
             return;
         }
-        self.actions.push_back(Action::Bind { id, address: address.clone() });
-        self.listeners.insert(id, Listener { address, state: State::Binding, failures: 0, reply });
+        self.actions.push_back(Action::Bind { id, address: address.clone(), opts: opts.clone() });
+        self.listeners.insert(id, Listener { address, opts, state: State::Binding, failures: 0, reply });
     }
 
     fn unlisten(&mut self, id: ListenerId) {
@@ -143,7 +143,8 @@ impl<D> Engine<D> {
         }
         listener.failures = 0;
         listener.state = State::Bound(addresses.clone());
-        self.actions.push_back(Action::Listening { id, addresses: addresses.clone() });
+        let opts = listener.opts.clone();
+        self.actions.push_back(Action::Listening { id, addresses: addresses.clone(), opts });
         if let Some(reply) = listener.reply.take() {
             self.actions.push_back(Action::Answer { reply, result: Ok(addresses) });
         }
@@ -156,7 +157,6 @@ impl<D> Engine<D> {
         if let Some(reply) = listener.reply.take() {
             self.listeners.remove(&id);
             self.actions.push_back(Action::Answer { reply, result: Err(why) });
-            self.actions.push_back(Action::Forget { id });
             return;
         }
         let wait = REBIND_FIRST.saturating_mul(1 << listener.failures.min(16)).min(REBIND_MAX);
@@ -175,7 +175,7 @@ impl<D: Send + 'static> engine::Engine for Engine<D> {
 
     fn handle_command(&mut self, command: Command<D>, _: Now) {
         match command {
-            Command::Listen { id, address, reply } => self.listen(id, address, reply),
+            Command::Listen { id, address, opts, reply } => self.listen(id, address, opts, Some(reply)),
             Command::Unlisten { id } => self.unlisten(id),
             Command::Dial(dial) => self.actions.push_back(Action::Dial(dial)),
         }
@@ -192,7 +192,8 @@ impl<D: Send + 'static> engine::Engine for Engine<D> {
         for (id, listener) in &mut self.listeners {
             if matches!(listener.state, State::Waiting(until) if until <= now.mono) {
                 listener.state = State::Binding;
-                self.actions.push_back(Action::Bind { id: *id, address: listener.address.clone() });
+                let (address, opts) = (listener.address.clone(), listener.opts.clone());
+                self.actions.push_back(Action::Bind { id: *id, address, opts });
             }
         }
     }
@@ -227,7 +228,12 @@ mod tests {
     fn listen(sim: &mut Sim<Engine<()>>, id: u64, answers: &Answers) {
         let answers = answers.clone();
         let reply = Reply::new(move |answer| answers.lock().expect("no panic").push(answer));
-        sim.command(Command::Listen { id: ListenerId(id), address: address(0), reply: Some(reply) });
+        sim.command(Command::Listen {
+            id: ListenerId(id),
+            address: address(0),
+            opts: ListenOpts::default(),
+            reply,
+        });
     }
 
     /// Sends the answers that are due, and names the rest.
@@ -240,7 +246,6 @@ mod tests {
             Action::Bind { address, .. } => format!("bind {address}"),
             Action::Listening { .. } => "listening".to_owned(),
             Action::NotListening { .. } => "not listening".to_owned(),
-            Action::Forget { .. } => "forget".to_owned(),
             other => format!("{other:?}"),
         };
         sim.actions().into_iter().map(name).collect()
@@ -267,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_wait_has_a_maximum() {
-        let mut sim = Sim::new(Engine::<()>::new([(ListenerId(1), address(1))]));
+        let mut sim = Sim::new(Engine::<()>::new([(ListenerId(1), (address(1), ListenOpts::default()))]));
         for _ in 0..40 {
             sim.input(Input::Failed { id: ListenerId(1), why: "gone".into() });
             sim.advance(REBIND_MAX);
@@ -280,7 +285,7 @@ mod tests {
         let (mut sim, answers) = (Sim::new(Engine::new([])), Answers::default());
         listen(&mut sim, 1, &answers);
         sim.input(Input::Failed { id: ListenerId(1), why: "in use".into() });
-        assert_eq!(perform(&mut sim).last().map(String::as_str), Some("forget"));
+        assert_eq!(perform(&mut sim).last().map(String::as_str), Some("answer"));
         assert_eq!(answers.lock().expect("no panic")[..], [Err("in use".to_owned())]);
         assert!(sim.next_deadline().is_none());
     }

@@ -8,7 +8,7 @@ use peerage_transport::{
     Transport, Upgrader, tcp,
     upgrade::{self as upgrades, MuxerKind, Security},
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, tree};
@@ -223,7 +223,7 @@ impl Builder {
             notices: notices(ports.hub.clone(), events.clone()),
         };
         let nurseries = (0..kernel.workers.count())
-            .map(|worker| Nursery::new(kernel.clone(), format!("connections/{worker}"), worker))
+            .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
         let transports = self.transports.unwrap_or_else(|| vec![Arc::new(tcp::Tcp::default())]);
         let keypair = self.keypair;
@@ -237,7 +237,9 @@ impl Builder {
             agent: self.agent,
             kernel,
             ports,
+            outbound_turns: Semaphore::new(self.limits.handshakes_outbound.min(Semaphore::MAX_PERMITS)),
             ledger: Ledger::new(self.limits),
+            closers: self.plan.closers,
             registry,
             directory: conn::Directory::default(),
             accounts: hub::SharedAccounts::default(),

@@ -11,7 +11,7 @@ use peerage_core::{Keypair, Multiaddr, PeerId};
 use peerage_muxer::{ErrorCode, Muxed};
 use peerage_transport::{Established, Transport as Object, Upgrader};
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{Semaphore, broadcast, mpsc, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,10 @@ pub(crate) struct Inner {
     pub(crate) kernel: Kernel,
     pub(crate) ports: Ports,
     pub(crate) ledger: Ledger,
+    /// As many as the ledger allows outbound handshakes.
+    pub(crate) outbound_turns: Semaphore,
+    /// Tells everybody who waits at an actor that nobody will be there any more.
+    pub(crate) closers: Vec<Box<dyn Fn() + Send + Sync>>,
     pub(crate) registry: Registry<conn::Handler>,
     pub(crate) directory: conn::Directory,
     pub(crate) accounts: SharedAccounts,
@@ -48,7 +52,7 @@ pub(crate) struct Inner {
     pub(crate) transports: RwLock<Vec<TransportEntry>>,
     /// Where transports that come later are handed to their supervisor; of its present life.
     pub(crate) transport_arrivals: Mutex<Option<mpsc::Sender<Spec>>>,
-    pub(crate) nurseries: Vec<Nursery>,
+    pub(crate) nurseries: Vec<Arc<Nursery>>,
     pub(crate) listening: Mutex<BTreeMap<ListenerId, Vec<Multiaddr>>>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) stop: CancellationToken,
@@ -114,23 +118,39 @@ impl Inner {
     }
 
     /// Closes a connection that was not admitted, telling the peer why.
-    pub(crate) fn refuse(&self, established: Box<Established>, code: ErrorCode) {
-        let Muxed { connection, driver } = established.muxed;
+    pub(crate) fn refuse(&self, muxed: Muxed, code: ErrorCode) {
+        let Muxed { connection, driver } = muxed;
         connection.close(code);
         self.kernel.workers.spawn(self.kernel.workers.next(), move || async move {
             let _ = timeout(REFUSAL, driver).await;
         });
     }
 
-    pub(crate) fn nursery(&self, worker: usize) -> &Nursery {
-        // There is one for each worker, and workers are counted from zero.
-        &self.nurseries[worker % self.nurseries.len()]
+    /// Of a worker, as [`Workers::next`](crate::actor::Workers::next) counts them.
+    pub(crate) fn nursery(&self, worker: usize) -> Option<&Arc<Nursery>> {
+        self.nurseries.get(worker)
     }
 
     /// The transport for an address.
     pub(crate) fn transport(&self, fits: impl Fn(&dyn Object) -> bool) -> Option<TransportEntry> {
         let transports = self.transports.read().unwrap_or_else(PoisonError::into_inner);
         transports.iter().find(|entry| fits(entry.object.as_ref())).cloned()
+    }
+
+    /// The root has ended: whoever waits for an actor is told so, and handlers let go of what they hold.
+    pub(crate) fn close_all(&self) {
+        self.ports.book.close();
+        self.ports.hub.close();
+        self.ports.dialer.close();
+        self.ports.upgrades.close();
+        self.all_transports().iter().for_each(|entry| entry.port.close());
+        self.closers.iter().for_each(|close| close());
+        self.registry.clear();
+    }
+
+    /// Whether the node has been told to stop, or has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stop.is_cancelled() || self.ended.borrow().is_some()
     }
 
     pub(crate) fn all_transports(&self) -> Vec<TransportEntry> {
@@ -146,10 +166,14 @@ impl Inner {
     }
 
     pub(crate) fn listening(&self, id: ListenerId, addresses: Vec<Multiaddr>) {
-        for address in &addresses {
-            self.emit(Event::Listening { address: address.clone() });
+        self.lock_listening().insert(id, addresses.clone());
+        for address in addresses {
+            self.emit(Event::Listening { address });
         }
-        self.lock_listening().insert(id, addresses);
+    }
+
+    pub(crate) fn forget_listening(&self, id: ListenerId) {
+        self.lock_listening().remove(&id);
     }
 
     pub(crate) fn not_listening(&self, id: ListenerId, addresses: &[Multiaddr], why: &str) {

@@ -22,12 +22,13 @@ use std::{
 };
 
 use peerage_core::{Keypair, Multiaddr, PeerId, ProtocolId, PublicKey};
-use peerage_transport::Transport;
+use peerage_transport::{ListenOpts, Transport};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Events, Stream,
-    actor::TreeSnapshot,
+    actor::{Gone, Port, TreeSnapshot},
     book, dial, hub,
     hub::ConnInfo,
     limits::Usage,
@@ -135,14 +136,27 @@ impl Node {
     /// # Errors
     /// [`NodeListenError`]; the address is not tried again then.
     pub async fn listen(&self, address: Multiaddr) -> Result<Listening, NodeListenError> {
+        self.listen_with(address, ListenOpts::default()).await
+    }
+
+    /// As [`Node::listen`], with all that can be said about it.
+    ///
+    /// # Errors
+    /// As [`Node::listen`].
+    pub async fn listen_with(
+        &self,
+        address: Multiaddr,
+        opts: ListenOpts,
+    ) -> Result<Listening, NodeListenError> {
         let transport = self.inner.transport(|transport| transport.listens(&address));
         let transport = transport.ok_or_else(|| NodeListenError::Unsupported(address.clone()))?;
         let id = ListenerId(self.inner.next_listener.fetch_add(1, Ordering::Relaxed));
-        transport.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(id, address.clone());
-        let bound =
-            transport.port.ask(|reply| listen::Command::Listen { id, address, reply: Some(reply) }).await;
-        let bound = bound.map_err(|_| NodeListenError::Closed)?;
-        let addresses = bound.map_err(NodeListenError::Failed)?;
+        // Unless the answer comes, nobody knows of the listener; then there shall be none.
+        let unlisten = Unlisten { port: Some(transport.port.clone()), id };
+        let asked = transport.port.ask(|reply| listen::Command::Listen { id, address, opts, reply });
+        let bound = timeout(LISTEN_TIMEOUT, asked).await.unwrap_or(Err(Gone));
+        let addresses = bound.map_err(|_| NodeListenError::Closed)?.map_err(NodeListenError::Failed)?;
+        unlisten.defuse();
         Ok(Listening { id, addresses })
     }
 
@@ -157,9 +171,13 @@ impl Node {
     pub async fn add_transport(&self, transport: impl Transport) {
         let entry = TransportEntry::new(Arc::new(transport));
         let spec = tree::transport(&self.inner, &entry);
-        // Entered first: should the supervisor start anew meanwhile, it finds the transport here.
-        self.inner.transports.write().unwrap_or_else(PoisonError::into_inner).push(entry);
-        let arrivals = self.inner.lock_arrivals().clone();
+        let arrivals = {
+            // The supervisor describes its children under the same lock: it finds the transport among them, or is
+            // handed it here, and not both.
+            let arrivals = self.inner.lock_arrivals();
+            self.inner.transports.write().unwrap_or_else(PoisonError::into_inner).push(entry);
+            arrivals.clone()
+        };
         if let Some(arrivals) = arrivals {
             let _ = arrivals.send(spec).await;
         }
@@ -181,7 +199,9 @@ impl Node {
     /// Serves a protocol: `handler` runs for each stream that a peer opens, in a task of its own. Its name matches
     /// exactly; [`Node::serve_with`] also takes prefixes and predicates, and limits.
     ///
-    /// A panic in a handler ends its stream, and is charged to the peer.
+    /// A panic in a handler ends its stream, and is charged to the peer. When the connection has ended, its handlers
+    /// have 5 s to notice by their streams' errors, and are dropped then. A handler that needs the node holds
+    /// [`Node::downgrade`]: a clone would keep the node from ever stopping by itself.
     ///
     /// # Errors
     /// [`ServeError`] if the name is not one, or is served already.
@@ -220,7 +240,7 @@ impl Node {
 
     /// Subscribes to what happens from now on.
     pub fn events(&self) -> Events {
-        Events(self.inner.events.subscribe())
+        Events::new(self.inner.events.subscribe(), self.inner.ended.subscribe())
     }
 
     /// The connections that there are.
@@ -263,6 +283,11 @@ impl Node {
         let _ = self.inner.ports.book.tell(book::Command::Forget { peer }).await;
     }
 
+    /// The node for those that it holds itself, as handlers are: it does not keep the node running.
+    pub fn downgrade(&self) -> NodeRef {
+        NodeRef::of(&self.inner)
+    }
+
     /// The tree of actors as it is now; `Display` draws it.
     pub fn tree(&self) -> TreeSnapshot {
         self.inner.kernel.tree.snapshot()
@@ -276,8 +301,9 @@ impl Node {
     /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done, in a few seconds
     /// at most.
     pub async fn shutdown(&self) {
-        let _ = self.inner.ports.dialer.tell(dial::Command::ShutDown).await;
-        let _ = self.inner.ports.hub.tell(hub::Command::ShuttingDown).await;
+        // Posted, not told: a stuck actor must not keep the node from stopping.
+        self.inner.ports.dialer.post(dial::Command::ShutDown);
+        self.inner.ports.hub.post(hub::Command::ShuttingDown);
         self.inner.stop.cancel();
         self.closed().await;
     }
@@ -294,6 +320,28 @@ impl Node {
     /// Cancelled when the node is told to stop, for tasks that live beside it.
     pub fn stopping(&self) -> CancellationToken {
         self.inner.stop.child_token()
+    }
+}
+
+/// How long binding an address may take.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+struct Unlisten {
+    port: Option<Port<listen::Engine<listen::Dial>>>,
+    id: ListenerId,
+}
+
+impl Unlisten {
+    fn defuse(mut self) {
+        self.port = None;
+    }
+}
+
+impl Drop for Unlisten {
+    fn drop(&mut self) {
+        if let Some(port) = &self.port {
+            port.post(listen::Command::Unlisten { id: self.id });
+        }
     }
 }
 

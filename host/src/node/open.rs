@@ -3,9 +3,9 @@ use std::{
     time::Duration,
 };
 
-use peerage_core::{Multiaddr, PeerId, ProtocolId};
+use peerage_core::{Multiaddr, PeerId, ProtocolId, engine::NEVER};
 use peerage_muxer::{ConnectionError, ErrorCode};
-use peerage_transport::select;
+use peerage_transport::{Role, select};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Inner, Node};
@@ -13,7 +13,7 @@ use crate::{
     ConnectionId, Stream,
     actor::{Gone, Port},
     conn::{self, NEGOTIATION_TIMEOUT},
-    dial::{self, Connected, DialError, DialErrorKind, Report, RequestId},
+    dial::{self, Connected, DialError, DialErrorKind, How, Report, RequestId},
     limits::LimitError,
 };
 
@@ -60,11 +60,23 @@ pub struct ConnectOptions {
     pub addresses: Vec<Multiaddr>,
     /// Dial even if there is a connection. Default: no.
     pub always_dial: bool,
+    /// Which side this node plays in security and muxer; a hole punch makes both sides dial, and gives one of them the
+    /// listener's. Default: [`Role::Initiator`].
+    pub role: Role,
+    /// Dial from a port that a listener was bound to with [`ListenOpts::reuse_port`](peerage_transport::ListenOpts::reuse_port), so that a NAT keeps one mapping.
+    /// Default: no.
+    pub reuse_listen_port: bool,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: CONNECT_TIMEOUT, addresses: Vec::new(), always_dial: false }
+        Self {
+            timeout: CONNECT_TIMEOUT,
+            addresses: Vec::new(),
+            always_dial: false,
+            role: Role::Initiator,
+            reuse_listen_port: false,
+        }
     }
 }
 
@@ -107,6 +119,9 @@ pub enum OpenError {
     /// No protocol was proposed.
     #[error("no protocol was given")]
     NoProtocol,
+    /// The only connection goes through a relay, which bounds time and bytes.
+    #[error("{0} is only reachable through a relay; allow limited connections if they are good enough")]
+    OnlyLimited(PeerId),
     /// There is no connection, and none was to be dialed.
     #[error("not connected with {0}; connect first, or allow dialing")]
     NotConnected(PeerId),
@@ -160,7 +175,8 @@ impl Node {
         {
             return Ok(Connected { peer, connection: handle.info.id, report: Report::of(Some(peer)) });
         }
-        self.inner.dial(peer, addresses, Instant::now() + options.timeout).await
+        let how = How { role: options.role, reuse_listen_port: options.reuse_listen_port };
+        self.inner.dial(peer, addresses, how, after(options.timeout)).await
     }
 
     /// Opens a stream for a protocol; connects first if there is no connection.
@@ -177,8 +193,11 @@ impl Node {
     /// [`OpenError`], in `options.timeout` at the latest.
     pub async fn open_with(&self, peer: PeerId, options: OpenOptions) -> Result<Stream, OpenError> {
         let limit = options.timeout;
-        let opening = self.inner.open(peer, options, Instant::now() + limit);
-        timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout(limit)))
+        let deadline = after(limit);
+        let opening = self.inner.open(peer, options, deadline);
+        // A little later than the dial inside, whose error says more.
+        let latest = after(limit.saturating_add(DIALER_GRACE));
+        timeout_at(latest, opening).await.unwrap_or(Err(OpenError::Timeout(limit)))
     }
 
     /// Opens a stream on a certain connection.
@@ -187,7 +206,7 @@ impl Node {
     /// [`OpenError`], by 10 s at the latest.
     pub async fn open_on(&self, connection: ConnectionId, protocol: ProtocolId) -> Result<Stream, OpenError> {
         let handle = self.inner.directory.connection(connection).ok_or(ConnectionError::Closed)?;
-        self.inner.open_on(&handle, vec![protocol]).await
+        self.inner.open_on(&handle, vec![protocol], after(NEGOTIATION_TIMEOUT)).await
     }
 }
 
@@ -196,24 +215,33 @@ impl Inner {
         &self,
         peer: Option<PeerId>,
         addresses: Vec<Multiaddr>,
+        how: How,
         deadline: Instant,
     ) -> Result<Connected, DialError> {
-        let addresses = addresses.into_iter().map(|address| (address, "caller")).collect();
+        let addresses: Vec<_> = addresses.into_iter().map(|address| (address, "caller")).collect();
         let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
         let _cancel = CancelDial { dialer: &self.ports.dialer, request };
-        let asked = self.ports.dialer.ask(|reply| dial::Command::Dial {
-            request: Some(request),
-            peer,
-            addresses,
-            deadline: deadline.into_std(),
-            reply,
-        });
-        // The dialer answers by the deadline; should it be in trouble itself, the caller is not.
-        match timeout_at(deadline + DIALER_GRACE, asked).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(Gone)) => Err(DialError::new(DialErrorKind::Closed, Arc::new(Report::of(peer)))),
-            Err(_) => Err(DialError::new(DialErrorKind::Timeout, Arc::new(Report::of(peer)))),
+        let failed = |kind| Err(DialError::new(kind, Arc::new(Report::of(peer))));
+        // Asked a second time if the dialer was restarted over the first, as its supervisor does when a neighbour
+        // failed; no more, since this dial may be what it panics over.
+        for _ in 0..2 {
+            let asked = self.ports.dialer.ask(|reply| dial::Command::Dial {
+                request: Some(request),
+                peer,
+                addresses: addresses.clone(),
+                how,
+                deadline: deadline.into_std(),
+                reply,
+            });
+            // The dialer answers by the deadline; should it be in trouble itself, the caller is not.
+            match timeout_at(later(deadline, DIALER_GRACE), asked).await {
+                Ok(Ok(answer)) => return answer,
+                Ok(Err(Gone)) if self.has_ended() => return failed(DialErrorKind::Closed),
+                Ok(Err(Gone)) => {}
+                Err(_) => return failed(DialErrorKind::Timeout),
+            }
         }
+        failed(DialErrorKind::Interrupted)
     }
 
     async fn open(&self, peer: PeerId, options: OpenOptions, deadline: Instant) -> Result<Stream, OpenError> {
@@ -223,14 +251,21 @@ impl Inner {
             let handle = match self.directory.best(&peer, options.allow_limited) {
                 Some(handle) => handle,
                 None if options.dial => {
-                    let dialed = self.dial(Some(peer), options.addresses.clone(), deadline).await;
+                    let dialed =
+                        self.dial(Some(peer), options.addresses.clone(), How::default(), deadline).await;
                     let dialed = dialed.map_err(Box::new)?;
-                    let handle = self.directory.connection(dialed.connection);
-                    handle.ok_or(ConnectionError::Closed)?
+                    match self.directory.best(&dialed.peer, options.allow_limited) {
+                        Some(handle) => handle,
+                        // There is one through a relay, and the caller did not opt in.
+                        None if self.directory.best(&dialed.peer, true).is_some() => {
+                            return Err(OpenError::OnlyLimited(dialed.peer));
+                        }
+                        None => return Err(ConnectionError::Closed.into()),
+                    }
                 }
                 None => return Err(OpenError::NotConnected(peer)),
             };
-            match self.open_on(&handle, options.protocols.clone()).await {
+            match self.open_on(&handle, options.protocols.clone(), deadline).await {
                 Err(OpenError::Connection(_)) if !retried => {
                     self.directory.end(handle.info.id, "it was found dead");
                     retried = true;
@@ -244,6 +279,7 @@ impl Inner {
         &self,
         handle: &conn::Handle,
         protocols: Vec<ProtocolId>,
+        deadline: Instant,
     ) -> Result<Stream, OpenError> {
         let info = &handle.info;
         // Charged to what is hoped for; which of the proposals it becomes is the peer's choice.
@@ -259,8 +295,10 @@ impl Inner {
                 }
             }
         };
-        let opened = timeout(NEGOTIATION_TIMEOUT, opening).await;
-        let (stream, protocol) = opened.unwrap_or(Err(OpenError::Timeout(NEGOTIATION_TIMEOUT)))?;
+        // The peer's part takes a round trip or two; a longer wait of the caller is for dialing.
+        let limit = deadline.saturating_duration_since(Instant::now()).min(NEGOTIATION_TIMEOUT);
+        let opened = timeout(limit, opening).await;
+        let (stream, protocol) = opened.unwrap_or(Err(OpenError::Timeout(limit)))?;
         Ok(Stream::new(stream, protocol, info.peer, info.id, info.limited, lease))
     }
 }
@@ -275,6 +313,15 @@ impl Drop for CancelDial<'_> {
     fn drop(&mut self) {
         self.dialer.post(dial::Command::Cancel { request: self.request });
     }
+}
+
+/// A long time ahead is as good as never, and cannot overflow.
+fn after(wait: Duration) -> Instant {
+    later(Instant::now(), wait)
+}
+
+fn later(than: Instant, wait: Duration) -> Instant {
+    than.checked_add(wait.min(NEVER)).unwrap_or(than)
 }
 
 /// What the dialer may be late.

@@ -21,6 +21,7 @@ pub(crate) struct Plan {
     pub(crate) actors: Vec<Planned>,
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) serving: Vec<(Matcher, ServeOptions, Handler)>,
+    pub(crate) closers: Vec<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// An actor that will be started with the node: makes its child of the supervisor of protocols.
@@ -77,6 +78,8 @@ impl Plan {
     {
         let port = Port::<E>::new(format!("protocols/{name}"));
         let subscriber = connections.map(|translate| self.subscribe(port.clone(), translate));
+        let closed = port.clone();
+        self.closers.push(Box::new(move || closed.close()));
         let (own, node) = (port.clone(), self.node.clone());
         let make = Arc::new(move |birth: &Birth<E>| {
             let (engine, effects) = make(birth);
@@ -95,7 +98,8 @@ impl Plan {
         translate: fn(ConnectionEvent) -> E::Command,
     ) -> SubscriberId {
         let id = SubscriberId(u64::try_from(self.subscribers.len()).unwrap_or(u64::MAX));
-        let tell = Box::new(move |event| port.post(translate(event)));
+        // What comes of a connection is its peer's doing, and so is a panic over it.
+        let tell = Box::new(move |event: ConnectionEvent| port.post_for(event.info().peer, translate(event)));
         self.subscribers.push(Subscriber { id, tell });
         id
     }

@@ -9,7 +9,7 @@ use super::{
     plan::{Planned, spec},
 };
 use crate::{
-    actor::{Exit, Group, Intensity, OnSpent, Spec, Strategy, supervise},
+    actor::{Exit, Group, Intensity, Nursery, OnSpent, Spec, Strategy, supervise},
     book, dial, hub, listen, upgrade,
 };
 
@@ -38,6 +38,7 @@ pub(crate) fn start(node: &Arc<Inner>, protocols: Vec<Planned>) {
         if exit.is_abnormal() {
             tracing::error!(%exit, "the node has ended");
         }
+        root.close_all();
         root.ended.send_replace(Some(exit.to_string()));
     });
 }
@@ -66,7 +67,8 @@ fn root_children(node: &Arc<Inner>, protocols: &Arc<Vec<Planned>>) -> Vec<Spec> 
             group("upgrades", Strategy::OneForOne, OnSpent::Escalate, vec![upgrade])
         }),
         supervisor(node, "connections", |node| {
-            let children = (0..node.nurseries.len()).map(|worker| nursery(node, worker)).collect();
+            let children =
+                node.nurseries.iter().enumerate().map(|(worker, nursery)| child(worker, nursery)).collect();
             group("connections", Strategy::OneForOne, OnSpent::Escalate, children)
         }),
         supervisor(node, "protocols", move |node| {
@@ -96,10 +98,10 @@ fn supervisor(
     })
 }
 
-fn nursery(node: &Arc<Inner>, worker: usize) -> Spec {
-    let node = node.clone();
+fn child(worker: usize, nursery: &Arc<Nursery>) -> Spec {
+    let nursery = nursery.clone();
     Spec::permanent(worker.to_string(), move |stop| -> LocalBoxFuture<'static, Exit> {
-        Box::pin(node.nursery(worker).supervise(stop))
+        Box::pin(nursery.supervise(stop))
     })
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use peerage_core::PeerId;
 
 use super::engine::{Command, Engine};
-use crate::{Gone, actor::Port};
+use crate::actor::Port;
 
 /// Measures round trips. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,6 +46,6 @@ impl Handle {
     /// [`PingError`], by [`TIMEOUT`](super::TIMEOUT) after the pings that were asked for before it.
     pub async fn rtt(&self, peer: PeerId) -> Result<Duration, PingError> {
         let measured = self.port.ask(|reply| Command::Measure { peer, reply }).await;
-        measured.unwrap_or_else(|Gone| Err(PingError::Closed))
+        measured.unwrap_or(Err(PingError::Closed))
     }
 }

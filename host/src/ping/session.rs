@@ -90,7 +90,13 @@ async fn ping(
             None = go.recv() => return Ok(()),
         };
         port.input(Some(peer), Input::Pong { peer, session, rtt }).await.map_err(|_| PingError::Closed)?;
-        if go.recv().await.is_none() {
+        let mut unasked = [0; 1];
+        let go_on = tokio::select! {
+            go = go.recv() => go.is_some(),
+            // The peer, or the end of the connection, closed the idle stream; the next ping gets a new one.
+            _ = stream.read(&mut unasked) => return Err(PingError::Stream("the peer closed it".to_owned())),
+        };
+        if !go_on {
             // The answerer sees the end of the stream and closes its side.
             let _ = stream.close_write().await;
             return Ok(());

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use peerage_transport::{
-    DialOpts, Established, Link, Progress, Role, UpgradeError, Upgrader,
+    DialOpts, Established, Link, Progress, UpgradeError, Upgrader,
     upgrade::{TIMEOUT, UpgradeOpts},
 };
 use tokio::time::Instant;
@@ -52,10 +52,6 @@ impl Effects<Action> for Performer {
 impl Performer {
     fn run(&mut self, job: u64, link: Link, how: How, lease: impl Sized + 'static) {
         let (upgrader, port) = (self.upgrader.clone(), self.port.clone());
-        let expected = match &how {
-            How::AsListener => None,
-            How::AsDialer { opts, .. } => opts.expected,
-        };
         let task = async move {
             let result = match how {
                 How::AsListener => listener(&upgrader, link).await.map_err(Some),
@@ -74,7 +70,7 @@ impl Performer {
         };
         let (node, port) = (self.node.clone(), self.port.clone());
         self.tasks.spawn(task, move |panic| {
-            node.panicked(format!("{}/handshake", port.path()), panic, expected);
+            node.panicked(format!("{}/handshake", port.path()), panic, None);
             port.post_input(None, Input::Failed { job, error: None });
         });
     }
@@ -93,20 +89,16 @@ impl Performer {
                 let (remote, why) = (established.remote.clone(), limit.to_string());
                 tracing::debug!(%remote, why, "refused an incoming connection");
                 self.node.emit(Event::IncomingFailed { remote, why });
-                self.node.refuse(established, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+                self.node.refuse(established.muxed, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
             }
         }
     }
 }
 
 async fn listener(upgrader: &Upgrader, link: Link) -> Result<Box<Established>, UpgradeError> {
-    let opts = UpgradeOpts {
-        role: Role::Responder,
-        expected: None,
-        deadline: Instant::now() + TIMEOUT,
-        progress: None,
-    };
-    upgrade(upgrader, link, opts).await
+    let now = Instant::now();
+    let deadline = now.checked_add(TIMEOUT).unwrap_or(now);
+    upgrade(upgrader, link, UpgradeOpts::incoming(deadline)).await
 }
 
 async fn dialer(
