@@ -1,3 +1,96 @@
-//! Skeleton.
+//! The `peerage` command.
 
-fn main() {}
+mod address;
+mod args;
+mod chat;
+mod dial;
+mod events;
+mod failure;
+mod id;
+mod identify;
+mod identity;
+mod interrupt;
+mod listen;
+mod node;
+mod output;
+mod ping;
+mod report;
+mod serve;
+mod text;
+mod watch;
+
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::{
+    args::{Cli, Command, Common},
+    failure::Failure,
+    interrupt::Interrupt,
+    output::Output,
+};
+
+/// What every command has at hand.
+struct Context {
+    common: Common,
+    out: Output,
+    interrupt: Interrupt,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::Id) && cli.common.says_how_to_connect() {
+        Cli::command()
+            .error(
+                ErrorKind::ArgumentConflict,
+                "`id` opens no connections: only --identity and --json go with it",
+            )
+            .exit();
+    }
+    log_to_stderr();
+    let out = Output::new(cli.common.json);
+    // The node brings its own threads. Two here, so that Ctrl-C is heard while one waits for a full pipe.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&out, &Failure::new(format!("cannot start: {error}"))),
+    };
+    let result = runtime.block_on(run(cli, out));
+    // Nothing is left to wait for: nodes are shut down by their commands.
+    runtime.shutdown_background();
+    result.map_or_else(|failure| end(&out, &failure), |()| ExitCode::SUCCESS)
+}
+
+async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
+    let context = Context { common: cli.common, out, interrupt: Interrupt::install()? };
+    match cli.command {
+        Command::Id => id::run(&context),
+        Command::Listen(args) => listen::run(&context, &args).await,
+        Command::Serve(args) => serve::run(&context, &args).await,
+        Command::Ping(args) => ping::run(&context, &args).await,
+        Command::Identify(args) => identify::run(&context, &args).await,
+        Command::Chat(args) => chat::run(&context, &args).await,
+    }
+}
+
+fn end(out: &Output, failure: &Failure) -> ExitCode {
+    if let Failure::Error(told) = failure {
+        out.fail(told);
+    }
+    failure.code()
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::WARN.into())
+        .with_env_var("PEERAGE_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}

@@ -1,0 +1,81 @@
+//! Ctrl-C.
+
+use std::{process, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+
+use crate::failure::Failure;
+
+/// How long a command may take to end after it was told to.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Tells commands that they are to end. Whoever asks twice, or waits for longer than [`PATIENCE`], gets an end at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt(watch::Receiver<bool>);
+
+impl Interrupt {
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(format!("cannot catch Ctrl-C: {error}"));
+        let (told, watch) = watch::channel(false);
+        let mut signals = Signals::new().map_err(failed)?;
+        tokio::spawn(async move {
+            signals.next().await;
+            told.send_replace(true);
+            tokio::select! {
+                () = signals.next() => {}
+                () = sleep(PATIENCE) => {}
+            }
+            process::exit(130);
+        });
+        Ok(Self(watch))
+    }
+
+    /// Returns once the command is to end. Cancel-safe.
+    pub(crate) async fn wait(&self) {
+        // The sender lives in a task that never ends.
+        let _ = self.0.clone().wait_for(|told| *told).await;
+    }
+
+    /// Does `work`, but no longer than until the command is to end.
+    pub(crate) async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.wait() => Err(Failure::Interrupted),
+        }
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}

@@ -1,0 +1,82 @@
+//! The node that a command runs.
+
+use std::time::Duration;
+
+use peerage::{Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol};
+use tokio::time::timeout;
+
+use crate::{Context, args::Common, failure::Failure, identity};
+
+/// Where a command listens that was not told where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unless {
+    /// On loopback.
+    Loopback,
+    /// Nowhere: it only dials.
+    Nowhere,
+}
+
+/// What `--identity`, `--listen`, `--lan`, `--security` and `--muxer` make of a node.
+pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failure> {
+    let keypair: Keypair = identity::keypair(common.identity.as_deref())?;
+    let mut builder = Node::builder(keypair);
+    if !common.security.is_empty() {
+        builder = builder.security(common.security.clone());
+    }
+    if !common.muxer.is_empty() {
+        builder = builder.muxers(common.muxer.clone());
+    }
+    let given = common.listen.iter().cloned().map(Ok);
+    let chosen = match default {
+        _ if !common.listen.is_empty() => None,
+        _ if common.lan => Some("/ip4/0.0.0.0/tcp/0"),
+        Unless::Loopback => Some("/ip4/127.0.0.1/tcp/0"),
+        Unless::Nowhere => None,
+    };
+    for address in given.chain(chosen.map(str::parse::<Multiaddr>)) {
+        let address = address.map_err(|error| Failure::new(error.to_string()))?;
+        let Ok(listening) = builder.listen(address);
+        builder = listening;
+    }
+    Ok(builder)
+}
+
+/// Starts it.
+pub(crate) async fn start(context: &Context, builder: Builder) -> Result<Node, Failure> {
+    let started = context.interrupt.or(builder.start()).await?;
+    let node = started.map_err(|error| {
+        let hint = hint(&error);
+        Failure::new(error.to_string()).hint(hint)
+    })?;
+    if node.listen_addresses().iter().any(|address| !address.is_loopback()) {
+        context.out.note("This node accepts connections from other machines.");
+    }
+    Ok(node)
+}
+
+/// Stops it, so that its peers are told and see no broken connections.
+pub(crate) async fn stop(node: &Node) {
+    if timeout(STOP, node.shutdown()).await.is_err() {
+        tracing::warn!("the node took more than {} s to stop", STOP.as_secs());
+    }
+}
+
+/// How long a node may take to stop.
+const STOP: Duration = Duration::from_secs(5);
+
+fn hint(error: &StartError) -> String {
+    match error {
+        StartError::Listen { address, .. } => {
+            let port = address.iter().find_map(|part| match part {
+                Protocol::Tcp(port) => Some(port),
+                _ => None,
+            });
+            match port {
+                None => "this build listens on /ip4/IP/tcp/PORT and /ip6/IP/tcp/PORT".to_owned(),
+                Some(0) => "choose an address of this machine".to_owned(),
+                Some(port) => format!("if port {port} is in use, choose another one, or 0 for any"),
+            }
+        }
+        _ => "this is not about what you asked for; please report it".to_owned(),
+    }
+}
