@@ -14,7 +14,7 @@ use crate::address;
 ///
 /// Nothing is reachable from other machines unless --lan or --listen says so.
 #[derive(Debug, Parser)]
-#[command(name = "peerage", bin_name = "peerage", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "peerage", bin_name = "peerage", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -162,12 +162,14 @@ Examples:
 const CHAT_ABOUT: &str = "\
 Chat: plain lines over direct streams.
 
-Without ADDR it waits, and prints the line to paste where somebody else wants to join. With ADDR it joins that \
-participant, who introduces the others to it: lines go directly to each of them, and nobody relays. An introduction \
-that fails is reported; those two do not hear each other then.
+Without ADDR it waits, and prints the line to paste where somebody else wants to join.
+With ADDR it joins that participant, who introduces the others to it: lines go directly
+to each of them, and nobody relays. An introduction that fails is reported; those two do
+not hear each other then.
 
-Lines that are typed before anybody is there are kept for whoever joins first. Ctrl-D (the end of the input) leaves \
-once all lines are delivered, Ctrl-C leaves at once. A participant that is more than 5 seconds behind is dropped.";
+Lines that are typed before anybody is there are kept for whoever joins first. Ctrl-D (the
+end of the input) leaves once all lines are delivered; Ctrl-C leaves even if nobody came to
+hear them. A participant that is more than 5 seconds behind is dropped.";
 
 const CHAT_EXAMPLES: &str = "\
 Examples:
