@@ -125,7 +125,8 @@ impl Node {
         self.inner.bound_addresses()
     }
 
-    /// The same with the peer id at the end: what another node can dial.
+    /// The same with the peer id at the end: what another node can dial. An unspecified IP is left as it is; which of the
+    /// machine's addresses stand behind it, others see from where they are.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let with_peer = |address: Multiaddr| address.with_peer(self.inner.local).ok();
         self.inner.bound_addresses().into_iter().filter_map(with_peer).collect()
