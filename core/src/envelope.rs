@@ -78,12 +78,7 @@ impl Envelope {
     /// nobody like us takes it.
     pub fn seal(keypair: &Keypair, domain: &str, payload_type: &[u8], payload: Vec<u8>) -> Envelope {
         let signature = keypair.sign(&signed_bytes(domain, payload_type, &payload));
-        Envelope {
-            signer: keypair.public().clone(),
-            payload_type: payload_type.to_vec(),
-            payload,
-            signature,
-        }
+        Envelope { signer: keypair.public().clone(), payload_type: payload_type.to_vec(), payload, signature }
     }
 
     /// Reads the encoded form, and checks no signature yet.

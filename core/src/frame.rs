@@ -70,31 +70,19 @@ pub struct Decoder {
 
 #[derive(Debug)]
 enum State {
-    Length {
-        prefix: [u8; varint::MAX_LEN],
-        have: usize,
-    },
-    Body {
-        missing: usize,
-        body: BytesMut,
-    },
+    Length { prefix: [u8; varint::MAX_LEN], have: usize },
+    Body { missing: usize, body: BytesMut },
     Failed(Error),
 }
 
 impl State {
-    const START: State = State::Length {
-        prefix: [0; varint::MAX_LEN],
-        have: 0,
-    };
+    const START: State = State::Length { prefix: [0; varint::MAX_LEN], have: 0 };
 }
 
 impl Decoder {
     /// Takes frames of at most `max` bytes, their length prefix not counted.
     pub fn new(max: usize) -> Decoder {
-        Decoder {
-            max,
-            state: State::START,
-        }
+        Decoder { max, state: State::START }
     }
 
     /// Takes bytes off the front of `input` until a frame is complete, and no byte after it; `None` when `input` is
@@ -151,10 +139,7 @@ impl Decoder {
                             .ok()
                             .filter(|len| *len <= self.max)
                             .ok_or(Error::TooLong { len, max: self.max })?;
-                        self.state = State::Body {
-                            missing,
-                            body: BytesMut::new(),
-                        };
+                        self.state = State::Body { missing, body: BytesMut::new() };
                     }
                 }
                 State::Body { missing, body } => {
@@ -215,10 +200,7 @@ mod tests {
     #[test]
     fn the_limit_and_one_more() {
         let mut decoder = Decoder::new(300);
-        assert_eq!(
-            decoder.decode(&mut &framed(&[vec![7; 300]])[..]),
-            Ok(Some(Bytes::from(vec![7; 300])))
-        );
+        assert_eq!(decoder.decode(&mut &framed(&[vec![7; 300]])[..]), Ok(Some(Bytes::from(vec![7; 300]))));
         // 301 is `ad 02`: refused with the prefix, before any of the frame.
         assert_eq!(decoder.decode(&mut &[0xad][..]), Ok(None));
         let error = Err(Error::TooLong { len: 301, max: 300 });
@@ -236,13 +218,7 @@ mod tests {
         assert_eq!(fails(&[0xff; 9]), Error::Length(varint::Error::TooLong));
         let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         let error = Decoder::new(1024).decode(&mut &huge[..]);
-        assert_eq!(
-            error,
-            Err(Error::TooLong {
-                len: varint::MAX,
-                max: 1024
-            })
-        );
+        assert_eq!(error, Err(Error::TooLong { len: varint::MAX, max: 1024 }));
     }
 
     #[test]
@@ -251,9 +227,7 @@ mod tests {
         // A gigabyte announced, a few bytes sent.
         let mut input = &[0x80, 0x80, 0x80, 0x80, 0x04, 1, 2, 3][..];
         assert_eq!(decoder.decode(&mut input), Ok(None));
-        let State::Body { body, .. } = &decoder.state else {
-            panic!()
-        };
+        let State::Body { body, .. } = &decoder.state else { panic!() };
         assert!(body.capacity() <= HEAD_START, "{}", body.capacity());
     }
 

@@ -89,12 +89,7 @@ impl PeerRecord {
         if addresses.len() > MAX_ADDRESSES {
             return Err(Error::TooManyAddresses);
         }
-        Ok(PeerRecord {
-            peer_id,
-            seq,
-            addresses,
-            skipped: 0,
-        })
+        Ok(PeerRecord { peer_id, seq, addresses, skipped: 0 })
     }
 
     /// Signs the record.
@@ -106,10 +101,7 @@ impl PeerRecord {
     /// When `keypair` is not that of the peer the record is about.
     pub fn seal(&self, keypair: &Keypair) -> Result<Envelope, Error> {
         if keypair.peer_id() != self.peer_id {
-            return Err(Error::NotTheSigner {
-                subject: self.peer_id,
-                signer: keypair.peer_id(),
-            });
+            return Err(Error::NotTheSigner { subject: self.peer_id, signer: keypair.peer_id() });
         }
         Ok(Envelope::seal(keypair, DOMAIN, PAYLOAD_TYPE, self.encode()))
     }
@@ -131,10 +123,7 @@ impl PeerRecord {
         let record = PeerRecord::decode(payload)?;
         let signer = envelope.signer().peer_id();
         if record.peer_id != signer {
-            return Err(Error::NotTheSigner {
-                subject: record.peer_id,
-                signer,
-            });
+            return Err(Error::NotTheSigner { subject: record.peer_id, signer });
         }
         Ok(record)
     }
@@ -193,12 +182,7 @@ impl PeerRecord {
                 _ => {}
             }
         }
-        Ok(PeerRecord {
-            peer_id: PeerId::from_bytes(peer_id)?,
-            seq,
-            addresses,
-            skipped,
-        })
+        Ok(PeerRecord { peer_id: PeerId::from_bytes(peer_id)?, seq, addresses, skipped })
     }
 }
 

@@ -87,11 +87,7 @@ impl ProtocolId {
     }
 }
 
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "const loops below the length"
-)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "const loops below the length")]
 const fn check(name: &str) -> Result<(), Error> {
     let bytes = name.as_bytes();
     if bytes.is_empty() {
@@ -118,11 +114,7 @@ const fn check(name: &str) -> Result<(), Error> {
 }
 
 /// `==`, which is not const yet.
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "const loop below the length"
-)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "const loop below the length")]
 const fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
@@ -233,10 +225,7 @@ mod tests {
         assert_eq!(ProtocolId::new(""), Err(Error::Empty));
         assert!(ProtocolId::new("x").is_ok());
         assert!(ProtocolId::new("x".repeat(MAX_LEN)).is_ok());
-        assert_eq!(
-            ProtocolId::new("x".repeat(MAX_LEN + 1)),
-            Err(Error::TooLong { len: MAX_LEN + 1 })
-        );
+        assert_eq!(ProtocolId::new("x".repeat(MAX_LEN + 1)), Err(Error::TooLong { len: MAX_LEN + 1 }));
     }
 
     #[test]

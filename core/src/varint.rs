@@ -77,11 +77,7 @@ pub fn decode(input: &[u8]) -> Result<Option<(u64, usize)>, Error> {
         }
         shift = shift.saturating_add(7);
     }
-    if input.len() >= MAX_LEN {
-        Err(Error::TooLong)
-    } else {
-        Ok(None)
-    }
+    if input.len() >= MAX_LEN { Err(Error::TooLong) } else { Ok(None) }
 }
 
 fn low_bits(value: u64) -> u8 {

@@ -56,14 +56,8 @@ fn rfc_8032_signatures() {
 #[test]
 fn other_types_are_named() {
     let unsupported = |text: &str| PublicKey::from_protobuf(&hex(text)).unwrap_err();
-    assert_eq!(
-        unsupported(SECP256K1_PUBLIC),
-        DecodeError::Unsupported(KeyType::Secp256k1)
-    );
-    assert_eq!(
-        unsupported(ECDSA_PUBLIC),
-        DecodeError::Unsupported(KeyType::Ecdsa)
-    );
+    assert_eq!(unsupported(SECP256K1_PUBLIC), DecodeError::Unsupported(KeyType::Secp256k1));
+    assert_eq!(unsupported(ECDSA_PUBLIC), DecodeError::Unsupported(KeyType::Ecdsa));
     assert_eq!(unsupported("08001200"), DecodeError::Unsupported(KeyType::Rsa));
     assert_eq!(unsupported("08041200"), DecodeError::UnknownType(4));
     let private = Keypair::from_protobuf(&hex(SECP256K1_PRIVATE)).unwrap_err();
@@ -96,13 +90,7 @@ fn what_is_not_a_public_key() {
     assert!(matches!(fails("0801122001"), DecodeError::Malformed(_)));
     for len in [31, 33] {
         let text = format!("080112{len:02x}{}", "07".repeat(len));
-        assert_eq!(
-            fails(&text),
-            DecodeError::WrongLength {
-                key_type: KeyType::Ed25519,
-                len
-            }
-        );
+        assert_eq!(fails(&text), DecodeError::WrongLength { key_type: KeyType::Ed25519, len });
     }
 }
 
@@ -118,18 +106,12 @@ fn size_caps() {
     assert!(PublicKey::from_protobuf(&padded(ED25519_PUBLIC, MAX_PUBLIC_KEY_LEN)).is_ok());
     assert_eq!(
         PublicKey::from_protobuf(&padded(ED25519_PUBLIC, MAX_PUBLIC_KEY_LEN + 1)),
-        Err(DecodeError::TooLong {
-            len: MAX_PUBLIC_KEY_LEN + 1,
-            max: MAX_PUBLIC_KEY_LEN
-        })
+        Err(DecodeError::TooLong { len: MAX_PUBLIC_KEY_LEN + 1, max: MAX_PUBLIC_KEY_LEN })
     );
     assert!(Keypair::from_protobuf(&padded(ED25519_PRIVATE, MAX_PRIVATE_KEY_LEN - 1)).is_ok());
     assert!(matches!(
         Keypair::from_protobuf(&vec![0; MAX_PRIVATE_KEY_LEN + 1]),
-        Err(DecodeError::TooLong {
-            max: MAX_PRIVATE_KEY_LEN,
-            ..
-        })
+        Err(DecodeError::TooLong { max: MAX_PRIVATE_KEY_LEN, .. })
     ));
 }
 
@@ -138,22 +120,13 @@ fn private_key_forms() {
     let (seed, public) = ED25519_PRIVATE[8..].split_at(64);
     let keypair = Keypair::from_protobuf(&hex(&format!("08011260{seed}{public}{public}"))).unwrap();
     assert_eq!(HEXLOWER.encode(&keypair.to_protobuf()), ED25519_PRIVATE);
-    assert_eq!(
-        keypair.peer_id(),
-        Keypair::from_ed25519_seed(hex(seed).try_into().unwrap()).peer_id()
-    );
+    assert_eq!(keypair.peer_id(), Keypair::from_ed25519_seed(hex(seed).try_into().unwrap()).peer_id());
 
     let zeros = "00".repeat(32);
     let fails = |text: String| Keypair::from_protobuf(&hex(&text)).unwrap_err();
-    assert_eq!(
-        fails(format!("08011260{seed}{public}{zeros}")),
-        DecodeError::Mismatch
-    );
+    assert_eq!(fails(format!("08011260{seed}{public}{zeros}")), DecodeError::Mismatch);
     assert_eq!(fails(format!("08011240{seed}{zeros}")), DecodeError::Mismatch);
-    let wrong = |len| DecodeError::WrongLength {
-        key_type: KeyType::Ed25519,
-        len,
-    };
+    let wrong = |len| DecodeError::WrongLength { key_type: KeyType::Ed25519, len };
     assert_eq!(fails(format!("08011220{seed}")), wrong(32));
     assert_eq!(fails(format!("08011241{seed}{public}00")), wrong(65));
     assert_eq!(fails(format!("0801123f{}", "01".repeat(63))), wrong(63));
@@ -185,10 +158,7 @@ fn peer_id_texts() {
     let cid = "bafzbeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqxe";
     assert_eq!(cid.parse(), Ok(hashed));
     assert_eq!(hashed.to_cid(), cid);
-    assert_eq!(
-        hashed.to_string(),
-        "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
-    );
+    assert_eq!(hashed.to_string(), "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N");
     assert_eq!(hashed.public_key(), None);
 
     let text = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
@@ -199,12 +169,27 @@ fn peer_id_texts() {
     assert_eq!(format!("{inline:?}"), format!("PeerId({text})"));
 }
 
+/// `from_bytes` takes any 42 bytes for a key, and only one encoding of a key is an id.
+#[test]
+fn an_id_that_inlines_another_encoding_has_no_key() {
+    let (_, data) = ED25519_PUBLIC.split_at(8);
+    for (encoding, has_key) in [
+        (ED25519_PUBLIC.to_owned(), true),
+        (format!("1220{data}0801"), false),
+        (format!("088100 1220{data}"), false),
+        (format!("0801 1220{data} 1a0161"), false),
+    ] {
+        let key = hex(&encoding.replace(' ', ""));
+        let id = PeerId::from_bytes(&[&[0x00, key.len() as u8][..], &key].concat()).unwrap();
+        assert!(PublicKey::from_protobuf(&key).is_ok());
+        assert_eq!(id.public_key().map(|key| key.peer_id()), has_key.then_some(id), "{encoding}");
+    }
+}
+
 /// The same id in every multibase, from the AutoTLS and IPNS documentation's way of writing them.
 #[test]
 fn peer_id_in_every_base() {
-    let id: PeerId = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
-        .parse()
-        .unwrap();
+    let id: PeerId = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA".parse().unwrap();
     let cid = [&[0x01, 0x72][..], id.as_bytes()].concat();
     let base58 = format!("z{}", bs58::encode(&cid).into_string());
     let base36 = format!("k{}", base36(&cid));
@@ -228,9 +213,7 @@ fn base36(bytes: &[u8]) -> String {
         digits.push(char::from_digit(rest, 36).unwrap());
     }
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    std::iter::repeat_n('0', zeros)
-        .chain(digits.into_iter().rev())
-        .collect()
+    std::iter::repeat_n('0', zeros).chain(digits.into_iter().rev()).collect()
 }
 
 #[test]
@@ -240,28 +223,10 @@ fn texts_that_are_no_peer_ids() {
     assert_eq!(fails("xyz"), ParseError::UnknownForm);
     assert_eq!(fails("é"), ParseError::UnknownForm);
     assert_eq!(fails("Qm0"), ParseError::BadText { form: "base58" });
-    assert_eq!(
-        fails("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5S"),
-        ParseError::BadMultihash
-    );
-    assert_eq!(
-        fails("bAFZ"),
-        ParseError::BadText {
-            form: "lower case base32"
-        }
-    );
-    assert_eq!(
-        fails("b1"),
-        ParseError::BadText {
-            form: "lower case base32"
-        }
-    );
-    assert_eq!(
-        fails("kA"),
-        ParseError::BadText {
-            form: "lower case base36"
-        }
-    );
+    assert_eq!(fails("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5S"), ParseError::BadMultihash);
+    assert_eq!(fails("bAFZ"), ParseError::BadText { form: "lower case base32" });
+    assert_eq!(fails("b1"), ParseError::BadText { form: "lower case base32" });
+    assert_eq!(fails("kA"), ParseError::BadText { form: "lower case base36" });
     // The same hash as a CID of a file (dag-pb).
     assert_eq!(
         fails("bafybeie5745rpv2m6tjyuugywy4d5ewrqgqqhfnf445he3omzpjbx5xqxe"),
@@ -269,12 +234,7 @@ fn texts_that_are_no_peer_ids() {
     );
     assert_eq!(fails("b"), ParseError::NotLibp2pKey);
     assert_eq!(fails(&"1".repeat(MAX_TEXT_LEN)), ParseError::BadMultihash);
-    assert_eq!(
-        fails(&"1".repeat(MAX_TEXT_LEN + 1)),
-        ParseError::TooLong {
-            len: MAX_TEXT_LEN + 1
-        }
-    );
+    assert_eq!(fails(&"1".repeat(MAX_TEXT_LEN + 1)), ParseError::TooLong { len: MAX_TEXT_LEN + 1 });
 }
 
 #[test]
@@ -287,22 +247,9 @@ fn multihashes_that_are_no_peer_ids() {
     let sha1 = [&[0x11, 20][..], &[1; 20]].concat();
     let short = [&[0x12, 31][..], &[1; 31]].concat();
     assert!(PeerId::from_bytes(&sha2_256).is_ok());
-    for bytes in [
-        &long[..],
-        &extra,
-        &sha2_256[..33],
-        &sha1,
-        &short,
-        &[],
-        &[0],
-        &[0, 1],
-        &[0x80, 0x00, 0x00],
-    ] {
-        assert_eq!(
-            PeerId::from_bytes(bytes),
-            Err(ParseError::BadMultihash),
-            "{bytes:?}"
-        );
+    for bytes in [&long[..], &extra, &sha2_256[..33], &sha1, &short, &[], &[0], &[0, 1], &[0x80, 0x00, 0x00]]
+    {
+        assert_eq!(PeerId::from_bytes(bytes), Err(ParseError::BadMultihash), "{bytes:?}");
     }
 }
 

@@ -23,10 +23,7 @@ fn text_and_bytes() {
     let vectors = [
         ("/ip4/127.0.0.1/udp/1234", "047f000001910204d2"),
         ("/ip4/127.0.0.1/tcp/4321", "047f0000010610e1"),
-        (
-            "/ip4/127.0.0.1/udp/1234/ip4/127.0.0.1/tcp/4321",
-            "047f000001910204d2047f0000010610e1",
-        ),
+        ("/ip4/127.0.0.1/udp/1234/ip4/127.0.0.1/tcp/4321", "047f000001910204d2047f0000010610e1"),
         (
             "/onion3/vww6ybal4bd7szmgncyruucpgfkqahzddi37ktceo3ah7ngmcopnpyyd:1234",
             "bd03adadec040be047f9658668b11a504f3155001f231a37f54c4476c07fb4cc139ed7e30304d2",
@@ -38,10 +35,7 @@ fn text_and_bytes() {
         (&garlic64, &garlic64_hex),
         ("/memory/4", "89060000000000000004"),
         ("/ip4/192.0.2.0/ipcidr/24", "04c00002002b18"),
-        (
-            "/ip6/::1/udp/1/quic-v1",
-            "2900000000000000000000000000000001910200 01cd03",
-        ),
+        ("/ip6/::1/udp/1/quic-v1", "2900000000000000000000000000000001910200 01cd03"),
         ("/dns/a.b/tcp/443/tls/ws", "3503612e620601bbc003dd03"),
     ];
     for (text, hex) in vectors {
@@ -126,11 +120,7 @@ fn texts_that_come_back_otherwise() {
 #[test]
 fn refused_texts() {
     let value = |protocol, expected| ErrorKind::Value { protocol, expected };
-    let (ip4, port, cidr) = (
-        "an IPv4 address",
-        "a port, 0 to 65535",
-        "a number of bits, 0 to 255",
-    );
+    let (ip4, port, cidr) = ("an IPv4 address", "a port, 0 to 65535", "a number of bits, 0 to 255");
     let name = "a name of 1 to 255 bytes without '/' and control characters";
     let onion3 = "56 characters of base32, ':' and a port, 1 to 65535";
     let onion = "vww6ybal4bd7szmgncyruucpgfkqahzddi37ktceo3ah7ngmcopnpyyd";
@@ -157,70 +147,34 @@ fn refused_texts() {
         ("/dns/a\u{1b}[2J", 5, value("dns", name)),
         ("/tcp/1/quic/1234", 12, ErrorKind::UnknownName("1234".into())),
         ("/tcp/1//", 7, ErrorKind::UnknownName(String::new())),
-        (
-            "/tcp/1/onion/aaimaq4ygg2iegci:80",
-            7,
-            ErrorKind::UnknownName("onion".into()),
-        ),
+        ("/tcp/1/onion/aaimaq4ygg2iegci:80", 7, ErrorKind::UnknownName("onion".into())),
         ("/IP4/1.2.3.4", 1, ErrorKind::UnknownName("IP4".into())),
         ("/p2p", 4, value("p2p", "a peer id")),
         ("/ip4/1.2.3.4/p2p/tcp", 17, value("p2p", "a peer id")),
-        (
-            "/p2p/QmxoHT6iViN5xAjoz1VZ553cL31U9F94ht3QvWR1FrEbZY",
-            5,
-            value("p2p", "a peer id"),
-        ),
-        (
-            "/p2p/k2jmtxwoe2phm1hbqp0e7nufqf6umvuu2e9qd7ana7h411a0haqj6i2z",
-            5,
-            value("p2p", "a peer id"),
-        ),
+        ("/p2p/QmxoHT6iViN5xAjoz1VZ553cL31U9F94ht3QvWR1FrEbZY", 5, value("p2p", "a peer id")),
+        ("/p2p/k2jmtxwoe2phm1hbqp0e7nufqf6umvuu2e9qd7ana7h411a0haqj6i2z", 5, value("p2p", "a peer id")),
         ("/unix", 5, value("unix", "a path without control characters")),
         ("/unix/", 6, value("unix", "a path without control characters")),
         ("/unix/a\n", 5, value("unix", "a path without control characters")),
-        (
-            "/certhash/b2uaraocy6yrdblb4sfptaddgimjmmp",
-            10,
-            value("certhash", "a multihash in a multibase"),
-        ),
-        (
-            "/certhash/x00",
-            10,
-            value("certhash", "a multihash in a multibase"),
-        ),
+        ("/certhash/b2uaraocy6yrdblb4sfptaddgimjmmp", 10, value("certhash", "a multihash in a multibase")),
+        ("/certhash/x00", 10, value("certhash", "a multihash in a multibase")),
         ("/certhash", 9, value("certhash", "a multihash in a multibase")),
         ("/http-path/a%2", 11, value("http-path", "a percent-encoded path")),
-        (
-            "/http-path/a%zz",
-            11,
-            value("http-path", "a percent-encoded path"),
-        ),
+        ("/http-path/a%zz", 11, value("http-path", "a percent-encoded path")),
         ("/http-path//x", 11, value("http-path", "a percent-encoded path")),
-        (
-            "/memory/18446744073709551616",
-            8,
-            value("memory", "a number of 64 bits"),
-        ),
+        ("/memory/18446744073709551616", 8, value("memory", "a number of 64 bits")),
         ("/memory/x", 8, value("memory", "a number of 64 bits")),
         (&format!("/onion3/{onion}:0"), 8, value("onion3", onion3)),
         (&format!("/onion3/{onion}:-1"), 8, value("onion3", onion3)),
         (&format!("/onion3/{onion}"), 8, value("onion3", onion3)),
         (&format!("/onion3/{onion}7:80"), 8, value("onion3", onion3)),
-        (
-            &format!("/onion3/9{}:80", &onion[1..]),
-            8,
-            value("onion3", onion3),
-        ),
+        (&format!("/onion3/9{}:80", &onion[1..]), 8, value("onion3", onion3)),
         (
             "/garlic32/566niximlxdzpanmn4qouucvua3k7neniwss47li5r6ugoertzu",
             10,
             value("garlic32", "an I2P address in base32"),
         ),
-        (
-            "/garlic64/AAAA",
-            10,
-            value("garlic64", "an I2P destination in base64"),
-        ),
+        ("/garlic64/AAAA", 10, value("garlic64", "an I2P destination in base64")),
         ("/p2p-circuit/p2p-circuit", 13, ErrorKind::TooManyCircuits),
     ];
     for (text, at, kind) in table {
@@ -242,11 +196,7 @@ fn refused_bytes() {
         ("047f000001910204", 5, is(ErrorKind::Truncated)),
         ("80", 0, is(ErrorKind::Truncated)),
         ("8400", 0, Box::new(|kind| matches!(kind, ErrorKind::Varint(_)))),
-        (
-            "ffffffffffffffffff",
-            0,
-            Box::new(|kind| matches!(kind, ErrorKind::Varint(_))),
-        ),
+        ("ffffffffffffffffff", 0, Box::new(|kind| matches!(kind, ErrorKind::Varint(_)))),
         ("05", 0, is(ErrorKind::UnknownCode(5))),
         ("0600010702", 3, is(ErrorKind::UnknownCode(7))),
         ("3500", 0, Box::new(value("dns"))),
@@ -281,50 +231,27 @@ fn limits_at_n_and_n_plus_one() {
     let components = |n| "/ws".repeat(n).parse::<Multiaddr>();
     let full = components(MAX_COMPONENTS).unwrap();
     let error = components(MAX_COMPONENTS + 1).unwrap_err();
-    assert_eq!(
-        (error.position(), error.kind()),
-        (3 * MAX_COMPONENTS + 1, &ErrorKind::TooManyComponents)
-    );
+    assert_eq!((error.position(), error.kind()), (3 * MAX_COMPONENTS + 1, &ErrorKind::TooManyComponents));
     let error = Multiaddr::from_bytes(&[full.as_bytes(), &[0xdd, 0x03]].concat()).unwrap_err();
-    assert_eq!(
-        (error.position(), error.kind()),
-        (2 * MAX_COMPONENTS, &ErrorKind::TooManyComponents)
-    );
-    assert_eq!(
-        full.clone().with(Protocol::Ws).unwrap_err().kind(),
-        &ErrorKind::TooManyComponents
-    );
+    assert_eq!((error.position(), error.kind()), (2 * MAX_COMPONENTS, &ErrorKind::TooManyComponents));
+    assert_eq!(full.clone().with(Protocol::Ws).unwrap_err().kind(), &ErrorKind::TooManyComponents);
 
     // /http-path: two bytes of code, two of length.
     let of_len = |len: usize| format!("/http-path/{}", "x".repeat(len - 4));
     let longest = addr(&of_len(MAX_LEN));
     assert_eq!(longest.as_bytes().len(), MAX_LEN);
     assert_eq!(Multiaddr::from_bytes(longest.as_bytes()), Ok(longest.clone()));
-    let too_long = ErrorKind::TooLong {
-        len: MAX_LEN + 1,
-        max: MAX_LEN,
-    };
-    assert_eq!(
-        of_len(MAX_LEN + 1).parse::<Multiaddr>().unwrap_err().kind(),
-        &too_long
-    );
-    assert_eq!(
-        Multiaddr::from_bytes(&[0; MAX_LEN + 1]).unwrap_err().kind(),
-        &too_long
-    );
-    assert!(matches!(
-        longest.with(Protocol::Ws).unwrap_err().kind(),
-        ErrorKind::TooLong { .. }
-    ));
+    let too_long = ErrorKind::TooLong { len: MAX_LEN + 1, max: MAX_LEN };
+    assert_eq!(of_len(MAX_LEN + 1).parse::<Multiaddr>().unwrap_err().kind(), &too_long);
+    assert_eq!(Multiaddr::from_bytes(&[0; MAX_LEN + 1]).unwrap_err().kind(), &too_long);
+    assert!(matches!(longest.with(Protocol::Ws).unwrap_err().kind(), ErrorKind::TooLong { .. }));
 
     let name = |len| format!("/dns/{}", "x".repeat(len)).parse::<Multiaddr>();
     assert!(name(MAX_NAME_LEN).is_ok());
     assert!(name(MAX_NAME_LEN + 1).is_err());
 
     let hash = |len: usize| {
-        Multiaddr::empty().with(Protocol::Certhash(
-            &[&[0x13, len as u8], &vec![1; len][..]].concat(),
-        ))
+        Multiaddr::empty().with(Protocol::Certhash(&[&[0x13, len as u8], &vec![1; len][..]].concat()))
     };
     let longest = hash(MAX_DIGEST_LEN).unwrap();
     assert_eq!(addr(&longest.to_string()), longest);
@@ -334,19 +261,13 @@ fn limits_at_n_and_n_plus_one() {
     assert!(!matches!(text(MAX_TEXT_LEN).kind(), ErrorKind::TooLong { .. }));
     assert_eq!(
         text(MAX_TEXT_LEN + 1).kind(),
-        &ErrorKind::TooLong {
-            len: MAX_TEXT_LEN + 1,
-            max: MAX_TEXT_LEN
-        }
+        &ErrorKind::TooLong { len: MAX_TEXT_LEN + 1, max: MAX_TEXT_LEN }
     );
 }
 
 #[test]
 fn an_error_repeats_little_and_escapes_it() {
-    let error = format!("/{}", "\u{1b}".repeat(1000))
-        .parse::<Multiaddr>()
-        .unwrap_err()
-        .to_string();
+    let error = format!("/{}", "\u{1b}".repeat(1000)).parse::<Multiaddr>().unwrap_err().to_string();
     assert!(error.len() < 300 && !error.contains('\u{1b}'), "{error}");
 }
 
@@ -358,20 +279,14 @@ fn push_and_pop() {
         built.push(protocol).unwrap();
     }
     assert_eq!(built, addr("/dns/example.com/tcp/443/wss"));
-    assert_eq!(
-        built.iter().map(|protocol| protocol.name()).collect::<Vec<_>>(),
-        ["dns", "tcp", "wss"]
-    );
+    assert_eq!(built.iter().map(|protocol| protocol.name()).collect::<Vec<_>>(), ["dns", "tcp", "wss"]);
     assert!(built.push(Protocol::Sni("a/b")).is_err());
     assert!(built.push(Protocol::Dns("")).is_err());
     assert!(built.pop() && built.pop());
     assert_eq!(built, addr("/dns/example.com"));
     assert!(built.pop());
     assert!(built.is_empty());
-    assert_eq!(
-        addr("/unix/a").with(Protocol::Ws).unwrap_err().kind(),
-        &ErrorKind::AfterUnix
-    );
+    assert_eq!(addr("/unix/a").with(Protocol::Ws).unwrap_err().kind(), &ErrorKind::AfterUnix);
 }
 
 #[test]
@@ -384,13 +299,7 @@ fn whom_an_address_leads_to() {
     assert_eq!(plain.split_peer(), (plain.clone(), None));
     assert_eq!(plain.with_peer(peer), Ok(full.clone()));
     assert_eq!(full.with_peer(peer), Ok(full.clone()));
-    assert_eq!(
-        full.with_peer(other),
-        Err(WithPeerError::Conflict {
-            found: peer,
-            wanted: other
-        })
-    );
+    assert_eq!(full.with_peer(other), Err(WithPeerError::Conflict { found: peer, wanted: other }));
 
     // The peer before the circuit is the relay.
     let relay = addr(&format!("/ip4/1.2.3.4/tcp/1/p2p/{PEER}/p2p-circuit"));

@@ -30,13 +30,10 @@ fn any_component() -> BoxedStrategy<Multiaddr> {
         name.prop_map(|name| one(Protocol::Sni(&name))),
         name.prop_map(|name| one(Protocol::Ip6zone(&name))),
         any::<[u8; 32]>().prop_map(|hash| {
-            one(Protocol::P2p(
-                PeerId::from_bytes(&[&[0x12, 32], &hash[..]].concat()).unwrap(),
-            ))
+            one(Protocol::P2p(PeerId::from_bytes(&[&[0x12, 32], &hash[..]].concat()).unwrap()))
         }),
-        any_bytes(0..=MAX_DIGEST_LEN).prop_map(|digest| one(Protocol::Certhash(
-            &[&[0x12, digest.len() as u8], &digest[..]].concat()
-        ))),
+        any_bytes(0..=MAX_DIGEST_LEN)
+            .prop_map(|digest| one(Protocol::Certhash(&[&[0x12, digest.len() as u8], &digest[..]].concat()))),
         any_bytes(1..60).prop_map(|path| one(Protocol::HttpPath(&path))),
         (any::<[u8; 32]>(), 1_u16..).prop_map(|(key, port)| {
             let host: [u8; 35] = [&key[..], &[1, 2, 3]].concat().try_into().unwrap();
@@ -65,12 +62,8 @@ fn any_component() -> BoxedStrategy<Multiaddr> {
 
 fn any_addr() -> impl Strategy<Value = Multiaddr> {
     let unix = "(/[a-z /.]{0,20}[a-z])?";
-    (
-        proptest::collection::vec(any_component(), 1..=4),
-        any::<bool>(),
-        unix,
-    )
-        .prop_map(|(parts, circuit, path)| {
+    (proptest::collection::vec(any_component(), 1..=4), any::<bool>(), unix).prop_map(
+        |(parts, circuit, path)| {
             let mut addr = Multiaddr::empty();
             for protocol in parts.iter().flat_map(Multiaddr::iter) {
                 // Two of the longest do not fit together.
@@ -83,7 +76,8 @@ fn any_addr() -> impl Strategy<Value = Multiaddr> {
                 addr.push(Protocol::Unix(&path)).unwrap();
             }
             addr
-        })
+        },
+    )
 }
 
 proptest! {

@@ -33,10 +33,7 @@ fn dialer() -> Dialer {
 fn the_bytes_of_the_spec() {
     assert_eq!(lines(&["na"]), [0x03, 0x6e, 0x61, 0x0a]);
     let mut dialer = Dialer::new(vec![A]).unwrap();
-    assert_eq!(
-        dialer.poll_transmit().unwrap(),
-        b"\x13/multistream/1.0.0\n\x05/a/1\n"
-    );
+    assert_eq!(dialer.poll_transmit().unwrap(), b"\x13/multistream/1.0.0\n\x05/a/1\n");
     assert_eq!(dialer.poll_transmit(), None);
 }
 
@@ -63,10 +60,7 @@ fn the_next_is_proposed_after_na() {
     assert_eq!(dialer.poll_transmit().unwrap(), lines(&["/b/1"]));
     assert!(dialer.handle_input(&lines(&["na"])).is_err());
     let error = dialer.handle_input(&[]).unwrap_err();
-    assert_eq!(
-        (error.clone(), error.fault()),
-        (Error::NoneSupported, Fault::Neither)
-    );
+    assert_eq!((error.clone(), error.fault()), (Error::NoneSupported, Fault::Neither));
     assert_eq!(dialer.handle_end(), Err(Error::NoneSupported));
 }
 
@@ -94,18 +88,12 @@ fn what_follows_the_agreement_is_not_taken() {
     let tail = lines(&["/b/1", "na"]);
     let mut dialer = dialer();
     let agreed = lines(&[HEADER, "/a/1"]);
-    assert_eq!(
-        dialer.handle_input(&[&agreed[..], &tail].concat()),
-        Ok(agreed.len())
-    );
+    assert_eq!(dialer.handle_input(&[&agreed[..], &tail].concat()), Ok(agreed.len()));
     assert_eq!(dialer.handle_input(&tail), Ok(0));
 
     let mut listener = Listener::new();
     let agreed = lines(&[HEADER, "/a/1", "/b/1"]);
-    assert_eq!(
-        listener.handle_input(&[&agreed[..], &tail].concat(), only_b),
-        Ok(agreed.len())
-    );
+    assert_eq!(listener.handle_input(&[&agreed[..], &tail].concat(), only_b), Ok(agreed.len()));
     assert_eq!(listener.handle_input(&tail, only_b), Ok(0));
     assert_eq!(listener.poll_transmit().unwrap(), lines(&[HEADER, "na", "/b/1"]));
 }
@@ -127,10 +115,7 @@ fn ls() {
 
     let mut listener = Listener::listing(&[]);
     assert!(listener.handle_input(&ask, only_b).is_ok());
-    assert_eq!(
-        listener.poll_transmit().unwrap(),
-        [&lines(&[HEADER])[..], b"\x01\n"].concat()
-    );
+    assert_eq!(listener.poll_transmit().unwrap(), [&lines(&[HEADER])[..], b"\x01\n"].concat());
 }
 
 /// A list of exactly the longest message is sent, of one byte more is refused.
@@ -160,11 +145,7 @@ fn what_the_remote_may_not_send() {
     let header = lines(&[HEADER]);
     let after = |input: &[u8]| [&header[..], input].concat();
 
-    for error in [
-        dial(&lines(&["/multistream/2.0.0"])),
-        listen(&lines(&["na"])),
-        listen(b"\x05GET /"),
-    ] {
+    for error in [dial(&lines(&["/multistream/2.0.0"])), listen(&lines(&["na"])), listen(b"\x05GET /")] {
         assert_eq!(error.fault(), Fault::Remote);
         assert!(matches!(error, Error::NoHeader | Error::NotALine), "{error}");
     }
@@ -172,21 +153,11 @@ fn what_the_remote_may_not_send() {
     assert_eq!(dial(&lines(&[HEADER, "/c/1"])), Error::UnexpectedAnswer);
     assert_eq!(dial(&lines(&[HEADER, "/b/1"])), Error::UnexpectedAnswer);
     assert_eq!(dial(&lines(&[HEADER, HEADER])), Error::UnexpectedAnswer);
-    for not_a_line in [
-        &b"\x00"[..],
-        b"\x01a",
-        b"\x04na\r\t",
-        b"\x03\xff\xfe\n",
-        b"\x04a\nb\n",
-        b"\x02\n\n",
-    ] {
+    for not_a_line in [&b"\x00"[..], b"\x01a", b"\x04na\r\t", b"\x03\xff\xfe\n", b"\x04a\nb\n", b"\x02\n\n"] {
         assert_eq!(dial(&after(not_a_line)), Error::NotALine);
         assert_eq!(listen(&after(not_a_line)), Error::NotALine);
     }
-    assert!(matches!(
-        listen(&after(&[0x80, 0x00])),
-        Error::Frame(frame::Error::Length(_))
-    ));
+    assert!(matches!(listen(&after(&[0x80, 0x00])), Error::Frame(frame::Error::Length(_))));
 }
 
 #[test]
@@ -200,14 +171,8 @@ fn the_longest_message_and_one_byte_more() {
     assert!(listener.handle_input(&proposal(MAX_MESSAGE_LEN), only_b).is_ok());
     assert_eq!(listener.poll_transmit().unwrap(), lines(&[HEADER, "na"]));
     let error = listener.handle_input(&[0x81, 0x08], only_b).unwrap_err();
-    let too_long = frame::Error::TooLong {
-        len: 1025,
-        max: MAX_MESSAGE_LEN,
-    };
-    assert_eq!(
-        (error.clone(), error.fault()),
-        (Error::Frame(too_long), Fault::Remote)
-    );
+    let too_long = frame::Error::TooLong { len: 1025, max: MAX_MESSAGE_LEN };
+    assert_eq!((error.clone(), error.fault()), (Error::Frame(too_long), Fault::Remote));
     assert_eq!(listener.handle_input(&lines(&["/b/1"]), only_b), Err(error));
     assert_eq!(listener.poll_transmit(), None);
 }
@@ -219,26 +184,17 @@ fn the_last_line_and_one_more() {
         asked.resize(MAX_LINES, question);
         let mut listener = Listener::listing(&[B]);
         assert!(listener.handle_input(&lines(&asked), only_b).is_ok());
-        assert_eq!(
-            listener.handle_input(&lines(&["/b/1"]), only_b),
-            Err(Error::TooManyLines)
-        );
+        assert_eq!(listener.handle_input(&lines(&["/b/1"]), only_b), Err(Error::TooManyLines));
     }
 }
 
 #[test]
 fn the_most_proposals_and_one_more() {
-    let many = |count: usize| {
-        (0..count)
-            .map(|n| ProtocolId::new(format!("/{n}")).unwrap())
-            .collect::<Vec<_>>()
-    };
+    let many =
+        |count: usize| (0..count).map(|n| ProtocolId::new(format!("/{n}")).unwrap()).collect::<Vec<_>>();
     assert_eq!(Dialer::new(vec![]).unwrap_err().fault(), Fault::Local);
     let error = Dialer::new(many(MAX_PROPOSALS + 1)).unwrap_err();
-    assert_eq!(
-        (error.clone(), error.fault()),
-        (Error::TooManyProposals { count: 64 }, Fault::Local)
-    );
+    assert_eq!((error.clone(), error.fault()), (Error::TooManyProposals { count: 64 }, Fault::Local));
 
     // All of them fit one negotiation with a listener like ours, the last one taken.
     let all = many(MAX_PROPOSALS);
@@ -246,9 +202,7 @@ fn the_most_proposals_and_one_more() {
     let mut dialer = Dialer::new(all).unwrap();
     let mut listener = Listener::new();
     while let Some(request) = dialer.poll_transmit() {
-        listener
-            .handle_input(&request, |name| (last == name).then(|| last.clone()))
-            .unwrap();
+        listener.handle_input(&request, |name| (last == name).then(|| last.clone())).unwrap();
         dialer.handle_input(&listener.poll_transmit().unwrap()).unwrap();
     }
     assert_eq!((dialer.outcome(), listener.outcome()), (Some(&last), Some(&last)));
@@ -302,11 +256,7 @@ fn run_listener(stream: &[u8], cuts: &[usize]) -> Run {
         }
         said.extend(listener.poll_transmit().unwrap_or_default());
     }
-    Run {
-        result: result.map(|()| taken),
-        said,
-        outcome: listener.outcome().cloned(),
-    }
+    Run { result: result.map(|()| taken), said, outcome: listener.outcome().cloned() }
 }
 
 fn run_dialer(stream: &[u8], cuts: &[usize]) -> Run {
@@ -327,11 +277,7 @@ fn run_dialer(stream: &[u8], cuts: &[usize]) -> Run {
         }
         said.extend(dialer.poll_transmit().unwrap_or_default());
     }
-    Run {
-        result: result.map(|()| taken),
-        said,
-        outcome: dialer.outcome().cloned(),
-    }
+    Run { result: result.map(|()| taken), said, outcome: dialer.outcome().cloned() }
 }
 
 /// Streams that get somewhere: lines that mean something, with bytes between and after them that may not.
@@ -341,13 +287,11 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
         1 => proptest::collection::vec(any::<u8>(), 0..4),
     ];
     let rest = proptest::collection::vec(line, 0..6).prop_map(|parts| parts.concat());
-    (prop::bool::weighted(0.9), rest).prop_map(|(header, rest)| {
-        if header {
-            [lines(&[HEADER]), rest].concat()
-        } else {
-            rest
-        }
-    })
+    (prop::bool::weighted(0.9), rest).prop_map(
+        |(header, rest)| {
+            if header { [lines(&[HEADER]), rest].concat() } else { rest }
+        },
+    )
 }
 
 proptest! {

@@ -75,10 +75,7 @@ fn a_signature_binds_domain_type_payload_and_key() {
 #[test]
 fn envelopes_that_are_none() {
     assert_eq!(Envelope::decode(&[]), Err(DecodeError::NoKey));
-    assert!(matches!(
-        Envelope::decode(&[0x0a]),
-        Err(DecodeError::Malformed(_))
-    ));
+    assert!(matches!(Envelope::decode(&[0x0a]), Err(DecodeError::Malformed(_))));
     let unsupported = DecodeError::Key(KeyError::Unsupported(KeyType::Secp256k1));
     assert_eq!(Envelope::decode(&[0x0a, 4, 0x08, 2, 0x12, 0]), Err(unsupported));
     // Without a signature it can be decoded, and never opened.
@@ -96,12 +93,7 @@ fn envelopes_at_the_limit_and_one_byte_more() {
     assert_eq!(longest.len(), envelope::MAX_LEN);
     assert!(Envelope::decode(&longest).is_ok());
     let error = Envelope::decode(&sealed(envelope::MAX_LEN - overhead + 1));
-    assert_eq!(
-        error,
-        Err(DecodeError::TooLong {
-            len: envelope::MAX_LEN + 1
-        })
-    );
+    assert_eq!(error, Err(DecodeError::TooLong { len: envelope::MAX_LEN + 1 }));
 }
 
 #[test]
@@ -109,16 +101,9 @@ fn a_record_on_the_wire() {
     let keypair = keypair(1);
     let record = PeerRecord::new(keypair.peer_id(), u64::MAX, vec![addr(1), addr(2)]).unwrap();
     let envelope = record.seal(&keypair).unwrap();
-    let expected = payload(
-        keypair.peer_id(),
-        u64::MAX,
-        &[addr(1).as_bytes(), addr(2).as_bytes()],
-    );
+    let expected = payload(keypair.peer_id(), u64::MAX, &[addr(1).as_bytes(), addr(2).as_bytes()]);
     assert_eq!(envelope.payload_type(), [0x03, 0x01]);
-    assert_eq!(
-        envelope.open("libp2p-peer-record", &[0x03, 0x01]),
-        Ok(&expected[..])
-    );
+    assert_eq!(envelope.open("libp2p-peer-record", &[0x03, 0x01]), Ok(&expected[..]));
     assert_eq!(PeerRecord::open(&envelope), Ok(record));
 }
 
@@ -128,35 +113,18 @@ fn the_legacy_form() {
     let (domain, payload_type) = ("libp2p-routing-state", &b"/libp2p/routing-state-record"[..]);
     let payload = payload(keypair(1).peer_id(), 7, &[addr(1).as_bytes()]);
     let open = |domain, payload_type| {
-        PeerRecord::open(&Envelope::seal(
-            &keypair(1),
-            domain,
-            payload_type,
-            payload.clone(),
-        ))
+        PeerRecord::open(&Envelope::seal(&keypair(1), domain, payload_type, payload.clone()))
     };
     assert_eq!(open(domain, payload_type).unwrap().addresses(), [addr(1)]);
-    assert_eq!(
-        open(DOMAIN, payload_type),
-        Err(Error::Envelope(OpenError::BadSignature))
-    );
-    assert_eq!(
-        open(domain, PAYLOAD_TYPE),
-        Err(Error::Envelope(OpenError::BadSignature))
-    );
-    assert_eq!(
-        open(DOMAIN, b"/other"),
-        Err(Error::Envelope(OpenError::OtherType))
-    );
+    assert_eq!(open(DOMAIN, payload_type), Err(Error::Envelope(OpenError::BadSignature)));
+    assert_eq!(open(domain, PAYLOAD_TYPE), Err(Error::Envelope(OpenError::BadSignature)));
+    assert_eq!(open(DOMAIN, b"/other"), Err(Error::Envelope(OpenError::OtherType)));
 }
 
 #[test]
 fn nobody_signs_for_another() {
     let (alice, bob) = (keypair(1).peer_id(), keypair(2).peer_id());
-    let error = Error::NotTheSigner {
-        subject: bob,
-        signer: alice,
-    };
+    let error = Error::NotTheSigner { subject: bob, signer: alice };
     assert_eq!(sealed(payload(bob, 1, &[])), Err(error));
     let record = PeerRecord::new(bob, 1, vec![]).unwrap();
     assert_eq!(record.seal(&keypair(1)), Err(error));
@@ -165,12 +133,7 @@ fn nobody_signs_for_another() {
 #[test]
 fn addresses_that_cannot_be_read_are_skipped() {
     let unknown = [0xff, 0x7f];
-    let record = sealed(payload(
-        keypair(1).peer_id(),
-        1,
-        &[&unknown, addr(1).as_bytes(), &[]],
-    ))
-    .unwrap();
+    let record = sealed(payload(keypair(1).peer_id(), 1, &[&unknown, addr(1).as_bytes(), &[]])).unwrap();
     assert_eq!((record.addresses(), record.skipped()), (&[addr(1)][..], 2));
     // A message that is not even protobuf is something else.
     let mut broken = payload(keypair(1).peer_id(), 1, &[]);
@@ -188,10 +151,7 @@ fn addresses_at_the_limit_and_one_more() {
     assert_eq!(record.addresses(), &addresses[..MAX_ADDRESSES]);
     assert_eq!(sealed(payload(peer, 1, &bytes)), Err(Error::TooManyAddresses));
     // Those that cannot be read count too.
-    assert_eq!(
-        sealed(payload(peer, 1, &[&[0xff][..]; MAX_ADDRESSES + 1])),
-        Err(Error::TooManyAddresses)
-    );
+    assert_eq!(sealed(payload(peer, 1, &[&[0xff][..]; MAX_ADDRESSES + 1])), Err(Error::TooManyAddresses));
     assert!(PeerRecord::new(peer, 1, addresses[..MAX_ADDRESSES].to_vec()).is_ok());
     assert_eq!(PeerRecord::new(peer, 1, addresses), Err(Error::TooManyAddresses));
 }

@@ -15,9 +15,7 @@ pub(crate) fn as_memory(address: &Multiaddr) -> Option<u64> {
 
 #[allow(clippy::expect_used, reason = "one component of eight bytes always has room")]
 pub(crate) fn memory(port: u64) -> Multiaddr {
-    Multiaddr::empty()
-        .with(Protocol::Memory(port))
-        .expect("/memory has room")
+    Multiaddr::empty().with(Protocol::Memory(port)).expect("/memory has room")
 }
 
 /// `/ip4/<a>/tcp/<p>` or `/ip6/<a>/tcp/<p>`, and nothing else: a `/p2p` part is the caller's to take off, because what

@@ -90,10 +90,7 @@ mod tests {
     #[test]
     fn faults_of_a_dial() {
         let io = |kind: io::ErrorKind| TransportError::from(io::Error::from(kind)).fault();
-        assert_eq!(
-            TransportError::Unsupported(Multiaddr::empty()).fault(),
-            Fault::Local
-        );
+        assert_eq!(TransportError::Unsupported(Multiaddr::empty()).fault(), Fault::Local);
         assert_eq!(TransportError::Timeout.fault(), Fault::Network);
         assert_eq!(io(io::ErrorKind::ConnectionRefused), Fault::Remote);
         assert_eq!(io(io::ErrorKind::NetworkUnreachable), Fault::Network);

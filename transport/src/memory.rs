@@ -43,9 +43,7 @@ impl Network {
 
     /// A transport that dials and listens on this network.
     pub fn transport(&self) -> Memory {
-        Memory {
-            network: self.clone(),
-        }
+        Memory { network: self.clone() }
     }
 
     fn ports(&self) -> MutexGuard<'_, Ports> {
@@ -91,12 +89,7 @@ impl Ports {
 }
 
 fn raw(io: DuplexStream, local: u64, remote: u64) -> Raw {
-    Raw {
-        io: Box::new(io),
-        local: address::memory(local),
-        remote: address::memory(remote),
-        limited: false,
-    }
+    Raw { io: Box::new(io), local: address::memory(local), remote: address::memory(remote), limited: false }
 }
 
 impl fmt::Debug for Network {
@@ -148,14 +141,9 @@ impl Transport for Memory {
             let Some(wanted) = address::as_memory(&address) else {
                 return Err(ListenError::Unsupported(address));
             };
-            let (port, incoming) = network
-                .bind(wanted)
-                .map_err(|source| ListenError::Bind { address, source })?;
-            Ok(Box::new(Bound {
-                network,
-                port,
-                incoming,
-            }) as Box<dyn Listener>)
+            let (port, incoming) =
+                network.bind(wanted).map_err(|source| ListenError::Bind { address, source })?;
+            Ok(Box::new(Bound { network, port, incoming }) as Box<dyn Listener>)
         }
         .boxed()
     }

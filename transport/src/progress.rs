@@ -29,13 +29,7 @@ impl Progress {
 }
 
 impl Stage {
-    const ALL: [Self; 5] = [
-        Self::Address,
-        Self::Dns,
-        Self::Connect,
-        Self::Security,
-        Self::Muxer,
-    ];
+    const ALL: [Self; 5] = [Self::Address, Self::Dns, Self::Connect, Self::Security, Self::Muxer];
 
     fn number(self) -> u8 {
         match self {

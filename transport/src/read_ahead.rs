@@ -24,12 +24,7 @@ pub(crate) struct ReadAhead<S> {
 
 impl<S> ReadAhead<S> {
     pub(crate) fn new(io: S) -> Self {
-        Self {
-            io,
-            ahead: Vec::new(),
-            at: 0,
-            settled: false,
-        }
+        Self { io, ahead: Vec::new(), at: 0, settled: false }
     }
 
     /// No more reading ahead, for layers that read in large pieces themselves.

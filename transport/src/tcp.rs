@@ -64,11 +64,7 @@ impl Transport for Tcp {
         let reuse = self.reuse.clone();
         async move {
             let remote = dialable(&address).ok_or(TransportError::Unsupported(address))?;
-            let source = if opts.reuse_listen_port {
-                reuse.source_for(remote)
-            } else {
-                None
-            };
+            let source = if opts.reuse_listen_port { reuse.source_for(remote) } else { None };
             let stream = time::timeout_at(opts.deadline, connect(remote, source))
                 .await
                 .map_err(|_| TransportError::Timeout)??;
@@ -90,11 +86,7 @@ impl Transport for Tcp {
             let bound = bind(wanted, opts.reuse_port).and_then(|socket| {
                 let local = socket.local_addr()?;
                 let lease = opts.reuse_port.then(|| reuse.lease(local));
-                Ok(Bound {
-                    accepting: Accepting::new(socket),
-                    local,
-                    _lease: lease,
-                })
+                Ok(Bound { accepting: Accepting::new(socket), local, _lease: lease })
             });
             match bound {
                 Ok(bound) => Ok(Box::new(bound) as Box<dyn Listener>),
@@ -117,10 +109,7 @@ async fn connect(remote: SocketAddr, source: Option<SocketAddr>) -> io::Result<T
             // The pair of ports is taken, by a connection that is open or has just been. One from another port is
             // worth more than none.
             Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
-                ) =>
+                if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) =>
             {
                 tracing::debug!(%remote, %source, %error, "dialing from another port than the listener's");
             }

@@ -50,12 +50,7 @@ pub struct DialOpts {
 impl DialOpts {
     /// Options with the defaults named at each field.
     pub fn new(deadline: Instant) -> Self {
-        Self {
-            deadline,
-            expected: None,
-            role_override: Role::Initiator,
-            reuse_listen_port: false,
-        }
+        Self { deadline, expected: None, role_override: Role::Initiator, reuse_listen_port: false }
     }
 }
 

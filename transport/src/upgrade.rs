@@ -56,23 +56,13 @@ pub struct UpgradeOpts {
 impl UpgradeOpts {
     /// For a link that somebody else opened.
     pub fn incoming(deadline: Instant) -> Self {
-        Self {
-            role: Role::Responder,
-            expected: None,
-            deadline,
-            progress: None,
-        }
+        Self { role: Role::Responder, expected: None, deadline, progress: None }
     }
 }
 
 impl From<&DialOpts> for UpgradeOpts {
     fn from(opts: &DialOpts) -> Self {
-        Self {
-            role: opts.role_override,
-            expected: opts.expected,
-            deadline: opts.deadline,
-            progress: None,
-        }
+        Self { role: opts.role_override, expected: opts.expected, deadline: opts.deadline, progress: None }
     }
 }
 
@@ -81,17 +71,12 @@ impl Upgrader {
     ///
     /// # Panics
     /// When the operating system has no randomness to give, as [`Keypair::generate`] does.
-    #[allow(
-        clippy::expect_used,
-        reason = "a machine without randomness can do nothing that follows"
-    )]
+    #[allow(clippy::expect_used, reason = "a machine without randomness can do nothing that follows")]
     pub fn new(keypair: &Keypair, config: Config) -> Self {
         let noise = noise::Config::new(keypair)
             .expect("the operating system gives randomness")
             .offering(config.muxers.iter().map(|kind| kind.protocol()));
-        Self {
-            shared: Arc::new(Shared { config, noise }),
-        }
+        Self { shared: Arc::new(Shared { config, noise }) }
     }
 
     /// Secures and multiplexes `raw`. The link is closed when this fails or is dropped.
@@ -102,11 +87,15 @@ impl Upgrader {
         let progress = opts.progress.unwrap_or_default();
         // With a timeout too large to add, the options' own deadline remains.
         let latest = Instant::now().checked_add(self.shared.config.timeout);
-        let deadline = latest.map_or(opts.deadline, |latest| latest.min(opts.deadline));
+        let (deadline, late) = match latest {
+            Some(latest) if latest <= opts.deadline => (latest, Fault::Remote),
+            // The caller may have used most of its time before there was a link.
+            _ => (opts.deadline, Fault::Local),
+        };
         let stages = self.shared.stages(raw, opts.role, opts.expected, &progress);
         let result = match time::timeout_at(deadline, stages).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::new(Fault::Remote, UpgradeErrorKind::Timeout)),
+            Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout)),
         };
         result.map_err(|failure| failure.at(progress.stage()))
     }
@@ -120,30 +109,15 @@ impl Shared {
         expected: Option<PeerId>,
         progress: &Progress,
     ) -> Result<Established, Failure> {
-        let Config {
-            security,
-            muxers,
-            yamux,
-            ..
-        } = &self.config;
-        let Raw {
-            io,
-            local,
-            remote,
-            limited,
-        } = raw;
+        let Config { security, muxers, yamux, .. } = &self.config;
+        let Raw { io, local, remote, limited } = raw;
 
         progress.enter(Stage::Security);
         let mut io = ReadAhead::new(io);
         let security = agree(&mut io, role, security, Security::protocol)
             .await?
             .ok_or_else(|| Failure::new(missing(security), UpgradeErrorKind::NoCommonSecurity))?;
-        let (
-            mut io,
-            Authenticated {
-                peer, muxer: early, ..
-            },
-        ) = match security {
+        let (mut io, Authenticated { peer, muxer: early, .. }) = match security {
             Security::Noise => self.noise(io.settle(), role, expected).await?,
         };
 
@@ -185,11 +159,7 @@ impl Shared {
 
 /// Whose fault it is that nothing of `known` is in common.
 fn missing<T>(known: &[T]) -> Fault {
-    if known.is_empty() {
-        Fault::Local
-    } else {
-        Fault::Remote
-    }
+    if known.is_empty() { Fault::Local } else { Fault::Remote }
 }
 
 /// multistream-select among what is `known` here, the preferred first. `None` if there is nothing in common.

@@ -15,9 +15,7 @@ use tokio::{
 #[track_caller]
 fn assert_wrong_peer(error: &UpgradeError, someone: PeerId) {
     assert_error(error, Stage::Security, Fault::Remote);
-    let Kind::WrongPeer { expected, found } = error.kind else {
-        panic!("{error}")
-    };
+    let Kind::WrongPeer { expected, found } = error.kind else { panic!("{error}") };
     assert_eq!((expected, found), (peer(3), someone));
 }
 
@@ -110,13 +108,7 @@ async fn a_peer_that_does_not_speak_multistream_select() {
 #[tokio::test(start_paused = true)]
 async fn garbage_instead_of_noise() {
     for role in ROLES {
-        for garbage in [
-            &[0, 0][..],
-            &[0, 4, 1, 2, 3, 4],
-            &[0xff, 0xff],
-            &[0, 32],
-            &[0, 200],
-        ] {
+        for garbage in [&[0, 0][..], &[0, 4, 1, 2, 3, 4], &[0xff, 0xff], &[0, 32], &[0, 200]] {
             let mut said = lines(&[HEADER, "/noise"]);
             said.extend_from_slice(garbage);
             if let [0, len @ (32 | 200)] = garbage {
@@ -169,17 +161,13 @@ async fn a_peer_that_leaves() {
 #[tokio::test(start_paused = true)]
 async fn no_muxer_in_common() {
     // Named in the handshake.
-    let error = against(Role::Initiator, async |io| {
-        drop(secure(io, Role::Responder, &[UNKNOWN]).await)
-    })
-    .await;
+    let error =
+        against(Role::Initiator, async |io| drop(secure(io, Role::Responder, &[UNKNOWN]).await)).await;
     assert_error(&error, Stage::Muxer, Fault::Remote);
     assert!(matches!(error.kind, Kind::NoCommonMuxer), "{error}");
     // The initiator sees it first, and leaves without a word.
-    let error = against(Role::Responder, async |io| {
-        drop(secure(io, Role::Initiator, &[UNKNOWN]).await)
-    })
-    .await;
+    let error =
+        against(Role::Responder, async |io| drop(secure(io, Role::Initiator, &[UNKNOWN]).await)).await;
     assert_error(&error, Stage::Security, Fault::Network);
     assert!(matches!(error.kind, Kind::Closed), "{error}");
     // Negotiated afterwards.

@@ -19,11 +19,7 @@ fn address(port: u64) -> Multiaddr {
 }
 
 async fn listen(network: &Network, port: u64) -> Box<dyn Listener> {
-    network
-        .transport()
-        .listen(address(port), ListenOpts::default())
-        .await
-        .unwrap()
+    network.transport().listen(address(port), ListenOpts::default()).await.unwrap()
 }
 
 async fn dial(network: &Network, port: u64) -> Result<Raw, TransportError> {
@@ -80,17 +76,9 @@ async fn what_it_dials_and_listens_on() {
         assert_eq!(transport.listens(&address), listens, "{text}");
         let opts = DialOpts::new(Instant::now());
         let dialed = transport.dial(address.clone(), opts).await;
-        assert_eq!(
-            matches!(dialed, Err(TransportError::Unsupported(_))),
-            !dials,
-            "{text}"
-        );
+        assert_eq!(matches!(dialed, Err(TransportError::Unsupported(_))), !dials, "{text}");
         let listening = transport.listen(address, ListenOpts::default()).await;
-        assert_eq!(
-            matches!(listening, Err(ListenError::Unsupported(_))),
-            !listens,
-            "{text}"
-        );
+        assert_eq!(matches!(listening, Err(ListenError::Unsupported(_))), !listens, "{text}");
     }
 }
 
@@ -115,10 +103,7 @@ async fn ports_are_picked_in_order_and_never_twice() {
         listeners.push(listener);
     }
     assert_eq!(picked, [address(1), address(3), address(4)]);
-    let again = network
-        .transport()
-        .listen(address(3), ListenOpts::default())
-        .await;
+    let again = network.transport().listen(address(3), ListenOpts::default()).await;
     assert!(
         matches!(again, Err(ListenError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse)
     );
@@ -166,18 +151,10 @@ async fn a_pipe_holds_its_capacity_and_not_a_byte_more() {
     let mut listener = listen(&network, 7).await;
     let mut near = dial(&network, 7).await.unwrap();
     let mut far = accept(&mut listener).await;
-    near.io
-        .write_all(&vec![0; PIPE_CAPACITY])
-        .now_or_never()
-        .expect("room")
-        .unwrap();
+    near.io.write_all(&vec![0; PIPE_CAPACITY]).now_or_never().expect("room").unwrap();
     assert!(near.io.write(&[0]).now_or_never().is_none());
     far.io.read_exact(&mut [0]).await.unwrap();
-    near.io
-        .write_all(&[0])
-        .now_or_never()
-        .expect("room again")
-        .unwrap();
+    near.io.write_all(&[0]).now_or_never().expect("room again").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,8 +164,5 @@ async fn a_dropped_end_is_an_end_of_file_and_a_broken_pipe() {
     let mut near = dial(&network, 7).await.unwrap();
     drop(accept(&mut listener).await);
     assert_eq!(near.io.read(&mut [0; 1]).await.unwrap(), 0);
-    assert_eq!(
-        near.io.write(&[0]).await.unwrap_err().kind(),
-        io::ErrorKind::BrokenPipe
-    );
+    assert_eq!(near.io.write(&[0]).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }

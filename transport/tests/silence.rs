@@ -74,16 +74,7 @@ async fn victim(
 }
 
 fn around(reads: usize, then: Then, writes: usize) -> impl FnOnce(Raw, Arc<Moved>) -> Raw {
-    move |raw, moved| {
-        with(raw, |io| Slow {
-            io,
-            reads,
-            then,
-            writes,
-            moved,
-            waiting: None,
-        })
-    }
+    move |raw, moved| with(raw, |io| Slow { io, reads, then, writes, moved, waiting: None })
 }
 
 async fn record(role: Role, peer: Peer) -> Arc<Moved> {
@@ -93,10 +84,14 @@ async fn record(role: Role, peer: Peer) -> Arc<Moved> {
 }
 
 fn assert_timeout(result: Result<Established, UpgradeError>, stage: Stage, at: &str) {
+    assert_timeout_by(Fault::Remote, result, stage, at);
+}
+
+fn assert_timeout_by(fault: Fault, result: Result<Established, UpgradeError>, stage: Stage, at: &str) {
     let error = result.expect_err(at);
     assert!(matches!(error.kind, UpgradeErrorKind::Timeout), "{at}: {error}");
     assert_eq!(error.stage, stage, "{at}");
-    assert_eq!(error.fault, Fault::Remote, "{at}");
+    assert_eq!(error.fault, fault, "{at}");
 }
 
 /// What every one of these tests goes through: both roles of the victim, and peers of both kinds.
@@ -113,19 +108,11 @@ async fn a_peer_that_stops_sending_at_any_byte() {
         let honest = record(role, peer).await;
         let security = honest.security_read.load(Ordering::Relaxed);
         let all = honest.read.load(Ordering::Relaxed);
-        assert_eq!(
-            all > security,
-            peer == Peer::WithoutEarlyMuxer,
-            "only its muxer costs bytes"
-        );
+        assert_eq!(all > security, peer == Peer::WithoutEarlyMuxer, "only its muxer costs bytes");
         for k in 0..all {
             let start = Instant::now();
             let (result, _) = victim(role, peer, around(k, Then::Silence, usize::MAX)).await;
-            let stage = if k < security {
-                Stage::Security
-            } else {
-                Stage::Muxer
-            };
+            let stage = if k < security { Stage::Security } else { Stage::Muxer };
             assert_timeout(result, stage, &format!("{role:?}, {peer:?}, {k} of {all} bytes"));
             assert_eq!(start.elapsed(), TIMEOUT);
         }
@@ -141,11 +128,7 @@ async fn a_peer_that_stops_taking_at_any_byte() {
         for k in 0..all {
             let start = Instant::now();
             let (result, _) = victim(role, peer, around(usize::MAX, Then::Silence, k)).await;
-            let stage = if k < security {
-                Stage::Security
-            } else {
-                Stage::Muxer
-            };
+            let stage = if k < security { Stage::Security } else { Stage::Muxer };
             assert_timeout(result, stage, &format!("{role:?}, {peer:?}, {k} of {all} bytes"));
             assert_eq!(start.elapsed(), TIMEOUT);
         }
@@ -167,11 +150,7 @@ async fn a_byte_now_and_then_does_not_move_the_deadline() {
                 assert!(result.is_ok());
                 continue;
             }
-            let stage = if k + 2 < security {
-                Stage::Security
-            } else {
-                Stage::Muxer
-            };
+            let stage = if k + 2 < security { Stage::Security } else { Stage::Muxer };
             assert_timeout(result, stage, &format!("{role:?}, {peer:?}, {k} bytes at once"));
             assert_eq!(start.elapsed(), TIMEOUT);
         }
@@ -194,14 +173,21 @@ async fn just_in_time_and_just_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_earlier_of_both_deadlines_counts() {
+async fn the_earlier_of_both_deadlines_counts_and_only_a_whole_timeout_is_the_peers_fault() {
     let second = Duration::from_secs(1);
-    for (given, expected) in [(second, second), (TIMEOUT, TIMEOUT), (TIMEOUT + second, TIMEOUT)] {
+    for (given, expected, fault) in [
+        (Duration::ZERO, Duration::ZERO, Fault::Local),
+        (second, second, Fault::Local),
+        (TIMEOUT - MILLI, TIMEOUT - MILLI, Fault::Local),
+        (TIMEOUT, TIMEOUT, Fault::Remote),
+        (TIMEOUT + second, TIMEOUT, Fault::Remote),
+    ] {
         let (near, _far) = memory_link().await;
         let start = Instant::now();
         let mut opts = opts(Role::Responder, None);
         opts.deadline = start + given;
-        assert_timeout(upgrader(1).upgrade(near, opts).await, Stage::Security, "silence");
+        let result = upgrader(1).upgrade(near, opts).await;
+        assert_timeout_by(fault, result, Stage::Security, &format!("{given:?}"));
         assert_eq!(start.elapsed(), expected);
     }
 }
@@ -217,11 +203,7 @@ async fn two_listeners_wait_for_each_other_no_longer_than_that() {
     );
     let errors = [ours.unwrap_err(), theirs.unwrap_err()];
     // Both clocks run out at the same instant; whoever looks second finds the link closed by the other.
-    assert!(
-        errors
-            .iter()
-            .any(|error| matches!(error.kind, UpgradeErrorKind::Timeout))
-    );
+    assert!(errors.iter().any(|error| matches!(error.kind, UpgradeErrorKind::Timeout)));
     assert!(errors.iter().all(|error| error.stage == Stage::Security));
     assert_eq!(start.elapsed(), TIMEOUT);
 }

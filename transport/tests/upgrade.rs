@@ -66,18 +66,13 @@ async fn a_connection_outlives_its_listener_and_its_upgrader() {
 async fn the_dialer_as_responder() {
     let network = Network::new();
     let transport = network.transport();
-    let mut listener = transport
-        .listen("/memory/0".parse().unwrap(), ListenOpts::default())
-        .await
-        .unwrap();
+    let mut listener = transport.listen("/memory/0".parse().unwrap(), ListenOpts::default()).await.unwrap();
     let mut dial = DialOpts::new(Instant::now() + TIMEOUT);
     dial.role_override = Role::Responder;
     dial.expected = Some(peer(2));
     let to = listener.addresses().remove(0);
     let (dialed, accepted) = tokio::join!(transport.dial(to, dial.clone()), accept(&mut listener));
-    let Link::Raw(dialed) = dialed.unwrap() else {
-        panic!()
-    };
+    let Link::Raw(dialed) = dialed.unwrap() else { panic!() };
     let (one, two) = (upgrader(1), upgrader(2));
     let (near, far) = tokio::join!(
         one.upgrade(dialed, UpgradeOpts::from(&dial)),
@@ -90,10 +85,7 @@ async fn the_dialer_as_responder() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_without_early_muxers_negotiates_them_afterwards() {
-    for (ours, theirs) in [
-        (Role::Initiator, Role::Responder),
-        (Role::Responder, Role::Initiator),
-    ] {
+    for (ours, theirs) in [(Role::Initiator, Role::Responder), (Role::Responder, Role::Initiator)] {
         let (near, far) = memory_link().await;
         let one = upgrader(1);
         let other = async {
@@ -119,16 +111,11 @@ async fn with_nothing_configured_the_fault_is_ours() {
     let mut no_muxers = Config::default();
     no_muxers.muxers.clear();
     for (config, stage) in [(nothing, Stage::Security), (no_muxers, Stage::Muxer)] {
-        for (ours, theirs) in [
-            (Role::Initiator, Role::Responder),
-            (Role::Responder, Role::Initiator),
-        ] {
+        for (ours, theirs) in [(Role::Initiator, Role::Responder), (Role::Responder, Role::Initiator)] {
             let (near, far) = memory_link().await;
             let (one, two) = (Upgrader::new(&keypair(1), config.clone()), upgrader(2));
-            let (result, other) = tokio::join!(
-                one.upgrade(near, opts(ours, None)),
-                two.upgrade(far, opts(theirs, None))
-            );
+            let (result, other) =
+                tokio::join!(one.upgrade(near, opts(ours, None)), two.upgrade(far, opts(theirs, None)));
             assert_error(&result.unwrap_err(), stage, Fault::Local);
             other.unwrap_err();
         }
@@ -167,10 +154,7 @@ impl AsyncWrite for Tracked {
 
 fn tracked(raw: Raw) -> (Raw, Arc<()>) {
     let alive = Arc::new(());
-    let raw = with(raw, |io| Tracked {
-        io,
-        _alive: alive.clone(),
-    });
+    let raw = with(raw, |io| Tracked { io, _alive: alive.clone() });
     (raw, alive)
 }
 

@@ -107,10 +107,7 @@ impl Now {
     /// This time, moved forward on both clocks.
     #[must_use]
     pub fn plus(&self, wait: Duration) -> Now {
-        Now {
-            mono: self.after(wait),
-            unix: self.unix.saturating_add(wait.min(NEVER)),
-        }
+        Now { mono: self.after(wait), unix: self.unix.saturating_add(wait.min(NEVER)) }
     }
 }
 
@@ -169,14 +166,8 @@ mod tests {
     #[test]
     fn the_earlier_deadline() {
         let now = sim::start();
-        let soon = Deadline {
-            at: now.mono,
-            reason: "soon",
-        };
-        let late = Deadline {
-            at: now.after(Duration::from_secs(1)),
-            reason: "late",
-        };
+        let soon = Deadline { at: now.mono, reason: "soon" };
+        let late = Deadline { at: now.after(Duration::from_secs(1)), reason: "late" };
         assert_eq!(Deadline::earlier(Some(late), Some(soon)), Some(soon));
         assert_eq!(Deadline::earlier(None, Some(late)), Some(late));
         assert_eq!(Deadline::earlier(Some(late), None), Some(late));
@@ -188,9 +179,6 @@ mod tests {
     fn the_generator_does_not_change() {
         use rand_chacha::rand_core::Rng as _;
         let mut rng = rng(7);
-        assert_eq!(
-            [rng.next_u64(), rng.next_u64()],
-            [2_910_824_217_569_608_635, 3_098_856_782_162_503_994]
-        );
+        assert_eq!([rng.next_u64(), rng.next_u64()], [2_910_824_217_569_608_635, 3_098_856_782_162_503_994]);
     }
 }

@@ -29,10 +29,7 @@ pub fn start() -> Now {
         reason = "an `Instant` cannot be made otherwise; the clock is not read again"
     )]
     let mono = Instant::now();
-    Now {
-        mono,
-        unix: UNIX_START,
-    }
+    Now { mono, unix: UNIX_START }
 }
 
 impl<E: Engine> Sim<E> {
@@ -43,11 +40,7 @@ impl<E: Engine> Sim<E> {
 
     /// Drives `engine` from `now`: for several engines on one clock.
     pub fn at(engine: E, now: Now) -> Sim<E> {
-        let mut sim = Sim {
-            engine,
-            now,
-            actions: Vec::new(),
-        };
+        let mut sim = Sim { engine, now, actions: Vec::new() };
         sim.drain();
         sim
     }
@@ -76,11 +69,7 @@ impl<E: Engine> Sim<E> {
         let mut calls = 0_u32;
         while let Some(deadline) = self.next_deadline().filter(|deadline| deadline.at <= end.mono) {
             let wait = deadline.at.saturating_duration_since(self.now.mono);
-            calls = if wait.is_zero() {
-                calls.saturating_add(1)
-            } else {
-                1
-            };
+            calls = if wait.is_zero() { calls.saturating_add(1) } else { 1 };
             assert!(
                 calls <= MAX_CALLS_PER_INSTANT,
                 "busy loop: the engine was called {MAX_CALLS_PER_INSTANT} times for {:?} and still wants it at once",
@@ -166,10 +155,7 @@ mod tests {
             }
         }
         fn poll_timeout(&self) -> Option<Deadline> {
-            Some(Deadline {
-                at: self.next,
-                reason: "tick",
-            })
+            Some(Deadline { at: self.next, reason: "tick" })
         }
         fn poll_action(&mut self) -> Option<(Instant, Duration)> {
             self.out.pop_front()
@@ -179,15 +165,7 @@ mod tests {
     fn ticker(stuck: bool) -> Sim<Ticker> {
         let now = start();
         let period = Duration::from_secs(10);
-        Sim::at(
-            Ticker {
-                next: now.mono + period,
-                period,
-                stuck,
-                out: VecDeque::new(),
-            },
-            now,
-        )
+        Sim::at(Ticker { next: now.mono + period, period, stuck, out: VecDeque::new() }, now)
     }
 
     #[test]
@@ -195,11 +173,8 @@ mod tests {
         let mut sim = ticker(false);
         let began = sim.now();
         sim.advance(Duration::from_secs(35));
-        let offsets: Vec<_> = sim
-            .actions()
-            .iter()
-            .map(|(at, unix)| (*at - began.mono, *unix - began.unix))
-            .collect();
+        let offsets: Vec<_> =
+            sim.actions().iter().map(|(at, unix)| (*at - began.mono, *unix - began.unix)).collect();
         let expected = [10, 20, 30].map(Duration::from_secs);
         assert_eq!(offsets, expected.map(|at| (at, at)));
         assert_eq!(sim.now(), began.plus(Duration::from_secs(35)));
@@ -213,15 +188,9 @@ mod tests {
         sim.advance(Duration::from_secs(3599));
         assert!(sim.actions().is_empty());
         sim.input(1);
-        assert_eq!(
-            sim.actions(),
-            [(sim.now().mono, UNIX_START + Duration::from_secs(3599))]
-        );
+        assert_eq!(sim.actions(), [(sim.now().mono, UNIX_START + Duration::from_secs(3599))]);
         assert!(sim.advance_to_deadline());
-        assert_eq!(
-            sim.actions(),
-            [(sim.now().mono, UNIX_START + Duration::from_secs(3600))]
-        );
+        assert_eq!(sim.actions(), [(sim.now().mono, UNIX_START + Duration::from_secs(3600))]);
     }
 
     #[test]

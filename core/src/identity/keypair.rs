@@ -48,10 +48,7 @@ impl Keypair {
     /// # Panics
     ///
     /// When the operating system has no randomness to give.
-    #[allow(
-        clippy::expect_used,
-        reason = "a machine without randomness can do nothing that follows"
-    )]
+    #[allow(clippy::expect_used, reason = "a machine without randomness can do nothing that follows")]
     pub fn generate() -> Keypair {
         let mut seed = Zeroizing::new([0; SEED_LEN]);
         aws_lc_rs::rand::fill(&mut seed[..]).expect("the operating system gives randomness");
@@ -110,10 +107,7 @@ impl Keypair {
     }
 
     fn from_ed25519_data(data: &[u8]) -> Result<Keypair, DecodeError> {
-        let wrong = DecodeError::WrongLength {
-            key_type: KeyType::Ed25519,
-            len: data.len(),
-        };
+        let wrong = DecodeError::WrongLength { key_type: KeyType::Ed25519, len: data.len() };
         let (seed, rest) = data.split_first_chunk::<SEED_LEN>().ok_or(wrong)?;
         let (public, rest) = rest.split_first_chunk::<ED25519_LEN>().ok_or(wrong)?;
         // peer-ids, "Ed25519": the older form repeats the public key, which must be the same.
@@ -137,18 +131,10 @@ impl Keypair {
     )]
     fn from_seed(seed: Zeroizing<[u8; SEED_LEN]>) -> Keypair {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed[..]).expect("32 bytes are a seed");
-        let public = pair
-            .public_key()
-            .as_ref()
-            .try_into()
-            .expect("a public key has 32 bytes");
+        let public = pair.public_key().as_ref().try_into().expect("a public key has 32 bytes");
         let public = PublicKey::from_ed25519(public);
         let peer_id = public.peer_id();
-        Keypair {
-            private: Private::Ed25519(Arc::new(Ed25519 { pair, seed })),
-            public,
-            peer_id,
-        }
+        Keypair { private: Private::Ed25519(Arc::new(Ed25519 { pair, seed })), public, peer_id }
     }
 }
 

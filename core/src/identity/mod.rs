@@ -93,6 +93,10 @@ pub enum DecodeError {
         /// Bytes of the key itself.
         len: usize,
     },
+    /// A point of small order, for which nobody needs the private half: there are signatures that it verifies whatever
+    /// the message.
+    #[error("{0} key is a weak one, which anybody can sign for")]
+    Weak(KeyType),
     /// The public half inside a private key is not that of the private half.
     #[error("public and private half of the key do not belong together")]
     Mismatch,
@@ -105,10 +109,7 @@ pub enum DecodeError {
 /// compares or hashes a key does so with our own encoding of it, never with the bytes that were received.
 fn decode_key(bytes: &[u8], max: usize) -> Result<(KeyType, &[u8]), DecodeError> {
     if bytes.len() > max {
-        return Err(DecodeError::TooLong {
-            len: bytes.len(),
-            max,
-        });
+        return Err(DecodeError::TooLong { len: bytes.len(), max });
     }
     let (mut key_type, mut data) = (None, None);
     for field in protobuf::fields(bytes) {

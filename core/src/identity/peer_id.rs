@@ -94,9 +94,7 @@ impl PeerId {
     /// The binary form, 2 to 44 bytes.
     pub fn as_bytes(&self) -> &[u8] {
         let [_, len, ..] = self.bytes;
-        self.bytes
-            .get(..usize::from(len).saturating_add(HEAD_LEN))
-            .unwrap_or(&self.bytes)
+        self.bytes.get(..usize::from(len).saturating_add(HEAD_LEN)).unwrap_or(&self.bytes)
     }
 
     /// The binary form, copied.
@@ -104,10 +102,16 @@ impl PeerId {
         self.as_bytes().to_vec()
     }
 
-    /// The key inside an id that inlines it; `None` for a hash, or when what is inlined is not a key that is supported.
+    /// The key inside an id that inlines it: one whose [`peer_id`](PublicKey::peer_id) is this very id.
+    ///
+    /// `None` for a hash, when what is inlined is not a key that is supported, and when it is one in another encoding
+    /// than the spec's (fields in another order, unknown fields). Such an id is nobody's: the key has the id of its one
+    /// encoding.
     pub fn public_key(&self) -> Option<PublicKey> {
         match self.as_bytes() {
-            [IDENTITY, _, key @ ..] => PublicKey::from_protobuf(key).ok(),
+            [IDENTITY, _, key @ ..] => {
+                PublicKey::from_protobuf(key).ok().filter(|key| key.peer_id() == *self)
+            }
             _ => None,
         }
     }
@@ -120,9 +124,7 @@ impl PeerId {
     /// The last six characters of the base58 form, which tell peers apart in a log.
     pub fn short(&self) -> String {
         let text = self.to_string();
-        text.get(text.len().saturating_sub(6)..)
-            .unwrap_or(&text)
-            .to_owned()
+        text.get(text.len().saturating_sub(6)..).unwrap_or(&text).to_owned()
     }
 
     /// peer-ids, "Peer Ids": at most 42 bytes as they are, more by their hash.
@@ -186,10 +188,7 @@ mod tests {
 
     #[test]
     fn keys_of_42_bytes_are_inlined_and_of_43_hashed() {
-        assert_eq!(
-            PeerId::from_encoded_key(&[7; 42]).as_bytes()[..3],
-            [IDENTITY, 42, 7]
-        );
+        assert_eq!(PeerId::from_encoded_key(&[7; 42]).as_bytes()[..3], [IDENTITY, 42, 7]);
         let hashed = PeerId::from_encoded_key(&[7; 43]);
         assert_eq!(hashed.as_bytes()[..2], [SHA2_256, 32]);
         assert_eq!(hashed.as_bytes()[2..], *digest(&SHA256, &[7; 43]).as_ref());
@@ -200,10 +199,7 @@ mod tests {
     fn ids_of_the_other_key_types() {
         let id = |hex: &str| PeerId::from_encoded_key(&HEXLOWER.decode(hex.as_bytes()).unwrap()).to_string();
         let secp256k1 = "08021221037777e994e452c21604f91de093ce415f5432f701dd8cd1a7a6fea0e630bfca99";
-        assert_eq!(
-            id(secp256k1),
-            "16Uiu2HAmLhLvBoYaoZfaMUKuibM6ac163GwKY74c5kiSLg5KvLpY"
-        );
+        assert_eq!(id(secp256k1), "16Uiu2HAmLhLvBoYaoZfaMUKuibM6ac163GwKY74c5kiSLg5KvLpY");
         let ecdsa = "0803125b3059301306072a8648ce3d020106082a8648ce3d03010703420004de3d300fa36ae0e8f5d530899d83abab44abf3161f162a4bc901d8e6ecda020e8b6d5f8da30525e71d6851510c098e5c47c646a597fb4dcec034e9f77c409e62";
         assert_eq!(id(ecdsa), "QmVMT29id3TUASyfZZ6k9hmNyc2nYabCo4uMSpDw4zrgDk");
     }

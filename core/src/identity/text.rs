@@ -46,28 +46,20 @@ pub(super) fn to_multihash(text: &str) -> Result<Vec<u8>, ParseError> {
 }
 
 fn from_base58(text: &str) -> Result<Vec<u8>, ParseError> {
-    bs58::decode(text)
-        .into_vec()
-        .map_err(|_| ParseError::BadText { form: "base58" })
+    bs58::decode(text).into_vec().map_err(|_| ParseError::BadText { form: "base58" })
 }
 
 fn from_base32(text: &str) -> Result<Vec<u8>, ParseError> {
-    let bad = ParseError::BadText {
-        form: "lower case base32",
-    };
+    let bad = ParseError::BadText { form: "lower case base32" };
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err(bad);
     }
-    BASE32_NOPAD
-        .decode(text.to_ascii_uppercase().as_bytes())
-        .map_err(|_| bad)
+    BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|_| bad)
 }
 
 /// Base36 as multibase has it: one big number, with a zero byte for every leading `0`.
 fn from_base36(text: &str) -> Result<Vec<u8>, ParseError> {
-    let bad = ParseError::BadText {
-        form: "lower case base36",
-    };
+    let bad = ParseError::BadText { form: "lower case base36" };
     let zeros = text.bytes().take_while(|byte| *byte == b'0').count();
     // Least significant byte first. Quadratic, over at most `MAX_TEXT_LEN` digits.
     let mut number: Vec<u8> = Vec::new();
@@ -80,10 +72,7 @@ fn from_base36(text: &str) -> Result<Vec<u8>, ParseError> {
         let mut carry = u16::from(value);
         for byte in &mut number {
             // At most 255 * 36 + 255: the carry stays below 36.
-            let [low, high] = u16::from(*byte)
-                .wrapping_mul(36)
-                .wrapping_add(carry)
-                .to_le_bytes();
+            let [low, high] = u16::from(*byte).wrapping_mul(36).wrapping_add(carry).to_le_bytes();
             *byte = low;
             carry = u16::from(high);
         }

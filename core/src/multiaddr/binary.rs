@@ -89,16 +89,12 @@ impl<'a> Decoder<'a> {
         self.advance_to(rest, len);
         protocol(entry, value)
             .filter(Protocol::is_valid)
-            .ok_or(ErrorKind::Value {
-                protocol: entry.name,
-                expected: entry.expected,
-            })
+            .ok_or(ErrorKind::Value { protocol: entry.name, expected: entry.expected })
     }
 
     fn varint(&mut self) -> Result<u64, ErrorKind> {
-        let (value, used) = varint::decode(self.rest)
-            .map_err(ErrorKind::Varint)?
-            .ok_or(ErrorKind::Truncated)?;
+        let (value, used) =
+            varint::decode(self.rest).map_err(ErrorKind::Varint)?.ok_or(ErrorKind::Truncated)?;
         self.advance_to(self.rest.get(used..).unwrap_or_default(), used);
         Ok(value)
     }
@@ -132,10 +128,7 @@ fn protocol<'a>(entry: &Entry, value: &'a [u8]) -> Option<Protocol<'a>> {
         443 => Protocol::Https,
         445 => {
             let (host, port) = value.split_first_chunk()?;
-            Protocol::Onion3 {
-                host,
-                port: u16::from_be_bytes(port.try_into().ok()?),
-            }
+            Protocol::Onion3 { host, port: u16::from_be_bytes(port.try_into().ok()?) }
         }
         446 => Protocol::Garlic64(value),
         447 => Protocol::Garlic32(value),

@@ -61,10 +61,7 @@ impl Multiaddr {
     /// error says where.
     pub fn parse(text: &str) -> Result<Multiaddr, Error> {
         if text.len() > MAX_TEXT_LEN {
-            let kind = ErrorKind::TooLong {
-                len: text.len(),
-                max: MAX_TEXT_LEN,
-            };
+            let kind = ErrorKind::TooLong { len: text.len(), max: MAX_TEXT_LEN };
             return Err(Error::new(MAX_TEXT_LEN, kind));
         }
         let mut budget = Budget::default();
@@ -127,13 +124,7 @@ impl Multiaddr {
         budget.spend(&protocol).map_err(|kind| Error::new(at, kind))?;
         if !protocol.is_valid() {
             let expected = protocol::by_code(protocol.code()).map_or("", |entry| entry.expected);
-            return Err(Error::new(
-                at,
-                ErrorKind::Value {
-                    protocol: protocol.name(),
-                    expected,
-                },
-            ));
+            return Err(Error::new(at, ErrorKind::Value { protocol: protocol.name(), expected }));
         }
         let mut bytes = self.0.to_vec();
         binary::encode(&protocol, &mut bytes);
@@ -240,9 +231,7 @@ impl Budget {
         if self.components > MAX_COMPONENTS {
             return Err(ErrorKind::TooManyComponents);
         }
-        self.circuits = self
-            .circuits
-            .saturating_add((*protocol == Protocol::P2pCircuit).into());
+        self.circuits = self.circuits.saturating_add((*protocol == Protocol::P2pCircuit).into());
         if self.circuits > MAX_CIRCUITS {
             return Err(ErrorKind::TooManyCircuits);
         }

@@ -85,11 +85,7 @@ impl Multiaddr {
             IpAddr::V4(_) => SocketAddr::new(ip, port),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, scope).into(),
         };
-        Some(Socket {
-            addr,
-            transport,
-            rest,
-        })
+        Some(Socket { addr, transport, rest })
     }
 
     /// The IP address at the bottom; of a relayed address, the relay's.
@@ -123,7 +119,8 @@ impl Multiaddr {
     }
 
     /// Whether there is an IP address at the bottom that the whole internet can reach: none of the above, and not one
-    /// for multicast, broadcast, documentation or benchmarks.
+    /// for multicast, broadcast, documentation, benchmarks or other special purposes. An IPv6 address that leads to an
+    /// IPv4 address (NAT64 at 64:ff9b::/96, 6to4) is as public as that is.
     pub fn is_public(&self) -> bool {
         if self.is_loopback() || self.is_unspecified() || self.is_private() {
             return false;
@@ -142,7 +139,7 @@ fn is_shared(ip: Ipv4Addr) -> bool {
     a == 100 && b & 0xc0 == 64
 }
 
-/// The rest of IANA's special-purpose registry.
+/// IANA's special-purpose registry.
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
     let this_network = a == 0;
@@ -153,16 +150,25 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || protocol_assignments
         || benchmarks
         || reserved
+        || ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || is_shared(ip)
         || ip.is_multicast()
         || ip.is_documentation())
 }
 
-/// Global unicast is 2000::/3, but for 2001:db8::/32 and 3fff::/20; and 64:ff9b::/96 leads to IPv4 by NAT64.
+/// Global unicast is 2000::/3, but for documentation (2001:db8::/32, 3fff::/20) and 2001::/23, which is for protocols:
+/// Teredo, benchmarks, ORCHID. Of the rest of IANA's special-purpose registry, 64:ff9b::/96 leads to IPv4 by NAT64 (the
+/// local 64:ff9b:1::/48 to whatever a network likes), and 2002::/16 by 6to4.
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, ..] = ip.segments();
-    let documentation = (a, b) == (0x2001, 0xdb8) || (a == 0x3fff && b & 0xf000 == 0);
-    let nat64 = (a, b) == (0x64, 0xff9b);
-    (a & 0xe000 == 0x2000 && !documentation) || nat64
+    let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
+        [0x2001, b, ..] if b < 0x200 || b == 0xdb8 => false,
+        [0x3fff, b, ..] if b < 0x1000 => false,
+        [a, ..] => a & 0xe000 == 0x2000,
+    }
 }
 
 #[cfg(test)]
@@ -177,10 +183,7 @@ mod tests {
     #[test]
     fn classes_of_addresses() {
         for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert!(
-                addr(ip).is_loopback() && !addr(ip).is_private() && !addr(ip).is_public(),
-                "{ip}"
-            );
+            assert!(addr(ip).is_loopback() && !addr(ip).is_private() && !addr(ip).is_public(), "{ip}");
         }
         for ip in [
             "10.0.0.1",
@@ -193,10 +196,7 @@ mod tests {
             "fe80::1",
             "::ffff:10.0.0.1",
         ] {
-            assert!(
-                addr(ip).is_private() && !addr(ip).is_loopback() && !addr(ip).is_public(),
-                "{ip}"
-            );
+            assert!(addr(ip).is_private() && !addr(ip).is_loopback() && !addr(ip).is_public(), "{ip}");
         }
         for ip in [
             "1.1.1.1",
@@ -225,14 +225,58 @@ mod tests {
             "ff02::1",
             "100::1",
         ] {
-            assert!(
-                !addr(ip).is_public() && !addr(ip).is_private() && !addr(ip).is_loopback(),
-                "{ip}"
-            );
+            assert!(!addr(ip).is_public() && !addr(ip).is_private() && !addr(ip).is_loopback(), "{ip}");
         }
         assert!(addr("::").is_unspecified() && addr("0.0.0.0").is_unspecified());
         let name: Multiaddr = "/dns4/localhost/tcp/1/ip4/127.0.0.1".parse().unwrap();
         assert!(name.ip().is_none() && !name.is_loopback() && !name.is_public());
+    }
+
+    #[test]
+    fn special_networks_of_ip6() {
+        for (ip, public) in [
+            // NAT64: all 96 bits, and the address inside.
+            ("64:ff9b::8.8.8.8", true),
+            ("64:ff9b::10.0.0.1", false),
+            ("64:ff9b::127.0.0.1", false),
+            ("64:ff9b::169.254.1.1", false),
+            ("64:ff9b::100.64.0.1", false),
+            ("64:ff9b::192.0.2.1", false),
+            ("64:ff9b::0.0.0.0", false),
+            ("64:ff9b::1:808:808", false),
+            ("64:ff9b:0:0:1::808:808", false),
+            ("64:ff9b:1::808:808", false),
+            ("64:ff9b:1:ffff::808:808", false),
+            ("64:ff9b:2::808:808", false),
+            ("64:ff9a::808:808", false),
+            // 2001::/23: Teredo, benchmarks, ORCHID and more.
+            ("2001::1", false),
+            ("2001:0:4136:e378:8000:63bf:3fff:fdd2", false),
+            ("2001:2::1", false),
+            ("2001:20::1", false),
+            ("2001:1ff:ffff::1", false),
+            ("2001:200::1", true),
+            ("2001:db7::1", true),
+            ("2001:db8:ffff::1", false),
+            ("2001:db9::1", true),
+            ("2001:4860:4860::8888", true),
+            // 6to4.
+            ("2002:808:808::1", true),
+            ("2002:a00:1::1", false),
+            ("2002:7f00:1::1", false),
+            ("2002:c0a8:101:1::1", false),
+            ("2002:e000:1::1", false),
+            // The edges of global unicast.
+            ("1fff::1", false),
+            ("2000::1", true),
+            ("2003::1", true),
+            ("3ffe::1", true),
+            ("3fff:fff::1", false),
+            ("3fff:1000::1", true),
+            ("4000::1", false),
+        ] {
+            assert_eq!(addr(ip).is_public(), public, "{ip}");
+        }
     }
 
     #[test]
@@ -241,10 +285,7 @@ mod tests {
             let socket: SocketAddr = text.parse().unwrap();
             let (tcp, udp) = (Multiaddr::tcp(socket), Multiaddr::udp(socket));
             let back = tcp.socket_addr().unwrap();
-            assert_eq!(
-                (back.addr, back.transport, back.rest.count()),
-                (socket, Transport::Tcp, 0)
-            );
+            assert_eq!((back.addr, back.transport, back.rest.count()), (socket, Transport::Tcp, 0));
             assert_eq!(udp.socket_addr().unwrap().transport, Transport::Udp);
             assert_eq!(Multiaddr::from_bytes(tcp.as_bytes()), Ok(tcp));
         }

@@ -113,12 +113,7 @@ pub(super) struct Entry {
 }
 
 const fn entry(code: u64, name: &'static str, size: Size, expected: &'static str) -> Entry {
-    Entry {
-        code,
-        name,
-        size,
-        expected,
-    }
+    Entry { code, name, size, expected }
 }
 
 const fn bare(code: u64, name: &'static str) -> Entry {
@@ -272,10 +267,7 @@ mod tests {
     fn the_table_has_no_duplicates() {
         for (at, entry) in ENTRIES.iter().enumerate() {
             for other in &ENTRIES[at + 1..] {
-                assert!(
-                    entry.code != other.code && entry.name != other.name,
-                    "{entry:?} {other:?}"
-                );
+                assert!(entry.code != other.code && entry.name != other.name, "{entry:?} {other:?}");
             }
         }
     }
@@ -285,14 +277,7 @@ mod tests {
         let multihash = |len: usize| [&[0x12, len as u8][..], &vec![1; len]].concat();
         assert!(is_multihash(&multihash(MAX_DIGEST_LEN)));
         assert!(!is_multihash(&multihash(MAX_DIGEST_LEN + 1)));
-        for bad in [
-            &[][..],
-            &[0x12],
-            &[0x12, 1],
-            &[0x12, 1, 1, 1],
-            &[0x80, 0x00, 0],
-            &[0x12, 0x80, 0x00],
-        ] {
+        for bad in [&[][..], &[0x12], &[0x12, 1], &[0x12, 1, 1, 1], &[0x80, 0x00, 0], &[0x12, 0x80, 0x00]] {
             assert!(!is_multihash(bad), "{bad:?}");
         }
     }

@@ -18,14 +18,7 @@ pub(super) fn parse(
     mut take: impl FnMut(usize, Protocol<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(body) = text.strip_prefix('/') else {
-        return Err(Error::new(
-            0,
-            if text.is_empty() {
-                ErrorKind::Empty
-            } else {
-                ErrorKind::NoSlash
-            },
-        ));
+        return Err(Error::new(0, if text.is_empty() { ErrorKind::Empty } else { ErrorKind::NoSlash }));
     };
     // go and js let a slash stand at the end; people type it.
     let body = body.strip_suffix('/').unwrap_or(body);
@@ -33,10 +26,7 @@ pub(super) fn parse(
         return Err(Error::new(0, ErrorKind::Empty));
     }
     let mut scratch = Vec::new();
-    let mut cursor = Cursor {
-        rest: Some(body),
-        at: 1,
-    };
+    let mut cursor = Cursor { rest: Some(body), at: 1 };
     while let Some((at, name)) = cursor.next() {
         let entry = by_name(name)
             .ok_or_else(|| Error::new(at, ErrorKind::UnknownName(name.chars().take(SHOWN).collect())))?;
@@ -49,16 +39,10 @@ pub(super) fn parse(
                 None => (text.len(), None),
             },
         };
-        let protocol = value
-            .and_then(|value| protocol(entry, value, &mut scratch))
-            .filter(Protocol::is_valid)
-            .ok_or(Error::new(
-                value_at,
-                ErrorKind::Value {
-                    protocol: entry.name,
-                    expected: entry.expected,
-                },
-            ))?;
+        let protocol =
+            value.and_then(|value| protocol(entry, value, &mut scratch)).filter(Protocol::is_valid).ok_or(
+                Error::new(value_at, ErrorKind::Value { protocol: entry.name, expected: entry.expected }),
+            )?;
         take(at, protocol)?;
     }
     Ok(())
@@ -121,10 +105,7 @@ fn protocol<'a>(entry: &Entry, value: &'a str, scratch: &'a mut Vec<u8>) -> Opti
         445 => {
             let (host, port) = value.split_once(':')?;
             *scratch = base32(host)?;
-            Protocol::Onion3 {
-                host: scratch.as_slice().try_into().ok()?,
-                port: number(port)?,
-            }
+            Protocol::Onion3 { host: scratch.as_slice().try_into().ok()?, port: number(port)? }
         }
         446 => {
             *scratch = from_i2p_base64(value)?;
@@ -174,9 +155,7 @@ fn from_i2p_base64(text: &str) -> Option<Vec<u8>> {
     if text.contains('+') {
         return None;
     }
-    BASE64
-        .decode(text.replace('-', "+").replace('~', "/").as_bytes())
-        .ok()
+    BASE64.decode(text.replace('-', "+").replace('~', "/").as_bytes()).ok()
 }
 
 fn to_i2p_base64(bytes: &[u8]) -> String {
@@ -253,11 +232,7 @@ impl fmt::Display for Protocol<'_> {
             }
             Protocol::Memory(number) => write!(f, "/{number}"),
             Protocol::Onion3 { host, port } => {
-                write!(
-                    f,
-                    "/{}:{port}",
-                    BASE32_NOPAD.encode(&host[..]).to_ascii_lowercase()
-                )
+                write!(f, "/{}:{port}", BASE32_NOPAD.encode(&host[..]).to_ascii_lowercase())
             }
             Protocol::Garlic32(bytes) => write!(f, "/{}", BASE32_NOPAD.encode(bytes).to_ascii_lowercase()),
             Protocol::Garlic64(bytes) => write!(f, "/{}", to_i2p_base64(bytes)),

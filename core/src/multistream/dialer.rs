@@ -28,21 +28,14 @@ impl Dialer {
     /// When there is none, or more than [`MAX_PROPOSALS`].
     pub fn new(protocols: Vec<ProtocolId>) -> Result<Dialer, Error> {
         if protocols.len() > MAX_PROPOSALS {
-            return Err(Error::TooManyProposals {
-                count: protocols.len(),
-            });
+            return Err(Error::TooManyProposals { count: protocols.len() });
         }
         let mut proposals = protocols.into_iter();
         let proposed = proposals.next().ok_or(Error::NoProposals)?;
         let mut transmit = Vec::new();
         line::write(HEADER, &mut transmit);
         line::write(proposed.as_str(), &mut transmit);
-        Ok(Dialer {
-            reader: line::Reader::new(),
-            proposals,
-            state: State::Header { proposed },
-            transmit,
-        })
+        Ok(Dialer { reader: line::Reader::new(), proposals, state: State::Header { proposed }, transmit })
     }
 
     /// Takes bytes from the listener and says how many it took: all, or up to the end of the agreement. What is left
@@ -103,9 +96,7 @@ impl Dialer {
                     if line != HEADER {
                         return Err(Error::NoHeader);
                     }
-                    self.state = State::Answer {
-                        proposed: proposed.clone(),
-                    };
+                    self.state = State::Answer { proposed: proposed.clone() };
                 }
                 State::Answer { proposed } => {
                     let Some(line) = self.reader.next(input)? else {

@@ -18,10 +18,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new() -> Reader {
-        Reader {
-            decoder: frame::Decoder::new(MAX_MESSAGE_LEN),
-            lines: 0,
-        }
+        Reader { decoder: frame::Decoder::new(MAX_MESSAGE_LEN), lines: 0 }
     }
 
     /// Takes the next line off the front of `input`, and nothing behind it. The line feed is cut off.
@@ -34,9 +31,9 @@ impl Reader {
             return Err(Error::TooManyLines);
         }
         match message.split_last() {
-            Some((b'\n', line)) if !line.contains(&b'\n') => String::from_utf8(line.to_vec())
-                .map(Some)
-                .map_err(|_| Error::NotALine),
+            Some((b'\n', line)) if !line.contains(&b'\n') => {
+                String::from_utf8(line.to_vec()).map(Some).map_err(|_| Error::NotALine)
+            }
             _ => Err(Error::NotALine),
         }
     }

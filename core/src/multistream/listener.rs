@@ -25,12 +25,7 @@ enum State {
 impl Listener {
     /// Waits for a dialer. To `ls` it answers `na`.
     pub fn new() -> Listener {
-        Listener {
-            reader: line::Reader::new(),
-            state: State::Header,
-            list: None,
-            transmit: Vec::new(),
-        }
+        Listener { reader: line::Reader::new(), state: State::Header, list: None, transmit: Vec::new() }
     }
 
     /// Waits for a dialer and answers `ls` with `protocols`; with `na`, as the spec allows, when they do not fit one
@@ -47,10 +42,7 @@ impl Listener {
         content.push(b'\n');
         let mut list = Vec::new();
         frame::encode(&content, &mut list);
-        Listener {
-            list: Some(list),
-            ..Listener::new()
-        }
+        Listener { list: Some(list), ..Listener::new() }
     }
 
     /// Takes bytes from the dialer and says how many it took: all, or up to the end of the proposal that `choose` took.

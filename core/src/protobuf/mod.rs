@@ -215,11 +215,7 @@ mod tests {
             &[0x25, 2, 0, 0, 0],
         ]
         .concat();
-        let values: Vec<_> = all(&message)
-            .unwrap()
-            .iter()
-            .map(|field| (field.number, field.value))
-            .collect();
+        let values: Vec<_> = all(&message).unwrap().iter().map(|field| (field.number, field.value)).collect();
         assert_eq!(
             values,
             [
@@ -239,10 +235,7 @@ mod tests {
         assert_eq!(fails(&[0x0c]), (0, ErrorKind::Group));
         assert_eq!(fails(&[0x0e]), (0, ErrorKind::WireType));
         assert_eq!(fails(&[0x00, 0x00]), (0, ErrorKind::FieldNumber));
-        assert_eq!(
-            fails(&[0x80, 0x80, 0x80, 0x80, 0x10, 0x00]),
-            (0, ErrorKind::FieldNumber)
-        );
+        assert_eq!(fails(&[0x80, 0x80, 0x80, 0x80, 0x10, 0x00]), (0, ErrorKind::FieldNumber));
         assert_eq!(fails(&[0x0d, 1, 2, 3]), (0, ErrorKind::Truncated));
         // A length of 2^64 - 1 is a truncated field, not an overflow.
         let mut endless = vec![0x12];

@@ -112,11 +112,7 @@ impl<'a> Rule<'a> {
     /// The field at `path` (numbers from the outermost message inwards) may be there `count` times, in all of the
     /// message together.
     pub const fn new(path: &'a [u32], count: usize) -> Rule<'a> {
-        Rule {
-            path,
-            count,
-            len: usize::MAX,
-        }
+        Rule { path, count, len: usize::MAX }
     }
 
     /// And each may have at most `len` bytes.
@@ -140,10 +136,7 @@ impl<'a> Rule<'a> {
 /// its length only.
 pub fn scan(message: &[u8], limits: &Limits<'_>) -> Result<(), ScanError> {
     if message.len() > limits.bytes {
-        return Err(ScanError::TooLong {
-            len: message.len(),
-            max: limits.bytes,
-        });
+        return Err(ScanError::TooLong { len: message.len(), max: limits.bytes });
     }
     let mut counts = [0_usize; MAX_RULES];
     let mut seen = 0_usize;
@@ -192,19 +185,12 @@ impl Rule<'_> {
     fn check(&self, count: usize, value: &Value<'_>, at: usize) -> Result<(), ScanError> {
         let number = self.path.last().copied().unwrap_or_default();
         if count > self.count {
-            return Err(ScanError::TooManyOf {
-                number,
-                max: self.count,
-                at,
-            });
+            return Err(ScanError::TooManyOf { number, max: self.count, at });
         }
         match value {
-            Value::Bytes(bytes) if bytes.len() > self.len => Err(ScanError::FieldTooLong {
-                number,
-                len: bytes.len(),
-                max: self.len,
-                at,
-            }),
+            Value::Bytes(bytes) if bytes.len() > self.len => {
+                Err(ScanError::FieldTooLong { number, len: bytes.len(), max: self.len, at })
+            }
             _ => Ok(()),
         }
     }
@@ -252,39 +238,21 @@ mod tests {
     fn total_length_and_total_fields() {
         let four = message(&[(1, b""); 4]);
         assert_eq!(scan(&four, &Limits::new(8, 4, &[])), Ok(()));
-        assert_eq!(
-            scan(&four, &Limits::new(7, 4, &[])),
-            Err(ScanError::TooLong { len: 8, max: 7 })
-        );
-        assert_eq!(
-            scan(&four, &Limits::new(8, 3, &[])),
-            Err(ScanError::TooManyFields { max: 3 })
-        );
+        assert_eq!(scan(&four, &Limits::new(7, 4, &[])), Err(ScanError::TooLong { len: 8, max: 7 }));
+        assert_eq!(scan(&four, &Limits::new(8, 3, &[])), Err(ScanError::TooManyFields { max: 3 }));
     }
 
     #[test]
     fn counts_and_lengths_of_one_field() {
         const LIMITS: Limits = Limits::new(100, 100, &[Rule::new(&[2], 2).max_len(3)]);
-        assert_eq!(
-            scan(&message(&[(2, "abc"), (1, "long enough"), (2, "")]), &LIMITS),
-            Ok(())
-        );
+        assert_eq!(scan(&message(&[(2, "abc"), (1, "long enough"), (2, "")]), &LIMITS), Ok(()));
         assert_eq!(
             scan(&message(&[(2, b""); 3]), &LIMITS),
-            Err(ScanError::TooManyOf {
-                number: 2,
-                max: 2,
-                at: 4
-            })
+            Err(ScanError::TooManyOf { number: 2, max: 2, at: 4 })
         );
         assert_eq!(
             scan(&message(&[(2, b"abcd")]), &LIMITS),
-            Err(ScanError::FieldTooLong {
-                number: 2,
-                len: 4,
-                max: 3,
-                at: 0
-            })
+            Err(ScanError::FieldTooLong { number: 2, len: 4, max: 3, at: 0 })
         );
     }
 
@@ -295,14 +263,7 @@ mod tests {
         let control = message(&[(1, &ids)]);
         assert_eq!(scan(&message(&[(3, &control)]), &LIMITS), Ok(()));
         let twice = message(&[(3, &control), (3, &control)]);
-        assert_eq!(
-            scan(&twice, &LIMITS),
-            Err(ScanError::TooManyOf {
-                number: 2,
-                max: 3,
-                at: 20
-            })
-        );
+        assert_eq!(scan(&twice, &LIMITS), Err(ScanError::TooManyOf { number: 2, max: 3, at: 20 }));
         // The same numbers on another path do not count.
         assert_eq!(scan(&message(&[(1, &control), (1, &control)]), &LIMITS), Ok(()));
     }
@@ -312,14 +273,7 @@ mod tests {
         const LIMITS: Limits = Limits::new(200, 100, &[Rule::new(&[1, 1], 9), Rule::new(&[2], 1)]);
         let inner = message(&[(1, b"x")]);
         let outer = message(&[(1, &inner[..]), (2, b""), (1, &inner), (2, b"")]);
-        assert_eq!(
-            scan(&outer, &LIMITS),
-            Err(ScanError::TooManyOf {
-                number: 2,
-                max: 1,
-                at: 12
-            })
-        );
+        assert_eq!(scan(&outer, &LIMITS), Err(ScanError::TooManyOf { number: 2, max: 1, at: 12 }));
     }
 
     #[test]
@@ -327,10 +281,7 @@ mod tests {
         const LOOKS: Limits = Limits::new(200, 100, &[Rule::new(&[1, 1], 9)]);
         const BLIND: Limits = Limits::new(200, 100, &[]);
         let outer = message(&[(2, &b"ok"[..]), (1, &[0x0b])]);
-        let group = Error {
-            at: 6,
-            kind: ErrorKind::Group,
-        };
+        let group = Error { at: 6, kind: ErrorKind::Group };
         assert_eq!(scan(&outer, &LOOKS), Err(ScanError::Malformed(group)));
         assert_eq!(scan(&outer, &BLIND), Ok(()));
     }
@@ -349,10 +300,7 @@ mod tests {
             scan(&bytes, &Limits::new(100, 6, &none)),
             Err(ScanError::TooManyOf { max: 0, .. })
         ));
-        assert_eq!(
-            scan(&bytes, &Limits::new(100, 5, &one)),
-            Err(ScanError::TooManyFields { max: 5 })
-        );
+        assert_eq!(scan(&bytes, &Limits::new(100, 5, &one)), Err(ScanError::TooManyFields { max: 5 }));
     }
 
     #[test]

@@ -239,7 +239,10 @@ impl fmt::Display for DialError {
             }
             DialErrorKind::AllFailed => {
                 let tried = report.attempts.iter().filter(|attempt| attempt.started.is_some());
-                write!(f, "all of {} attempts failed", tried.clone().count())?;
+                match tried.clone().count() {
+                    1 => write!(f, "the one attempt failed")?,
+                    attempts => write!(f, "all of {attempts} attempts failed")?,
+                }
                 if let Some(furthest) = tried.max_by_key(|attempt| attempt.stage) {
                     write!(f, "; the furthest: {furthest}")?;
                 }

@@ -1,6 +1,6 @@
 //! Bytes between a producer and a consumer, in memory that is zeroed once, when it is got, and given back when idle.
 
-/// What an empty buffer may keep. Connections are mostly idle, and there are many.
+/// What a buffer may keep whatever is in it. Connections are mostly idle, and there are many.
 const KEEP: usize = 4 * 1024;
 
 /// `bytes[start..end]` is filled; what is after `end` is spare.
@@ -57,15 +57,39 @@ impl Buffer {
         self.start = self.start.saturating_add(n).min(self.end);
     }
 
-    /// Gives memory back, if nothing is in it.
+    /// Gives memory back, if little or nothing is in it: a peer that stops within a frame holds four times as much as it
+    /// sent, at the most.
     pub(super) fn rest(&mut self) {
-        if self.is_empty() && self.bytes.len() > KEEP {
-            *self = Self::default();
+        let allocated = self.bytes.capacity();
+        if allocated > KEEP && self.len() <= allocated / 4 {
+            let bytes = self.filled().to_vec();
+            *self = Self { start: 0, end: bytes.len(), bytes };
         }
     }
 
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
         self.bytes.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resting_buffer_keeps_what_is_in_it_and_little_more() {
+        let content: Vec<u8> = (0..=u8::MAX).cycle().take(128 * 1024).collect();
+        for left in [0, 1, 2, 1000, KEEP, 32 * 1024, 32 * 1024 + 1, 128 * 1024] {
+            let mut buffer = Buffer::default();
+            buffer.push(&content);
+            buffer.consume(content.len() - left);
+            buffer.rest();
+            let kept = &content[content.len() - left..];
+            assert!(buffer.filled() == kept, "{left}");
+            assert!(buffer.allocated() <= (4 * left).max(KEEP), "{left}: {}", buffer.allocated());
+            buffer.push(b"more");
+            assert!(buffer.filled() == [kept, b"more"].concat(), "{left}");
+        }
     }
 }

@@ -31,6 +31,10 @@ pub struct Config {
 
 /// The static key, and the identity's signature on it. It lives as long as the configuration and is never stored
 /// (noise spec, "Static Key Authentication"); the keys of a connection also depend on ones made for it alone.
+///
+/// `secret` is wiped with the last clone of the configuration. snow 0.10 wipes nothing of its own: the object that made
+/// the key, the copy of it that each handshake takes, ephemeral keys, chaining keys and the keys of a connection all
+/// stay in freed memory until it is used again.
 struct Own {
     secret: Zeroizing<Vec<u8>>,
     identity: Vec<u8>,
@@ -43,11 +47,13 @@ impl Config {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn new(keypair: &Keypair) -> Result<Self, Error> {
-        let pair = Builder::new(params()?).generate_keypair().map_err(internal)?;
+        let snow::Keypair { private, public } =
+            Builder::new(params()?).generate_keypair().map_err(internal)?;
         let own = Own {
-            secret: Zeroizing::new(pair.private.clone()),
+            // Moved, so that no copy of ours stays unwiped.
+            secret: Zeroizing::new(private),
             identity: keypair.public().to_protobuf(),
-            signature: keypair.sign(&payload::signed(&pair.public)),
+            signature: keypair.sign(&payload::signed(&public)),
         };
         Ok(Self { own: Arc::new(own), expected: None, muxers: Vec::new(), prologue: Vec::new() })
     }

@@ -28,9 +28,7 @@ fn only(protocol: ProtocolId) -> impl FnMut(&str) -> Option<ProtocolId> {
 
 /// Without tokio's budget, by which a task that has done much waits although it could go on.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
-    tokio::task::unconstrained(future)
-        .now_or_never()
-        .expect("it does not wait")
+    tokio::task::unconstrained(future).now_or_never().expect("it does not wait")
 }
 
 /// Both sides of a stream whose other end says `said` and nothing more.
@@ -113,11 +111,7 @@ impl AsyncWrite for Writes {
 #[tokio::test]
 async fn header_and_proposal_leave_in_one_write() {
     let (io, _far) = hearing(&lines(&[HEADER, "na", "/b/1"])).await;
-    let mut io = Writes {
-        io,
-        writes: Vec::new(),
-        refuse: usize::MAX,
-    };
+    let mut io = Writes { io, writes: Vec::new(), refuse: usize::MAX };
     assert_eq!(dial(&mut io, vec![A, B]).await.unwrap(), B);
     assert_eq!(io.writes, [lines(&[HEADER, "/a/1"]), lines(&["/b/1"])]);
 }
@@ -126,31 +120,17 @@ async fn header_and_proposal_leave_in_one_write() {
 async fn an_agreement_that_nobody_reads_counts() {
     let (io, _far) = hearing(&lines(&[HEADER, "/a/1"])).await;
     // The header is answered when it is there, the proposal when that is.
-    let mut io = Writes {
-        io,
-        writes: Vec::new(),
-        refuse: 1,
-    };
+    let mut io = Writes { io, writes: Vec::new(), refuse: 1 };
     assert_eq!(listen(&mut io, only(A)).await.unwrap(), A);
 
     let (io, _far) = hearing(&lines(&[HEADER, "/a/1"])).await;
-    let mut io = Writes {
-        io,
-        writes: Vec::new(),
-        refuse: 0,
-    };
+    let mut io = Writes { io, writes: Vec::new(), refuse: 0 };
     assert!(matches!(listen(&mut io, only(A)).await, Err(Error::Io(_))));
 }
 
 #[tokio::test]
 async fn lengths_beyond_the_limit_are_refused_without_their_bodies() {
-    for length in [
-        MAX_MESSAGE_LEN as u64 + 1,
-        (1 << 31) - 1,
-        1 << 31,
-        u64::from(u32::MAX),
-        varint::MAX,
-    ] {
+    for length in [MAX_MESSAGE_LEN as u64 + 1, (1 << 31) - 1, 1 << 31, u64::from(u32::MAX), varint::MAX] {
         let mut said = Vec::new();
         varint::encode(length, &mut said);
         for said in [said.clone(), [lines(&[HEADER]), said].concat()] {
@@ -188,11 +168,7 @@ async fn as_many_lines_as_the_limit_and_one_more() {
             assert_eq!(listen(&mut near, only(A)).await.is_ok(), agreed);
         }
     }
-    let many = |count| {
-        (0..count)
-            .map(|n| ProtocolId::new(format!("/{n}")).unwrap())
-            .collect::<Vec<_>>()
-    };
+    let many = |count| (0..count).map(|n| ProtocolId::new(format!("/{n}")).unwrap()).collect::<Vec<_>>();
     for (count, fault) in [(MAX_PROPOSALS, Fault::Remote), (MAX_PROPOSALS + 1, Fault::Local)] {
         let mut said = vec![HEADER];
         said.extend(std::iter::repeat_n("na", count));
@@ -207,14 +183,8 @@ async fn nothing_in_common() {
     let (ours, theirs) = tokio::join!(async move { dial(&mut near, vec![A]).await }, async {
         listen(&mut far, only(B)).await
     });
-    assert!(matches!(
-        ours,
-        Err(Error::Negotiation(multistream::Error::NoneSupported))
-    ));
-    assert!(matches!(
-        theirs,
-        Err(Error::Negotiation(multistream::Error::Ended))
-    ));
+    assert!(matches!(ours, Err(Error::Negotiation(multistream::Error::NoneSupported))));
+    assert!(matches!(theirs, Err(Error::Negotiation(multistream::Error::Ended))));
 }
 
 #[tokio::test]
@@ -228,14 +198,10 @@ async fn an_end_at_any_byte_is_an_error() {
         assert!(matches!(error, Error::Io(_)), "{error}");
         let (mut near, mut far) = hearing(&said[..end]).await;
         far.shutdown().await.unwrap();
-        for error in [
-            listen(&mut near, only(A)).await.unwrap_err(),
-            dial(&mut near, vec![A]).await.unwrap_err(),
-        ] {
-            assert!(
-                matches!(error, Error::Negotiation(multistream::Error::Ended)),
-                "{error}"
-            );
+        for error in
+            [listen(&mut near, only(A)).await.unwrap_err(), dial(&mut near, vec![A]).await.unwrap_err()]
+        {
+            assert!(matches!(error, Error::Negotiation(multistream::Error::Ended)), "{error}");
         }
     }
 }

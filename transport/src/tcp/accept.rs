@@ -40,11 +40,7 @@ pub(super) struct Accepting {
 
 impl Accepting {
     pub(super) fn new(socket: TcpListener) -> Self {
-        Self {
-            socket,
-            backoff: Backoff::default(),
-            resume_at: None,
-        }
+        Self { socket, backoff: Backoff::default(), resume_at: None }
     }
 
     pub(super) async fn next(&mut self) -> ListenerEvent {
@@ -57,11 +53,7 @@ impl Accepting {
     }
 
     async fn accept(&self) -> Result<Raw, (Failure, io::Error)> {
-        let (stream, remote) = self
-            .socket
-            .accept()
-            .await
-            .map_err(|error| (classify(&error), error))?;
+        let (stream, remote) = self.socket.accept().await.map_err(|error| (classify(&error), error))?;
         // Whatever is wrong with the new socket is not the listener's trouble.
         raw(stream, remote).map_err(|error| (Failure::Aborted, error))
     }
@@ -206,10 +198,7 @@ mod tests {
         let mut accepting = Accepting::new(socket);
         let shortage = || (Failure::Exhausted, io::Error::from_raw_os_error(libc::EMFILE));
         let start = Instant::now();
-        assert!(matches!(
-            accepting.report(Err(shortage())),
-            ListenerEvent::Retry(_)
-        ));
+        assert!(matches!(accepting.report(Err(shortage())), ListenerEvent::Retry(_)));
         assert_eq!(accepting.resume_at, Some(start + BACKOFF_FIRST));
 
         assert!(accepting.next().now_or_never().is_none());
@@ -219,10 +208,7 @@ mod tests {
             "dropping `next` does not end the pause"
         );
 
-        assert!(matches!(
-            accepting.report(Err(shortage())),
-            ListenerEvent::Retry(_)
-        ));
+        assert!(matches!(accepting.report(Err(shortage())), ListenerEvent::Retry(_)));
         assert_eq!(accepting.resume_at, Some(start + BACKOFF_FIRST * 2));
     }
 
@@ -232,10 +218,7 @@ mod tests {
         let address = socket.local_addr().expect("bound");
         let mut accepting = Accepting::new(socket);
         for _ in 0..3 {
-            accepting.report(Err((
-                Failure::Exhausted,
-                io::Error::from_raw_os_error(libc::EMFILE),
-            )));
+            accepting.report(Err((Failure::Exhausted, io::Error::from_raw_os_error(libc::EMFILE))));
         }
         accepting.resume_at = None;
         let (dialed, event) = tokio::join!(tokio::net::TcpStream::connect(address), accepting.next());

@@ -14,10 +14,7 @@ impl ReusePorts {
     /// Allows dials from `local` until the lease is dropped.
     pub(super) fn lease(&self, local: SocketAddr) -> Lease {
         self.lock().push(local);
-        Lease {
-            ports: self.clone(),
-            local,
-        }
+        Lease { ports: self.clone(), local }
     }
 
     /// What a dial to `remote` shall be bound to.

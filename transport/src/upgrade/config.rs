@@ -82,11 +82,7 @@ impl FromStr for Security {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|one| one.name() == name)
-            .ok_or(UnknownName { known: "noise" })
+        Self::ALL.iter().copied().find(|one| one.name() == name).ok_or(UnknownName { known: "noise" })
     }
 }
 
@@ -94,11 +90,7 @@ impl FromStr for MuxerKind {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|one| one.name() == name)
-            .ok_or(UnknownName { known: "yamux" })
+        Self::ALL.iter().copied().find(|one| one.name() == name).ok_or(UnknownName { known: "yamux" })
     }
 }
 
@@ -152,13 +144,7 @@ mod tests {
         for one in MuxerKind::ALL {
             assert_eq!(one.to_string().parse(), Ok(*one));
         }
-        assert_eq!(
-            "tls".parse::<Security>().unwrap_err().to_string(),
-            "unknown name; known: noise"
-        );
-        assert_eq!(
-            "Yamux".parse::<MuxerKind>().unwrap_err().to_string(),
-            "unknown name; known: yamux"
-        );
+        assert_eq!("tls".parse::<Security>().unwrap_err().to_string(), "unknown name; known: noise");
+        assert_eq!("Yamux".parse::<MuxerKind>().unwrap_err().to_string(), "unknown name; known: yamux");
     }
 }

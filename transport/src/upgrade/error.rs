@@ -21,7 +21,9 @@ pub struct UpgradeError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpgradeErrorKind {
-    /// The deadline passed. It is counted as the peer's fault: the link was there, and the peer did not use it.
+    /// It took too long. When the whole of [`Config::timeout`](super::Config::timeout) passed, that is counted as the
+    /// peer's fault: the link was there, and the peer did not use it. When the options' deadline came first, it is this
+    /// side's: it gave the peer less than that.
     #[error("not done in time")]
     Timeout,
     /// Somebody else is there.
@@ -75,19 +77,11 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(fault: Fault, kind: UpgradeErrorKind) -> Self {
-        Self {
-            stage: None,
-            fault,
-            kind,
-        }
+        Self { stage: None, fault, kind }
     }
 
     pub(super) fn at(self, reached: Stage) -> UpgradeError {
-        UpgradeError {
-            stage: self.stage.unwrap_or(reached),
-            fault: self.fault,
-            kind: self.kind,
-        }
+        UpgradeError { stage: self.stage.unwrap_or(reached), fault: self.fault, kind: self.kind }
     }
 }
 

@@ -57,10 +57,7 @@ pub async fn accept(listener: &mut Box<dyn Listener>) -> Raw {
 
 /// A link: the dialer's end and the listener's.
 pub async fn link(transport: &dyn Transport, address: &str) -> (Raw, Raw) {
-    let mut listener = transport
-        .listen(address.parse().unwrap(), ListenOpts::default())
-        .await
-        .unwrap();
+    let mut listener = transport.listen(address.parse().unwrap(), ListenOpts::default()).await.unwrap();
     let to = listener.addresses().remove(0);
     let dial = transport.dial(to, DialOpts::new(Instant::now() + TIMEOUT));
     let (dialed, accepted) = tokio::join!(dial, accept(&mut listener));
@@ -162,22 +159,12 @@ impl Moved {
 }
 
 pub fn slow(raw: Raw, reads: usize, then: Then) -> Raw {
-    with(raw, |io| Slow {
-        io,
-        reads,
-        then,
-        writes: usize::MAX,
-        moved: Arc::default(),
-        waiting: None,
-    })
+    with(raw, |io| Slow { io, reads, then, writes: usize::MAX, moved: Arc::default(), waiting: None })
 }
 
 /// The link with something around its bytes.
 pub fn with<I: Io>(raw: Raw, wrap: impl FnOnce(Box<dyn Io>) -> I) -> Raw {
-    Raw {
-        io: Box::new(wrap(raw.io)),
-        ..raw
-    }
+    Raw { io: Box::new(wrap(raw.io)), ..raw }
 }
 
 impl AsyncRead for Slow {
@@ -191,12 +178,7 @@ impl AsyncRead for Slow {
                 Then::Silence => return Poll::Pending,
                 Then::RestAfter(wait) | Then::ByteEvery(wait) => wait,
             };
-            ready!(
-                self.waiting
-                    .get_or_insert_with(|| Box::pin(sleep(wait)))
-                    .as_mut()
-                    .poll(cx)
-            );
+            ready!(self.waiting.get_or_insert_with(|| Box::pin(sleep(wait))).as_mut().poll(cx));
             self.waiting = None;
             self.reads = match self.then {
                 Then::ByteEvery(_) => 1,
@@ -223,8 +205,7 @@ impl AsyncWrite for Slow {
         }
         let count = ready!(Pin::new(&mut self.io).poll_write(cx, &buf[..room]))?;
         self.writes -= count;
-        self.moved
-            .add(&self.moved.written, &self.moved.security_written, count);
+        self.moved.add(&self.moved.written, &self.moved.security_written, count);
         Poll::Ready(Ok(count))
     }
 
@@ -261,9 +242,7 @@ pub async fn secure(mut io: Box<dyn Io>, role: Role, early: &[ProtocolId]) -> Re
         Role::Initiator => select::dial(&mut io, vec![noise::PROTOCOL]).await.unwrap(),
         Role::Responder => select::listen(&mut io, |_| Some(noise::PROTOCOL)).await.unwrap(),
     };
-    let config = noise::Config::new(&keypair(2))
-        .unwrap()
-        .offering(early.iter().cloned());
+    let config = noise::Config::new(&keypair(2)).unwrap().offering(early.iter().cloned());
     Ok(noise::upgrade(io, role, &config).await?.0)
 }
 

@@ -263,6 +263,34 @@ async fn an_idle_stream_holds_little() {
 }
 
 #[tokio::test]
+async fn a_peer_that_stops_within_a_frame_holds_little() {
+    let (mut stream, mut wire, mut peer) = by_hand();
+    let data = pattern(MAX_PLAIN);
+    let mut read = vec![0; data.len()];
+    // Until reads are as large as they get.
+    for _ in 0..40 {
+        let whole = frame(&mut peer, &data);
+        let (sent, got) = tokio::join!(wire.write_all(&whole), stream.read_exact(&mut read));
+        sent.unwrap();
+        got.unwrap();
+    }
+    let last = frame(&mut peer, &data);
+    for (from, to) in [(0, 1), (1, 2), (2, 3), (3, 1000)] {
+        wire.write_all(&last[from..to]).await.unwrap();
+        let waiting = std::future::poll_fn(|cx| {
+            let mut buf = [0; 1];
+            Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut buf)).is_pending())
+        });
+        assert!(waiting.await);
+        assert!(stream.allocated() <= 16 * 1024, "after {to} bytes: {}", stream.allocated());
+    }
+    let (sent, got) = tokio::join!(wire.write_all(&last[1000..]), stream.read_exact(&mut read));
+    sent.unwrap();
+    got.unwrap();
+    assert!(read == data);
+}
+
+#[tokio::test]
 async fn a_peer_that_does_not_read_stops_the_writer() {
     let (mut stream, _other) = streams(1024);
     let mut accepted = 0;
