@@ -299,8 +299,8 @@ impl Node {
         self.inner.ledger.snapshot()
     }
 
-    /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done, in a few seconds
-    /// at most.
+    /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done: in a second or two, or,
+    /// where parts are stuck and are left behind, after 4 s for each of the five groups of actors.
     pub async fn shutdown(&self) {
         // Posted, not told: a stuck actor must not keep the node from stopping.
         self.inner.ports.dialer.post(dial::Command::ShutDown);
