@@ -8,6 +8,10 @@ pub struct ErrorCode(pub u32);
 impl ErrorCode {
     /// Nothing was said.
     pub const NONE: Self = Self(0);
+    /// In [`ConnectionError::ClosedByPeer`]: the peer found this node breaking the protocol (yamux GoAway 1).
+    pub const PEER_SAW_PROTOCOL_ERROR: Self = Self(1);
+    /// In [`ConnectionError::ClosedByPeer`]: something failed within the peer (yamux GoAway 2).
+    pub const PEER_HAD_INTERNAL_ERROR: Self = Self(2);
     /// No protocol could be agreed on.
     pub const PROTOCOL_NEGOTIATION_FAILED: Self = Self(0x1000);
     /// A limit of this side was reached.
@@ -55,8 +59,11 @@ pub enum ConnectionError {
     #[error("the connection was closed by this node")]
     Closed,
     /// The peer closed it in an orderly way, or its socket came to the end.
-    #[error("the peer closed the connection ({0})")]
+    #[error("the peer closed the connection ({})", farewell(*.0))]
     ClosedByPeer(ErrorCode),
+    /// The peer read nothing for so long that the connection was given up; its fault, or the network's.
+    #[error("the peer stopped reading")]
+    Stalled,
     /// The peer broke the muxer's protocol; its fault.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
@@ -69,6 +76,15 @@ pub enum ConnectionError {
     /// The driver is gone without having said why (its task panicked or was dropped).
     #[error("the connection's driver ended unexpectedly")]
     DriverGone,
+}
+
+/// The codes that yamux itself knows mean something only at the end of a connection.
+fn farewell(code: ErrorCode) -> String {
+    match code {
+        ErrorCode::PEER_SAW_PROTOCOL_ERROR => "it reports a protocol error of this node".to_owned(),
+        ErrorCode::PEER_HAD_INTERNAL_ERROR => "it reports an internal error of its own".to_owned(),
+        code => code.to_string(),
+    }
 }
 
 impl From<io::Error> for ConnectionError {

@@ -23,6 +23,8 @@ pub trait Substream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 /// - Reading gives an end of file only when the peer closed its writing half. A reset by the peer is an error
 ///   ([`StreamError::ResetByPeer`] inside the `io::Error`), which comes after the data received before it; if the
 ///   peer had closed its half before the reset, reading ends in order and only writing fails.
+/// - Flushing means that what was written was handed to the connection, whose driver sends it without being asked;
+///   not that it was sent, nor that the peer has it.
 /// - [`Stream::close_write`] (or `shutdown`) ends the writing half; reading goes on.
 /// - Dropping a stream whose writing half was not closed resets it, so that the peer never takes half a message
 ///   for a whole one. Once the writing half is closed, dropping it only means that nothing more will be read.
@@ -120,7 +122,8 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.write {
-            Half::Open | Half::Ended => {}
+            Half::Open => {}
+            Half::Ended => return Poll::Ready(Ok(())),
             Half::Failed(error) => return Poll::Ready(Err(error.clone().into())),
         }
         let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));

@@ -11,7 +11,10 @@ use futures::{
     future::BoxFuture,
     io::{AsyncRead, AsyncWrite},
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::{self, Sleep},
+};
 use yamux::FrameDecodeError;
 
 use super::{
@@ -49,6 +52,8 @@ pub(super) struct Driver<T> {
     accepted: Option<mpsc::Sender<Stream>>,
     config: Config,
     closing: bool,
+    /// Runs while the socket takes nothing, since the tap's number was the one beside it.
+    stuck: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 pub(super) fn new<T>(tap: Tap<T>, link: Arc<Link>, mode: Mode, config: Config) -> (Handle, Driver<T>)
@@ -60,7 +65,7 @@ where
         Mode::Server => yamux::Mode::Server,
     };
     let (opens, requests) = mpsc::channel(OPEN_QUEUE);
-    let (accepted, queue) = mpsc::channel(config.accept_backlog.max(1));
+    let (accepted, queue) = mpsc::channel(config.accept_backlog);
     let handle = Handle { link: Arc::clone(&link), opens, accepted: Arc::new(Mutex::new(queue)) };
     let driver = Driver {
         connection: yamux::Connection::new(tap.clone(), config.of_the_crate(), mode),
@@ -71,6 +76,7 @@ where
         accepted: Some(accepted),
         config,
         closing: false,
+        stuck: None,
     };
     (handle, driver)
 }
@@ -115,13 +121,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
         }
         if this.closing {
             // An error here is a socket that went first: closed all the same.
-            let _ = ready!(this.connection.poll_close(cx));
+            if this.connection.poll_close(cx).is_pending() {
+                // Nor does a peer that does not read hold this up.
+                ready!(this.poll_stalled(cx));
+            }
             return Poll::Ready(Ok(()));
         }
-        let result = match this.poll_streams(cx) {
-            Ok(()) => this.poll_flush(cx),
-            Err(error) => Err(error),
-        };
+        let result = this.poll_streams(cx).and_then(|()| this.poll_flush(cx)).and_then(|()| {
+            match this.poll_stalled(cx) {
+                Poll::Ready(()) => Err(ConnectionError::Stalled),
+                Poll::Pending => Ok(()),
+            }
+        });
         match result {
             Ok(()) => Poll::Pending,
             Err(error) => {
@@ -147,7 +158,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 return Err(ConnectionError::Protocol(what));
             }
             match next {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return self.after_the_crate(cx),
                 Poll::Ready(Some(Ok(stream))) => self.accept(stream)?,
                 Poll::Ready(Some(Err(error))) => return Err(blame(error)),
                 Poll::Ready(None) => {
@@ -157,6 +168,39 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    /// The crate has gone as far as it can.
+    fn after_the_crate(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        if self.tap.caught_up() {
+            self.link.caught_up();
+            if self.tap.take_held_back() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if self.waiting.is_some() {
+            // It has just let dropped streams go and wakes nobody for that. It must then be asked again itself, or it
+            // would not hear of the new streams.
+            self.poll_opens(cx)?;
+            if self.waiting.is_none() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when the socket has taken nothing for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.tap.stuck_at() else {
+            self.stuck = None;
+            return Poll::Pending;
+        };
+        let timeout = self.config.write_timeout;
+        let (since, sleep) = self.stuck.get_or_insert_with(|| (at, Box::pin(time::sleep(timeout))));
+        if *since != at {
+            (*since, *sleep) = (at, Box::pin(time::sleep(timeout)));
+        }
+        sleep.as_mut().poll(cx)
     }
 
     /// The crate's own flushes stop at the tap, so that many frames go to the socket together.
@@ -179,7 +223,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 continue;
             }
             // The end of one of our streams polls the driver again, as does an acknowledgement.
-            if self.link.outbound() >= self.config.max_outbound_streams {
+            if self.link.outbound() >= self.config.max_outbound_streams || self.link.crowded() {
                 self.waiting = Some(reply);
                 return Ok(());
             }
@@ -246,7 +290,7 @@ fn blame(error: yamux::ConnectionError) -> ConnectionError {
         Theirs::Decode(error) => ConnectionError::Protocol(error.to_string()),
         Theirs::NoMoreStreamIds => ConnectionError::Exhausted,
         Theirs::Closed => ConnectionError::ClosedByPeer(ErrorCode::NONE),
-        // Its limit is far above ours; only resets that the peer does not read keep so many.
+        // Its limit is above ours, and whatever goes beyond ours waits.
         Theirs::TooManyStreams => ConnectionError::Protocol("too many streams left unfinished".to_owned()),
         error => ConnectionError::Protocol(error.to_string()),
     }

@@ -13,9 +13,13 @@
 //!
 //! - Unread data: 256 KiB for each stream (the window that the protocol gives it at birth), at most
 //!   [`Config::max_inbound_streams`] of them opened by the peer, and [`Config::window_growth`] for all streams
-//!   together. The crate keeps one buffer per frame, so a peer that sends single bytes to a reader that does not read
-//!   costs some 60 bytes for each of them.
+//!   together. The crate keeps one buffer per frame, which costs some 60 bytes besides: a peer that sends single bytes
+//!   to a reader that does not read makes this 16 MiB for each stream (and 1 GiB for all the growth together).
+//!   Nothing here bounds that but the readers: a stream that is not read should be dropped.
+//! - Streams that were dropped or refused here, which the crate keeps with their unread data until their end is
+//!   written: 16 MiB and one frame, or 1024 of them. While there are so many nothing more is read.
 //! - Unsent data: at most twelve frames of 16 KiB for each stream, and then writes wait.
+//! - The connection itself, if it reads nothing: [`Config::write_timeout`].
 //! - Answers: one pong. While it cannot be written nothing more is read.
 //! - Streams nobody accepted yet: [`Config::accept_backlog`].
 //!
@@ -29,7 +33,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
@@ -42,6 +46,15 @@ pub const PROTOCOL: &str = "/yamux/1.0.0";
 /// The window every stream starts with (yamux, "Flow Control").
 pub const INITIAL_WINDOW: u32 = 256 * 1024;
 
+/// How long a peer may leave everything unread that is sent to it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most that the numbers of streams in [`Config`] can be; what is above is taken for this.
+pub const MAX_STREAMS: usize = 1 << 16;
+
+/// What the crate's limit of streams leaves for those that are between two states.
+const SPARE: usize = 64;
+
 /// Which side of the connection this is; it decides who uses odd stream ids (yamux, "StreamID Field").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -51,7 +64,8 @@ pub enum Mode {
     Server,
 }
 
-/// Limits of one yamux connection. The defaults suit a node with many peers.
+/// Limits of one yamux connection. The defaults suit a node with many peers. Numbers of streams are at most
+/// [`MAX_STREAMS`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -60,12 +74,15 @@ pub struct Config {
     pub max_inbound_streams: usize,
     /// Streams opened by this side that may live at once; the next [`Connection::open`] waits. Default 1024.
     pub max_outbound_streams: usize,
-    /// Inbound streams waiting for [`Connection::accept`]; one more is reset like one too many. Default 256, which is
-    /// also how many a peer may open before the first is acknowledged (yamux, "ACK backlog & backpressure").
+    /// Inbound streams waiting for [`Connection::accept`], at least 1; one more is reset like one too many. Default
+    /// 256, which is also how many a peer may open before the first is acknowledged (yamux, "ACK backlog & backpressure").
     pub accept_backlog: usize,
     /// Bytes by which the receive windows of all streams together may grow over 256 KiB each, where the round-trip
     /// time and the reader's speed ask for it. Default 16 MiB.
     pub window_growth: u32,
+    /// How long the socket may refuse to take a byte that is to be sent before the connection ends as
+    /// [`ConnectionError::Stalled`](crate::ConnectionError::Stalled). Default [`WRITE_TIMEOUT`].
+    pub write_timeout: Duration,
 }
 
 impl Default for Config {
@@ -75,6 +92,7 @@ impl Default for Config {
             max_outbound_streams: 1024,
             accept_backlog: 256,
             window_growth: 16 * 1024 * 1024,
+            write_timeout: WRITE_TIMEOUT,
         }
     }
 }
@@ -85,13 +103,21 @@ impl Config {
         self.window_growth.saturating_add(INITIAL_WINDOW)
     }
 
-    /// The crate *ends the connection* at its limit, so it stands far above the limits that refuse a single stream:
-    /// a refused stream counts there until its reset is written, and a peer that does not read delays that.
+    /// The crate *ends the connection* at its limit, so it stands above the limits that refuse a single stream: a
+    /// dropped stream counts there until its end is written, and a peer that does not read delays that.
     fn hard_limit(&self) -> usize {
         self.max_inbound_streams
             .saturating_add(self.max_outbound_streams)
-            .saturating_mul(4)
-            .saturating_add(1024)
+            .saturating_add(table::MAX_LEAVING)
+            .saturating_add(SPARE)
+    }
+
+    /// Values that the channels and the crate can take.
+    fn within_limits(mut self) -> Self {
+        self.max_inbound_streams = self.max_inbound_streams.min(MAX_STREAMS);
+        self.max_outbound_streams = self.max_outbound_streams.min(MAX_STREAMS);
+        self.accept_backlog = self.accept_backlog.clamp(1, MAX_STREAMS);
+        self
     }
 
     fn of_the_crate(&self) -> yamux::Config {
@@ -110,10 +136,11 @@ impl Config {
 }
 
 /// Starts yamux on a secured connection. Nothing moves until the driver is polled.
+/// The driver needs a tokio runtime with time; the connection and its streams may be used from anywhere.
 ///
 /// Dropping the driver ends the connection without a word to the peer. After [`Connection::close`] it sends what
-/// streams had already written, says goodbye and ends; the bytes for that are bounded, but a peer that does not read
-/// them can hold it up, so whoever polls it should give it a deadline and then drop it.
+/// streams had already written, says goodbye and ends; the bytes for that are bounded, but a peer that reads them
+/// slowly can hold it up, so whoever polls it should give it a deadline and then drop it.
 pub fn start(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, mode: Mode, config: Config) -> Muxed {
     start_linked(io, mode, config).0
 }
@@ -123,6 +150,7 @@ fn start_linked(
     mode: Mode,
     config: Config,
 ) -> (Muxed, Arc<table::Link>) {
+    let config = config.within_limits();
     let link = Arc::new(table::Link::new(mode));
     let tap = tap::Tap::new(io.compat(), Arc::clone(&link), config.max_frame());
     let (control, driver) = driver::new(tap, Arc::clone(&link), mode, config);

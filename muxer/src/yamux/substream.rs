@@ -65,6 +65,7 @@ impl AsyncRead for Substream {
         match Pin::new(&mut self.inner).poll_read(cx, buf.initialize_unfilled()) {
             Poll::Ready(Ok(n)) if n > 0 => {
                 buf.advance(n);
+                self.link.data_read(self.id(), n);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(_) => {
@@ -105,6 +106,8 @@ impl AsyncWrite for Substream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The crate calls everything flushed of a stream that is over.
+        self.link.writable(self.id())?;
         match Pin::new(&mut self.inner).poll_flush(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(_)) => self.poll_why(cx),

@@ -27,6 +27,14 @@ use crate::{ConnectionError, ErrorCode, StreamError};
 /// and then such a peer waits for credit until the connection ends.
 const MAX_LINGERING: usize = 256;
 
+/// Streams that were dropped here while the crate still holds them, and what they received, because it has other
+/// things to write first. At this number nothing more is read, nor opened, until the peer has read of ours. Ordinary
+/// traffic must not come here: two sides that both wait for the other to read would wait for ever.
+pub(super) const MAX_LEAVING: usize = 1024;
+
+/// The same for the unread bytes of these streams.
+pub(super) const MAX_LEAVING_BYTES: u64 = 16 * 1024 * 1024;
+
 /// What a peer may send to a stream that nobody reads any more before it is told so by a reset. Large enough for the
 /// answers that a one-way sender ignores (multistream-select), well below the window at whose end it would hang.
 const LINGER_BYTES: u32 = 64 * 1024;
@@ -43,11 +51,23 @@ struct Table {
     streams: HashMap<u32, Entry>,
     inbound: usize,
     outbound: usize,
+    /// Dropped streams that the crate may still hold.
+    leaving: HashMap<u32, Leaving>,
+    /// What they hold together.
+    leaving_bytes: u64,
+    /// Frames of streams that the crate has sent.
+    passed: u64,
     /// Frames that the crate does not know of. At most two for each entry: an announcement and a reset.
     inject: VecDeque<[u8; HEADER]>,
     end: Option<ConnectionError>,
     close: Option<ErrorCode>,
     mode: Mode,
+}
+
+struct Leaving {
+    /// The value of `passed` when the stream was last heard of.
+    last: u64,
+    unread: u64,
 }
 
 #[derive(Default)]
@@ -66,6 +86,8 @@ struct Entry {
     /// The substream was dropped.
     gone: bool,
     lingering: bool,
+    /// Bytes of body received, and not read.
+    unread: u64,
     discarded: u32,
     /// Woken at the end of the connection; for everything else the crate wakes.
     reader: Option<Waker>,
@@ -93,6 +115,9 @@ impl Link {
             streams: HashMap::new(),
             inbound: 0,
             outbound: 0,
+            leaving: HashMap::new(),
+            leaving_bytes: 0,
+            passed: 0,
             inject: VecDeque::new(),
             end: None,
             close: None,
@@ -122,6 +147,30 @@ impl Link {
 
     pub(super) fn outbound(&self) -> usize {
         self.lock().outbound
+    }
+
+    /// Whether so many dropped streams are still held by the crate that there must not be more.
+    pub(super) fn crowded(&self) -> bool {
+        let mut table = self.lock();
+        let table = &mut *table;
+        if !table.crowded() {
+            return false;
+        }
+        // The crate asks its streams in turn. When all had theirs since one's last frame, it has seen that one's end.
+        let held = table.inbound.saturating_add(table.outbound).saturating_add(table.leaving.len());
+        let (round, passed) = (u64::try_from(held).unwrap_or(u64::MAX), table.passed);
+        table.leaving.retain(|_, stream| passed.saturating_sub(stream.last) <= round);
+        table.leaving_bytes = table.leaving.values().fold(0, |all, stream| stream.unread.saturating_add(all));
+        table.crowded()
+    }
+
+    /// The crate has nothing left to write, so it has let go of every stream that was dropped.
+    pub(super) fn caught_up(&self) {
+        let mut table = self.lock();
+        if !table.leaving.is_empty() {
+            table.leaving = HashMap::new();
+            table.leaving_bytes = 0;
+        }
     }
 
     pub(super) fn opened(&self, id: u32) {
@@ -163,6 +212,8 @@ impl Link {
         let mut table = self.lock();
         table.streams.retain(|_, entry| !entry.gone);
         table.inject = VecDeque::new();
+        table.leaving = HashMap::new();
+        table.leaving_bytes = 0;
         self.lingering.store(0, Ordering::Relaxed);
     }
 
@@ -175,6 +226,12 @@ impl Link {
     pub(super) fn close(&self, code: ErrorCode) {
         self.lock().close.get_or_insert(code);
         self.driver.wake();
+    }
+
+    pub(super) fn data_read(&self, id: u32, bytes: usize) {
+        if let Some(entry) = self.lock().streams.get_mut(&id) {
+            entry.unread = entry.unread.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
     }
 
     /// Makes a stream known to the peer that was opened but not written to, since this side waits for the peer.
@@ -251,12 +308,20 @@ impl Link {
         (entry.reader, entry.writer) = (None, None);
         // The crate sends a last frame of its own unless it has sent it, or the peer has reset the stream.
         let waits_for_crate = !over && entry.reset_by_peer.is_none() && !entry.fin_sent;
+        let unread = entry.unread;
         let (adopted, local, open) = (entry.adopted, entry.local, !entry.fin_received);
         entry.reset = code;
         if adopted && local {
             table.outbound = table.outbound.saturating_sub(1);
         } else if adopted {
             table.inbound = table.inbound.saturating_sub(1);
+        }
+        if !over {
+            let last = table.passed;
+            if let Some(before) = table.leaving.insert(id, Leaving { last, unread }) {
+                table.leaving_bytes = table.leaving_bytes.saturating_sub(before.unread);
+            }
+            table.leaving_bytes = table.leaving_bytes.saturating_add(unread);
         }
         if waits_for_crate {
             return;
@@ -326,6 +391,19 @@ impl Link {
         }
     }
 
+    /// The body of a frame is coming in, which the crate will keep until it is read.
+    pub(super) fn data_received(&self, id: u32, bytes: u32) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let bytes = u64::from(bytes);
+        if let Some(entry) = table.streams.get_mut(&id).filter(|entry| !entry.gone) {
+            entry.unread = entry.unread.saturating_add(bytes);
+        } else if let Some(stream) = table.leaving.get_mut(&id) {
+            stream.unread = stream.unread.saturating_add(bytes);
+            table.leaving_bytes = table.leaving_bytes.saturating_add(bytes);
+        }
+    }
+
     pub(super) fn anyone_lingers(&self) -> bool {
         self.lingering.load(Ordering::Relaxed) > 0
     }
@@ -345,12 +423,29 @@ impl Link {
 
     // The tap's side: outbound.
 
+    /// The crate sends a frame of a stream.
+    pub(super) fn frame_passed(&self, header: Header) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        table.passed = table.passed.saturating_add(1);
+        if header.has(RST) {
+            // Sent in the moment in which the crate forgets the stream.
+            if let Some(stream) = table.leaving.remove(&header.stream) {
+                table.leaving_bytes = table.leaving_bytes.saturating_sub(stream.unread);
+            }
+        } else if let Some(stream) = table.leaving.get_mut(&header.stream) {
+            stream.last = table.passed;
+        }
+    }
+
     /// What to send instead of a frame with SYN, FIN or RST that the crate sends; nothing if `None`.
     pub(super) fn outbound_frame(&self, mut header: Header) -> Option<Header> {
         let mut table = self.lock();
         let id = header.stream;
+        let own = (id % 2 == 1) == (table.mode == Mode::Client);
         let Some(entry) = table.streams.get_mut(&id) else {
-            return Some(header);
+            // One of ours that is over: its SYN would open it again, and nothing would end it.
+            return (!own).then_some(header);
         };
         let unknown = entry.local && !entry.announced;
         if header.has(RST) || header.has(FIN) && entry.reset.is_some() {
@@ -391,6 +486,12 @@ impl Link {
     #[cfg(test)]
     pub(super) fn entries(&self) -> usize {
         self.lock().streams.len()
+    }
+}
+
+impl Table {
+    fn crowded(&self) -> bool {
+        self.leaving.len() >= MAX_LEAVING || self.leaving_bytes >= MAX_LEAVING_BYTES
     }
 }
 

@@ -115,6 +115,10 @@ impl Inbound {
         }
     }
 
+    pub(super) fn between_frames(&self) -> bool {
+        matches!(self.state, Reading::Header { have: 0, .. })
+    }
+
     fn header_received(&mut self, link: &Link, header: Header) -> io::Result<Reading> {
         self.last = Some(header);
         if header.version != 0 || header.kind > GO_AWAY {
@@ -138,6 +142,9 @@ impl Inbound {
                 link.reset_received(header.stream, ErrorCode(code));
             } else if header.has(SYN) {
                 link.syn_received(header.stream);
+            }
+            if body > 0 {
+                link.data_received(header.stream, body);
             }
             if body > 0 && link.anyone_lingers() {
                 link.discarded(header.stream, body);

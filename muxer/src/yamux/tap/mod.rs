@@ -45,6 +45,8 @@ struct Inner<T> {
     outbound: Outbound,
     read_budget: usize,
     write_budget: usize,
+    /// Nothing was read because too many dropped streams have not left.
+    held_back: bool,
 }
 
 impl<T> Tap<T> {
@@ -56,6 +58,7 @@ impl<T> Tap<T> {
             outbound: Outbound::new(),
             read_budget: BUDGET,
             write_budget: BUDGET,
+            held_back: false,
         })))
     }
 
@@ -85,6 +88,23 @@ impl<T> Tap<T> {
         self.lock().outbound.farewell = code;
     }
 
+    /// Whether the crate has nothing that it could not write.
+    pub(super) fn caught_up(&self) -> bool {
+        !self.lock().outbound.blocked
+    }
+
+    /// Whether reading was put off until streams have left, since this was last asked.
+    pub(super) fn take_held_back(&self) -> bool {
+        std::mem::take(&mut self.lock().held_back)
+    }
+
+    /// While the socket does not take what is to be sent: a number that changes when it has taken some.
+    pub(super) fn stuck_at(&self) -> Option<u64> {
+        let inner = self.lock();
+        let outbound = &inner.outbound;
+        (outbound.stuck || outbound.unflushed).then_some(outbound.progress)
+    }
+
     #[cfg(test)]
     pub(super) fn with_socket<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.lock().io)
@@ -96,7 +116,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Tap<T> {
     pub(super) fn poll_flush_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.lock();
         ready!(inner.outbound.poll_drain(&mut inner.io, &inner.link, cx))?;
-        Pin::new(&mut inner.io).poll_flush(cx)
+        let flushed = Pin::new(&mut inner.io).poll_flush(cx);
+        inner.outbound.unflushed = flushed.is_pending();
+        flushed
     }
 }
 
@@ -105,6 +127,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<T> {
         let inner = &mut *self.lock();
         if inner.read_budget == 0 {
             cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if inner.inbound.between_frames() && inner.link.crowded() {
+            // The crate is in the middle of a write, whose progress wakes it, or the driver asks `take_held_back`.
+            inner.held_back = true;
             return Poll::Pending;
         }
         let n = ready!(inner.inbound.poll_read(&mut inner.io, &inner.link, cx, buf))?;
@@ -116,11 +143,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let inner = &mut *self.lock();
+        inner.outbound.blocked = true;
         if inner.write_budget == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let n = ready!(inner.outbound.poll_write(&mut inner.io, &inner.link, cx, buf))?;
+        inner.outbound.blocked = false;
         inner.write_budget = inner.write_budget.saturating_sub(n.max(CALL));
         Poll::Ready(Ok(n))
     }
@@ -132,7 +161,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<T> {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush_socket(cx))?;
-        Pin::new(&mut self.lock().io).poll_close(cx)
+        let inner = &mut *self.lock();
+        let closed = Pin::new(&mut inner.io).poll_close(cx);
+        inner.outbound.unflushed = closed.is_pending();
+        closed
     }
 }
 

@@ -28,6 +28,14 @@ pub(super) struct Outbound {
     pub(super) farewell: ErrorCode,
     /// The crate gave the peer up. It only says so to the peer and in its log, and would go on serving it.
     pub(super) accused: bool,
+    /// The crate was told to wait in the middle of a frame.
+    pub(super) blocked: bool,
+    /// The socket did not take the bytes that were last offered.
+    pub(super) stuck: bool,
+    /// It holds bytes that it has not sent on.
+    pub(super) unflushed: bool,
+    /// Counts the writes that the socket took.
+    pub(super) progress: u64,
 }
 
 enum Writing {
@@ -39,7 +47,16 @@ const START: Writing = Writing::Header { bytes: [0; HEADER], have: 0 };
 
 impl Outbound {
     pub(super) fn new() -> Self {
-        Self { state: START, out: VecDeque::new(), farewell: ErrorCode::NONE, accused: false }
+        Self {
+            state: START,
+            out: VecDeque::new(),
+            farewell: ErrorCode::NONE,
+            accused: false,
+            blocked: false,
+            stuck: false,
+            unflushed: false,
+            progress: 0,
+        }
     }
 
     pub(super) fn poll_write<T: AsyncWrite + Unpin>(
@@ -68,12 +85,15 @@ impl Outbound {
                 Poll::Ready(Ok(n))
             }
             Writing::Body { left, swallow } => {
-                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
-                let n = if *swallow {
+                let (left, swallow) = (*left, *swallow);
+                let take = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+                let n = if swallow {
                     take
                 } else {
                     ready!(self.poll_drain(io, link, cx))?;
-                    ready!(Pin::new(&mut *io).poll_write(cx, buf.get(..take).unwrap_or_default()))?
+                    let written = Pin::new(&mut *io).poll_write(cx, buf.get(..take).unwrap_or_default());
+                    self.note(&written);
+                    ready!(written)?
                 };
                 if let Writing::Body { left, .. } = &mut self.state {
                     *left = left.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
@@ -88,6 +108,9 @@ impl Outbound {
 
     /// Puts what goes out for the crate's `header` behind what was injected meanwhile.
     fn header_sent(&mut self, link: &Link, mut header: Header) -> Writing {
+        if header.kind <= WINDOW_UPDATE {
+            link.frame_passed(header);
+        }
         let replaced = if header.kind <= WINDOW_UPDATE && header.has(SYN | FIN | RST) {
             link.outbound_frame(header)
         } else {
@@ -104,6 +127,13 @@ impl Outbound {
         match header.body() {
             0 => START,
             left => Writing::Body { left, swallow: replaced.is_none_or(|header| header.kind != DATA) },
+        }
+    }
+
+    fn note<R>(&mut self, written: &Poll<R>) {
+        self.stuck = written.is_pending();
+        if written.is_ready() {
+            self.progress = self.progress.wrapping_add(1);
         }
     }
 
@@ -128,7 +158,9 @@ impl Outbound {
             if head.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let n = ready!(Pin::new(&mut *io).poll_write(cx, head))?;
+            let written = Pin::new(&mut *io).poll_write(cx, head);
+            self.note(&written);
+            let n = ready!(written)?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

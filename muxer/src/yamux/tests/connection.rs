@@ -208,7 +208,7 @@ async fn a_caller_that_stops_waiting_loses_no_stream() {
 
 #[test]
 fn streams_work_from_another_runtime() {
-    let drivers = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let drivers = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (a, b) = drivers.block_on(async { pair() });
     let (ours, theirs) = drivers.block_on(stream_between(&a, &b));
     // The drivers' thread runs until both ends of the stream are done.

@@ -3,6 +3,7 @@
 mod connection;
 mod scripted;
 mod tap;
+mod unread;
 
 use std::{io, sync::Arc};
 
