@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::*;
 use peerage_host::{
     Event, Node, OpenError, OpenOptions, StreamError,
@@ -229,7 +227,6 @@ fn a_transport_can_be_added_to_a_running_node() {
         let carol = Node::builder(keypair(3)).in_thread().start().await.expect("it starts");
         carol.connect(address(&alice)).await.expect_err("tcp only");
         carol.add_transport(Second(one.transport())).await;
-        tokio::time::sleep(Duration::from_millis(1)).await;
         carol.connect(address(&alice)).await.expect("connected");
         assert!(carol.tree().at("transports/second").is_some());
     });

@@ -12,7 +12,7 @@ use peerage_host::{
     OpenOptions, Point, Protocol, Registrar, ServeOptions, ping::Ping,
 };
 use peerage_transport::{
-    DialOpts, Link, ListenError, ListenOpts, Listener, Transport, TransportError, memory::Network,
+    DialOpts, Link, ListenError, ListenOpts, Listener, Role, Transport, TransportError, memory::Network,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -373,5 +373,20 @@ fn a_handler_that_holds_the_node_weakly_lets_it_end() {
         assert_eq!(name, alice.peer_id().to_string());
         drop(alice);
         until("the node has ended", || bob.peers().is_empty()).await;
+    });
+}
+
+#[test]
+fn the_role_that_a_dial_asks_for_reaches_the_handshake() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        let mut options = ConnectOptions::default();
+        options.role = Role::Responder;
+        options.timeout = Duration::from_secs(3);
+        // The listener waits for the initiator, as ever, and now so does the dialer.
+        let error = bob.connect_with(address(&alice), options).await.expect_err("two responders");
+        assert!(error.report.to_string().contains("security"), "{}", error.report);
+        bob.connect(address(&alice)).await.expect("one of each");
     });
 }

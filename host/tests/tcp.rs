@@ -10,7 +10,8 @@ use std::{
 
 use common::*;
 use peerage_core::Keypair;
-use peerage_host::{Event, Node, ping::Ping};
+use peerage_host::{ConnectOptions, Event, Node, ping::Ping};
+use peerage_transport::ListenOpts;
 
 /// Long enough for any machine; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,4 +111,20 @@ async fn too_many_handshakes_at_once_are_refused_and_places_come_back() {
     }
     let honest = tcp_node().await;
     honest.connect(address(&node)).await.expect("a place is free");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dial_from_the_listening_port_is_seen_to_come_from_there() {
+    let node = Node::builder(Keypair::generate()).workers(1).start().await.expect("it starts");
+    let mut opts = ListenOpts::default();
+    opts.reuse_port = true;
+    let loopback = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
+    let listening = node.listen_with(loopback, opts).await.expect("bound");
+
+    let other = tcp_node().await;
+    let mut options = ConnectOptions::default();
+    options.reuse_listen_port = true;
+    node.connect_with(address(&other), options).await.expect("connected");
+    until("the other side has it", || !other.connections().is_empty()).await;
+    assert_eq!(other.connections()[0].remote, listening.addresses[0]);
 }

@@ -90,6 +90,7 @@ pub enum IdentifyError {
 
 impl Handle {
     /// What the peer says: at once if it said it already on a connection that is still there, else when it does.
+    /// A peer is asked once for each connection; where that failed, the answer is how.
     ///
     /// # Errors
     /// [`IdentifyError`], by [`TIMEOUT`] at the latest.
