@@ -13,6 +13,7 @@
 //! | [`frame`] | messages on a stream, each with its length |
 //! | [`multistream`] | two peers agree on a protocol |
 //! | [`envelope`], [`peer_record`] | what a peer signs: bytes, and its own addresses |
+//! | [`budget`] | memory that is asked for before it is allocated |
 //! | [`engine`] | the contract of every protocol core, and a virtual-time driver for their tests |
 #![cfg_attr(
     not(test),
@@ -25,6 +26,7 @@
     )
 )]
 
+pub mod budget;
 pub mod engine;
 pub mod envelope;
 pub mod frame;
@@ -36,6 +38,7 @@ pub mod protobuf;
 pub mod protocol_id;
 pub mod varint;
 
+pub use budget::Budget;
 pub use engine::{Deadline, Engine, Now};
 pub use identity::{Keypair, PeerId, PublicKey};
 pub use multiaddr::{Multiaddr, Protocol};
