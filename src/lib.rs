@@ -45,9 +45,10 @@
 //! | put a node together | [`Node::builder`], [`Builder`] |
 //! | connect, and know how it went | [`Node::connect`], [`Report`], [`DialError`] |
 //! | talk with a peer | [`Node::open`], [`Stream`] |
+//! | ask, and be asked: one message there, one back | [`request_response`] |
 //! | be talked to | [`Node::serve`], [`Node::serve_with`] |
 //! | know who comes and goes | [`Node::events`], [`Event`], [`Node::peers`] |
-//! | measure, and ask who a peer is | [`ping`], [`identify`] |
+//! | measure, and ask who a peer is | [`ping`], [`perf`], [`identify`] |
 //! | bound what a node spends | [`Limits`], [`LimitError`], [`Node::usage`] |
 //! | see the actors at work | [`Node::tree`] |
 //! | keep an identity | [`Keypair::to_protobuf`], [`Keypair::from_protobuf`] |
@@ -71,7 +72,7 @@ pub use peerage_host::{
     DialErrorKind, Direction, ErrorCode, Event, Events, LimitError, Limits, Matcher, Node, NodeRef,
     OpenError, OpenOptions, Outcome, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId,
     StartError, Stream, StreamError, StreamLimits, Target, Usage, actor, book, dial, identify, limits,
-    listen, node, ping,
+    listen, node, perf, ping, request_response,
 };
 
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.

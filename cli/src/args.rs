@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use peerage::{
@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Listen, and show who connects
     #[command(after_help = LISTEN_EXAMPLES)]
     Listen(Listen),
-    /// Listen, echo under /peerage/echo/1, and answer pings
+    /// Listen, echo under /peerage/echo/1, and answer pings and measurements
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Listen),
     /// Measure the round-trip time to a peer
@@ -69,6 +69,9 @@ pub(crate) enum Command {
     /// Exits with 0 if every ping was answered.
     #[command(after_help = PING_EXAMPLES)]
     Ping(Ping),
+    /// Measure how many bytes a second a connection carries
+    #[command(after_help = PERF_EXAMPLES)]
+    Perf(Perf),
     /// Print what a peer says of itself
     #[command(after_help = IDENTIFY_EXAMPLES)]
     Identify(Dial),
@@ -101,6 +104,49 @@ pub(crate) struct Ping {
     /// Seconds from one ping to the next
     #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) interval: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Perf {
+    #[command(flatten)]
+    pub(crate) dial: Dial,
+    /// How much to send: 1000, 64KiB, 10MiB, 1GiB
+    #[arg(short, long, value_name = "BYTES", default_value = "100MiB")]
+    pub(crate) upload: Bytes,
+    /// How much to be sent
+    #[arg(short, long, value_name = "BYTES", default_value = "100MiB")]
+    pub(crate) download: Bytes,
+    /// Seconds that all of it may take
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// A number of bytes, as people write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl FromStr for Bytes {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected a number of bytes, as 1000, 64KiB, 10MiB or 1GiB";
+        let unit = UNITS.into_iter().find_map(|(name, size)| Some((text.strip_suffix(name)?, size)));
+        let (number, size) = unit.unwrap_or((text, 1));
+        let number: u64 = number.trim().parse().map_err(|_| EXPECTED)?;
+        number.checked_mul(size).map(Self).ok_or(EXPECTED)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = UNITS.into_iter().find(|(_, size)| self.0 >= *size);
+        match unit {
+            Some((name, size)) if size > 1 => write!(f, "{:.1} {name}", self.0 as f64 / size as f64),
+            _ => write!(f, "{} B", self.0),
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -155,6 +201,13 @@ Examples:
   peerage ping /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW... -c 0      only that peer, until Ctrl-C
   peerage ping /ip4/192.0.2.1/tcp/4001 -c 100 -i 0.1 --json      for a program to read";
 
+const PERF_EXAMPLES: &str = "\
+Examples:
+  peerage perf /ip4/192.0.2.1/tcp/4001                              100 MiB each way
+  peerage perf /ip4/192.0.2.1/tcp/4001 --upload 1GiB --download 0   one way only
+
+The peer has to serve /perf/1.0.0; `peerage serve` does.";
+
 const IDENTIFY_EXAMPLES: &str = "\
 Examples:
   peerage identify /ip4/192.0.2.1/tcp/4001";
@@ -199,6 +252,18 @@ mod tests {
             assert!(cli.common.json);
             assert_eq!(cli.common.listen.len(), 2);
         }
+    }
+
+    #[test]
+    fn bytes_are_read_and_written_as_people_do() {
+        for (text, bytes) in [("0", 0), ("1000", 1000), ("64KiB", 65_536), ("1 GiB", 1 << 30), ("7B", 7)] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+        for wrong in ["", "-1", "KiB", "1.5MiB", "20000000000GiB", "1 kB"] {
+            assert!(wrong.parse::<Bytes>().is_err(), "{wrong}");
+        }
+        assert_eq!(Bytes(1023).to_string(), "1023 B");
+        assert_eq!(Bytes(3 << 19).to_string(), "1.5 MiB");
     }
 
     #[test]

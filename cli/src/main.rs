@@ -13,6 +13,7 @@ mod interrupt;
 mod listen;
 mod node;
 mod output;
+mod perf;
 mod ping;
 mod report;
 mod serve;
@@ -71,6 +72,7 @@ async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Listen(args) => listen::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,
         Command::Ping(args) => ping::run(&context, &args).await,
+        Command::Perf(args) => perf::run(&context, &args).await,
         Command::Identify(args) => identify::run(&context, &args).await,
         Command::Chat(args) => chat::run(&context, &args).await,
     }

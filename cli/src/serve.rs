@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use peerage::{Node, PeerId, ServeError, Stream};
+use peerage::{Node, PeerId, ServeError, Stream, perf::Perf};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
@@ -26,7 +26,8 @@ const BUFFER: usize = 64 * 1024;
 const SHOWN: usize = 256;
 
 pub(crate) async fn run(context: &Context, args: &args::Listen) -> Result<(), Failure> {
-    let node = node::start(context, node::builder(&context.common, Unless::Loopback)?).await?;
+    let (builder, _) = node::builder(&context.common, Unless::Loopback)?.with(Perf::default());
+    let node = node::start(context, builder).await?;
     let events = node.events();
     let (echoed, echoes) = mpsc::channel(SHOWN);
     serve(&node, echoed).map_err(|error| Failure::new(error.to_string()))?;

@@ -13,6 +13,8 @@
 //! | [`limits`] | how much there may be of everything |
 //! | [`registry`] | which protocols are served |
 //! | [`identify`], [`ping`] | the two protocols of every node |
+//! | [`perf`] | how fast a connection is |
+//! | [`request_response`] | one message there, one back |
 #![cfg_attr(
     not(test),
     warn(
@@ -34,10 +36,12 @@ pub mod identify;
 pub mod limits;
 pub mod listen;
 pub mod node;
+pub mod perf;
 pub mod ping;
 mod protocol;
 pub mod registry;
 mod reply;
+pub mod request_response;
 mod stream;
 mod upgrade;
 

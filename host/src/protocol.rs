@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use peerage_core::{Engine, PeerId};
 
@@ -29,7 +29,7 @@ pub trait Protocol {
     type Handle: Clone + Send + Sync + 'static;
 
     /// Its name in the tree of actors: `ping`. One protocol of a name per node.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> Cow<'static, str>;
 
     /// Registers what it runs, and makes the handle.
     fn register(self, registrar: &mut Registrar<'_>) -> Self::Handle;
@@ -37,7 +37,7 @@ pub trait Protocol {
 
 /// What a protocol registers itself with.
 pub struct Registrar<'a> {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) plan: &'a mut Plan,
 }
 
@@ -59,7 +59,7 @@ impl Registrar<'_> {
         E: Engine,
         F: Effects<E::Action>,
     {
-        self.plan.actor(self.name, make, connections)
+        self.plan.actor(self.name.clone(), make, connections)
     }
 
     /// Serves the streams that peers open for `matcher`, from the node's start on.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use common::*;
 use futures::future::BoxFuture;
@@ -278,8 +278,8 @@ impl Effects<()> for Nothing {
 
 impl Protocol for Buggy {
     type Handle = ();
-    fn name(&self) -> &'static str {
-        "buggy"
+    fn name(&self) -> Cow<'static, str> {
+        "buggy".into()
     }
     fn register(self, registrar: &mut Registrar<'_>) {
         let closed = |event| matches!(event, ConnectionEvent::Closed { .. });

@@ -13,7 +13,7 @@ pub use codec::{
 };
 pub use engine::{MAX_RUNNING, TIMEOUT};
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use peerage_core::{Multiaddr, PeerId, ProtocolId, PublicKey};
 use tokio::time::timeout;
@@ -107,8 +107,8 @@ impl Handle {
 impl Protocol for Identify {
     type Handle = Handle;
 
-    fn name(&self) -> &'static str {
-        NAME
+    fn name(&self) -> Cow<'static, str> {
+        NAME.into()
     }
 
     fn register(self, registrar: &mut Registrar<'_>) -> Handle {

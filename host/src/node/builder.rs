@@ -94,7 +94,7 @@ impl Builder {
     #[must_use]
     pub fn with<P: Protocol>(mut self, protocol: P) -> (Self, P::Handle) {
         let name = protocol.name();
-        self.plan.names.push(name);
+        self.plan.names.push(name.clone());
         let handle = protocol.register(&mut Registrar { name, plan: &mut self.plan });
         (self, handle)
     }
@@ -169,10 +169,10 @@ impl Builder {
     /// [`StartError`]; nothing is left running then.
     pub async fn start(mut self) -> Result<Node, StartError> {
         warn_if_panics_abort();
-        if !self.plan.names.contains(&identify::NAME) {
+        if !self.plan.names.iter().any(|name| name == identify::NAME) {
             self = self.with(identify::Identify::default()).0;
         }
-        if !self.plan.names.contains(&ping::NAME) {
+        if !self.plan.names.iter().any(|name| name == ping::NAME) {
             self = self.with(ping::Ping::default()).0;
         }
         let listen = std::mem::take(&mut self.listen);

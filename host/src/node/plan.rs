@@ -1,4 +1,7 @@
-use std::sync::{Arc, OnceLock, Weak};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use futures::future::LocalBoxFuture;
 use peerage_core::Engine;
@@ -17,7 +20,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) node: NodeRef,
-    pub(crate) names: Vec<&'static str>,
+    pub(crate) names: Vec<Cow<'static, str>>,
     pub(crate) actors: Vec<Planned>,
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) serving: Vec<(Matcher, ServeOptions, Handler)>,
@@ -68,7 +71,7 @@ impl std::fmt::Debug for NodeRef {
 impl Plan {
     pub(crate) fn actor<E, F>(
         &mut self,
-        name: &'static str,
+        name: Cow<'static, str>,
         make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static,
         connections: Option<fn(ConnectionEvent) -> E::Command>,
     ) -> Port<E>
@@ -87,7 +90,7 @@ impl Plan {
         });
         self.actors.push(Box::new(move |node| {
             let make = make.clone();
-            spec(name, &node, Spawn::new(own.clone(), move |birth| make(birth)))
+            spec(name.clone(), &node, Spawn::new(own.clone(), move |birth| make(birth)))
         }));
         port
     }

@@ -7,7 +7,7 @@ mod session;
 pub use engine::{MAX_WAITING, TIMEOUT};
 pub use handle::{Handle, PingError};
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use peerage_core::ProtocolId;
 
@@ -30,8 +30,8 @@ pub struct Ping {}
 impl Protocol for Ping {
     type Handle = Handle;
 
-    fn name(&self) -> &'static str {
-        NAME
+    fn name(&self) -> Cow<'static, str> {
+        NAME.into()
     }
 
     fn register(self, registrar: &mut Registrar<'_>) -> Handle {
