@@ -41,6 +41,10 @@ pub(crate) struct Common {
     /// Offer and accept only this muxer: yamux; repeatable, the preferred first [default: all]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) muxer: Vec<MuxerKind>,
+    /// Join the private network whose key is in FILE: only nodes with the same key are spoken with. `peerage psk FILE` makes
+    /// one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) psk: Option<PathBuf>,
     /// Print one JSON object a line on standard output. Logs stay on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -49,7 +53,9 @@ pub(crate) struct Common {
 impl Common {
     /// Whether anything was said about how to connect.
     pub(crate) fn says_how_to_connect(&self) -> bool {
-        self.lan || !(self.listen.is_empty() && self.security.is_empty() && self.muxer.is_empty())
+        self.lan
+            || self.psk.is_some()
+            || !(self.listen.is_empty() && self.security.is_empty() && self.muxer.is_empty())
     }
 }
 
@@ -58,6 +64,9 @@ pub(crate) enum Command {
     /// Print the peer id
     #[command(after_help = ID_EXAMPLES)]
     Id,
+    /// Make the key of a private network, or show the fingerprint of the one that is there
+    #[command(after_help = PSK_EXAMPLES)]
+    Psk(Psk),
     /// Listen, and show who connects
     #[command(after_help = LISTEN_EXAMPLES)]
     Listen(Listen),
@@ -78,6 +87,13 @@ pub(crate) enum Command {
     /// Chat: plain lines over direct streams
     #[command(after_help = CHAT_EXAMPLES, long_about = CHAT_ABOUT)]
     Chat(Chat),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Psk {
+    /// The key's file: a swarm.key, as other libp2p implementations read it
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -182,6 +198,16 @@ const ID_EXAMPLES: &str = "\
 Examples:
   peerage id --identity ~/.peerage.key   make an identity, or show the one that is there
   peerage id --json                      a new one that is not kept";
+
+const PSK_EXAMPLES: &str = "\
+Whoever has the key is a member: copy it to each node, and to nobody else. Fingerprints tell
+keys apart without giving them away. LIBP2P_FORCE_PNET=1 in the environment keeps nodes
+without --psk from starting.
+
+Examples:
+  peerage psk swarm.key                make a key, or show the fingerprint of the one that is there
+  peerage serve --psk swarm.key        a node that only members can speak with
+  peerage ping ADDR --psk swarm.key    one of them";
 
 const LISTEN_EXAMPLES: &str = "\
 Examples:

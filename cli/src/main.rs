@@ -15,6 +15,7 @@ mod node;
 mod output;
 mod perf;
 mod ping;
+mod psk;
 mod report;
 mod serve;
 mod text;
@@ -44,13 +45,13 @@ struct Context {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Id) && cli.common.says_how_to_connect() {
-        Cli::command()
-            .error(
-                ErrorKind::ArgumentConflict,
-                "`id` opens no connections: only --identity and --json go with it",
-            )
-            .exit();
+    let goes_with = match cli.command {
+        Command::Id => Some("`id` opens no connections: only --identity and --json go with it"),
+        Command::Psk(_) => Some("`psk` opens no connections: only --json goes with it"),
+        _ => None,
+    };
+    if let Some(goes_with) = goes_with.filter(|_| cli.common.says_how_to_connect()) {
+        Cli::command().error(ErrorKind::ArgumentConflict, goes_with).exit();
     }
     log_to_stderr();
     let out = Output::new(cli.common.json);
@@ -69,6 +70,7 @@ async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
     let context = Context { common: cli.common, out, interrupt: Interrupt::install()? };
     match cli.command {
         Command::Id => id::run(&context),
+        Command::Psk(args) => psk::run(&context, &args),
         Command::Listen(args) => listen::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,
         Command::Ping(args) => ping::run(&context, &args).await,

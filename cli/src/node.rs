@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use peerage::{Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol};
+use peerage::{Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol, transport::pnet};
 use tokio::time::timeout;
 
-use crate::{Context, args::Common, failure::Failure, identity};
+use crate::{Context, args::Common, failure::Failure, identity, psk};
 
 /// Where a command listens that was not told where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) enum Unless {
     Nowhere,
 }
 
-/// What `--identity`, `--listen`, `--lan`, `--security` and `--muxer` make of a node.
+/// What `--identity`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk` make of a node.
 pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failure> {
     let keypair: Keypair = identity::keypair(common.identity.as_deref())?;
     let mut builder = Node::builder(keypair);
@@ -25,6 +25,9 @@ pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failu
     }
     if !common.muxer.is_empty() {
         builder = builder.muxers(common.muxer.clone());
+    }
+    if let Some(file) = &common.psk {
+        builder = builder.private_network(psk::load(file)?);
     }
     let given = common.listen.iter().cloned().map(Ok);
     let chosen = match default {
@@ -76,6 +79,9 @@ fn hint(error: &StartError) -> String {
                 Some(0) => "choose an address of this machine".to_owned(),
                 Some(port) => format!("if port {port} is in use, choose another one, or 0 for any"),
             }
+        }
+        StartError::NoPrivateNetwork => {
+            format!("join one with --psk FILE, or start without {} in the environment", pnet::FORCE)
         }
         _ => "this is not about what you asked for; please report it".to_owned(),
     }

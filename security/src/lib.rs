@@ -3,6 +3,7 @@
 //! | module | protocol |
 //! |---|---|
 //! | [`noise`] | `/noise`, over any byte stream |
+//! | [`pnet`] | private networks, below a security protocol |
 //!
 //! Whatever the protocol, an upgrade gives a stream of plain bytes and [`Authenticated`]: who is there, and which
 //! muxer both want if the handshake has settled that already. It has no deadline of its own; the transport, which
@@ -19,6 +20,7 @@
 )]
 
 pub mod noise;
+pub mod pnet;
 
 use peerage_core::{PeerId, ProtocolId, PublicKey};
 

@@ -38,6 +38,9 @@ pub enum TransportError {
     /// No transport, or not this one, dials such an address.
     #[error("{0} is not an address that this transport can dial")]
     Unsupported(Multiaddr),
+    /// The node is in a private network, whose key cannot protect a transport that brings its own security.
+    #[error("{0} brings its own security, which a private network does not allow")]
+    NotPrivate(Multiaddr),
     /// The deadline passed first.
     #[error("nobody answered in time")]
     Timeout,
@@ -51,7 +54,7 @@ impl TransportError {
     pub fn fault(&self) -> Fault {
         use io::ErrorKind as Kind;
         match self {
-            Self::Unsupported(_) => Fault::Local,
+            Self::Unsupported(_) | Self::NotPrivate(_) => Fault::Local,
             Self::Timeout => Fault::Network,
             Self::Io(error) => match error.kind() {
                 // The other side's operating system answered.

@@ -37,6 +37,9 @@ pub mod tcp;
 mod transport;
 pub mod upgrade;
 
+/// The keys of private networks.
+pub use peerage_security::pnet;
+
 pub use error::{Fault, ListenError, Stage, TransportError};
 pub use link::{Established, Io, Link, Raw};
 pub use progress::Progress;

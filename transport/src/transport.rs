@@ -21,6 +21,12 @@ pub trait Transport: Send + Sync + 'static {
     /// Whether this transport can listen on `address`.
     fn listens(&self, address: &Multiaddr) -> bool;
 
+    /// Whether its links come secured and multiplexed ([`Link::Established`]). A node in a private network does not use
+    /// such a transport: nothing would protect its handshake. Default: `false`.
+    fn brings_security(&self) -> bool {
+        false
+    }
+
     /// Opens a link to `address`, which [`Transport::dials`] accepted. Ends by `opts.deadline`.
     fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>>;
 

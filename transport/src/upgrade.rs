@@ -3,18 +3,21 @@
 //! The order is that of the specification (connections/README.md, "Upgrading connections"): multistream-select of a
 //! security protocol, its handshake, then a muxer, which comes with the handshake where both sides know how
 //! (connections/inlined-muxer-negotiation.md) and by a second multistream-select, inside the encryption, where not.
-//! Nothing is ever spoken in plaintext but the choice of the security protocol.
+//! Nothing is ever spoken in plaintext but the choice of the security protocol, and in a private network not even that.
 //!
 //! One deadline bounds all of it. Whoever sends a byte now and then does not move it.
 
 mod config;
 mod error;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use peerage_core::{Keypair, PeerId, ProtocolId, multistream};
 use peerage_muxer::{Muxed, yamux};
-use peerage_security::{Authenticated, noise};
+use peerage_security::{Authenticated, noise, pnet::PnetStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{self, Instant},
@@ -25,7 +28,9 @@ pub use self::{
     config::{Config, MuxerKind, Security, TIMEOUT, UnknownName},
     error::{UpgradeError, UpgradeErrorKind},
 };
-use crate::{DialOpts, Established, Fault, Io, Progress, Raw, Role, Stage, read_ahead::ReadAhead, select};
+use crate::{
+    DialOpts, Established, Fault, Io, Link, Progress, Raw, Role, Stage, read_ahead::ReadAhead, select,
+};
 
 /// Makes connections out of raw links. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -79,6 +84,26 @@ impl Upgrader {
         Self { shared: Arc::new(Shared { config, noise }) }
     }
 
+    /// Whether all connections belong to a private network.
+    pub fn is_private(&self) -> bool {
+        self.shared.config.private_network.is_some()
+    }
+
+    /// Makes a connection out of what a transport yields: [`Upgrader::upgrade`] for raw links. A private network lets no
+    /// other through.
+    ///
+    /// # Errors
+    /// As [`Upgrader::upgrade`]; and [`UpgradeErrorKind::NotPrivate`].
+    pub async fn finish(&self, link: Link, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
+        match link {
+            Link::Raw(raw) => self.upgrade(raw, opts).await,
+            Link::Established(_) if self.is_private() => {
+                Err(Failure::new(Fault::Local, UpgradeErrorKind::NotPrivate).at(Stage::Security))
+            }
+            Link::Established(established) => Ok(*established),
+        }
+    }
+
     /// Secures and multiplexes `raw`. The link is closed when this fails or is dropped.
     ///
     /// # Errors
@@ -92,11 +117,14 @@ impl Upgrader {
             // The caller may have used most of its time before there was a link.
             _ => (opts.deadline, Fault::Local),
         };
-        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress);
+        let understood = AtomicBool::new(false);
+        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress, &understood);
         let result = match time::timeout_at(deadline, stages).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout)),
         };
+        let unproven = self.is_private() && !understood.load(Ordering::Relaxed);
+        let result = result.map_err(|failure| if unproven { failure.under_key() } else { failure });
         result.map_err(|failure| failure.at(progress.stage()))
     }
 }
@@ -108,15 +136,21 @@ impl Shared {
         role: Role,
         expected: Option<PeerId>,
         progress: &Progress,
+        understood: &AtomicBool,
     ) -> Result<Established, Failure> {
-        let Config { security, muxers, yamux, .. } = &self.config;
+        let Config { security, muxers, private_network, yamux, .. } = &self.config;
         let Raw { io, local, remote, limited } = raw;
 
         progress.enter(Stage::Security);
+        let io: Box<dyn Io> = match private_network {
+            Some(key) => Box::new(PnetStream::new(io, key)?),
+            None => io,
+        };
         let mut io = ReadAhead::new(io);
-        let security = agree(&mut io, role, security, Security::protocol)
-            .await?
-            .ok_or_else(|| Failure::new(missing(security), UpgradeErrorKind::NoCommonSecurity))?;
+        let agreed = agree(&mut io, role, security, Security::protocol).await?;
+        understood.store(true, Ordering::Relaxed);
+        let security =
+            agreed.ok_or_else(|| Failure::new(missing(security), UpgradeErrorKind::NoCommonSecurity))?;
         let (mut io, Authenticated { peer, muxer: early, .. }) = match security {
             Security::Noise => self.noise(io.settle(), role, expected).await?,
         };

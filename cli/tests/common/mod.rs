@@ -37,7 +37,7 @@ pub fn command(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peerage"));
     command.args(args.split_whitespace());
     // As a user has it, and not as cargo test does.
-    for name in ["PEERAGE_LOG", "CARGO_MANIFEST_DIR"] {
+    for name in ["PEERAGE_LOG", "CARGO_MANIFEST_DIR", "LIBP2P_FORCE_PNET"] {
         command.env_remove(name);
     }
     command

@@ -182,6 +182,9 @@ async fn connect(
 
     let transport = node.transport(|transport| transport.dials(&address));
     let transport = transport.ok_or_else(|| local(&"no transport of this node dials such an address"))?;
+    if node.upgrader.is_private() && transport.object.brings_security() {
+        return Err(local(&TransportError::NotPrivate(address)));
+    }
     // Attempts over the limit wait for their turn; the dialer ends them by their deadline.
     let _turn = node.outbound_turns.acquire().await.map_err(|closed| local(&closed))?;
     let lease = node.ledger.handshake(Direction::Outbound).map_err(|limit| local(&limit))?;

@@ -5,7 +5,9 @@ use std::{
 
 use peerage_core::{Keypair, Multiaddr};
 use peerage_transport::{
-    Transport, Upgrader, tcp,
+    Transport, Upgrader,
+    pnet::{self, PreSharedKey},
+    tcp,
     upgrade::{self as upgrades, MuxerKind, Security},
 };
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -30,6 +32,7 @@ pub struct Builder {
     transports: Option<Vec<Arc<dyn Transport>>>,
     security: Vec<Security>,
     muxers: Vec<MuxerKind>,
+    private_network: Option<PreSharedKey>,
     limits: Limits,
     workers: Option<usize>,
     faults: Option<Faults>,
@@ -55,6 +58,9 @@ pub enum StartError {
     /// Two protocols have the same name, or serve the same protocol id.
     #[error("two protocols clash: {0}")]
     Clash(String),
+    /// The environment forbids nodes without the key of a private network.
+    #[error("{} is set, and this node has no pre-shared key", pnet::FORCE)]
+    NoPrivateNetwork,
     /// The operating system gave no thread.
     #[error("cannot start a worker thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -69,6 +75,7 @@ impl Builder {
             transports: None,
             security: Security::ALL.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
+            private_network: None,
             limits: Limits::default(),
             workers: None,
             faults: None,
@@ -134,6 +141,15 @@ impl Builder {
         self
     }
 
+    /// Puts the node into a private network: it speaks only with nodes that have the same key, and only over transports
+    /// that bring no security of their own. Default: none. If the environment variable `LIBP2P_FORCE_PNET` is `1`, a
+    /// node without a key does not start.
+    #[must_use]
+    pub fn private_network(mut self, key: PreSharedKey) -> Self {
+        self.private_network = Some(key);
+        self
+    }
+
     /// Sets the limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -169,6 +185,9 @@ impl Builder {
     /// [`StartError`]; nothing is left running then.
     pub async fn start(mut self) -> Result<Node, StartError> {
         warn_if_panics_abort();
+        if self.private_network.is_none() && pnet::is_forced() {
+            return Err(StartError::NoPrivateNetwork);
+        }
         if !self.plan.names.iter().any(|name| name == identify::NAME) {
             self = self.with(identify::Identify::default()).0;
         }
@@ -230,6 +249,7 @@ impl Builder {
         let mut config = upgrades::Config::default();
         config.security = self.security;
         config.muxers = self.muxers;
+        config.private_network = self.private_network;
         let inner = Arc::new(Inner {
             local: keypair.peer_id(),
             upgrader: Upgrader::new(&keypair, config),

@@ -77,6 +77,10 @@ pub enum NodeListenError {
     /// No transport of this node listens on such an address.
     #[error("no transport of this node listens on {0}")]
     Unsupported(Multiaddr),
+    /// The node is in a private network, and this transport brings its own security, which the network's key cannot
+    /// protect.
+    #[error("{0} brings its own security, which a private network does not allow")]
+    NotPrivate(Multiaddr),
     /// It could not be bound.
     #[error("{0}")]
     Failed(String),
@@ -151,6 +155,9 @@ impl Node {
     ) -> Result<Listening, NodeListenError> {
         let transport = self.inner.transport(|transport| transport.listens(&address));
         let transport = transport.ok_or_else(|| NodeListenError::Unsupported(address.clone()))?;
+        if self.inner.upgrader.is_private() && transport.object.brings_security() {
+            return Err(NodeListenError::NotPrivate(address));
+        }
         let id = ListenerId(self.inner.next_listener.fetch_add(1, Ordering::Relaxed));
         // Unless the answer comes, nobody knows of the listener; then there shall be none.
         let unlisten = Unlisten { port: Some(transport.port.clone()), id };

@@ -98,7 +98,7 @@ impl Performer {
 async fn listener(upgrader: &Upgrader, link: Link) -> Result<Box<Established>, UpgradeError> {
     let now = Instant::now();
     let deadline = now.checked_add(TIMEOUT).unwrap_or(now);
-    upgrade(upgrader, link, UpgradeOpts::incoming(deadline)).await
+    upgrader.finish(link, UpgradeOpts::incoming(deadline)).await.map(Box::new)
 }
 
 async fn dialer(
@@ -113,16 +113,5 @@ async fn dialer(
         deadline: opts.deadline,
         progress: Some(progress),
     };
-    upgrade(upgrader, link, opts).await
-}
-
-async fn upgrade(
-    upgrader: &Upgrader,
-    link: Link,
-    opts: UpgradeOpts,
-) -> Result<Box<Established>, UpgradeError> {
-    match link {
-        Link::Established(established) => Ok(established),
-        Link::Raw(raw) => upgrader.upgrade(raw, opts).await.map(Box::new),
-    }
+    upgrader.finish(link, opts).await.map(Box::new)
 }

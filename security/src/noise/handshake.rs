@@ -3,21 +3,21 @@
 use std::{fmt, sync::Arc};
 
 use peerage_core::{Keypair, PeerId, ProtocolId};
-use snow::{Builder, HandshakeState, TransportState, params::NoiseParams};
+use snow::{Builder, HandshakeState, params::NoiseParams};
 use zeroize::Zeroizing;
 
 use super::{
-    Error, MAX_HANDSHAKE_MESSAGE, TAG,
+    Error, KEY, MAX_HANDSHAKE_MESSAGE, NoiseStream, TAG,
+    buffer::Buffer,
     error::internal,
     payload::{self, Payload},
+    record::Direction,
+    resolver::Resolver,
 };
 use crate::{Authenticated, Role};
 
 /// Noise spec, "Noise Protocol Name".
-const NAME: &str = "Noise_XX_25519_ChaChaPoly_SHA256";
-
-/// A public key of X25519.
-const KEY: usize = 32;
+pub(super) const NAME: &str = "Noise_XX_25519_ChaChaPoly_SHA256";
 
 /// What this node brings into handshakes. Cheap to clone: one for the node, and for each dial a clone that
 /// [expects](Config::expecting) somebody.
@@ -32,9 +32,9 @@ pub struct Config {
 /// The static key, and the identity's signature on it. It lives as long as the configuration and is never stored
 /// (noise spec, "Static Key Authentication"); the keys of a connection also depend on ones made for it alone.
 ///
-/// `secret` is wiped with the last clone of the configuration. snow 0.10 wipes nothing of its own: the object that made
-/// the key, the copy of it that each handshake takes, ephemeral keys, chaining keys and the keys of a connection all
-/// stay in freed memory until it is used again.
+/// `secret` is wiped with the last clone of the configuration, and so is whatever the resolver makes of it, of ephemeral
+/// keys and of the keys of a connection. snow 0.10 wipes nothing of its own: chaining keys, and copies of derived keys on
+/// the stack, stay until their memory is used again.
 struct Own {
     secret: Zeroizing<Vec<u8>>,
     identity: Vec<u8>,
@@ -47,8 +47,7 @@ impl Config {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn new(keypair: &Keypair) -> Result<Self, Error> {
-        let snow::Keypair { private, public } =
-            Builder::new(params()?).generate_keypair().map_err(internal)?;
+        let snow::Keypair { private, public } = builder()?.generate_keypair().map_err(internal)?;
         let own = Own {
             // Moved, so that no copy of ours stays unwiped.
             secret: Zeroizing::new(private),
@@ -82,7 +81,7 @@ impl Config {
     }
 
     fn begin(&self, role: Role) -> Result<HandshakeState, Error> {
-        let builder = Builder::new(params()?)
+        let builder = builder()?
             .local_private_key(&self.own.secret)
             .and_then(|builder| builder.prologue(&self.prologue))
             .map_err(internal)?;
@@ -112,15 +111,31 @@ impl fmt::Debug for Config {
     }
 }
 
-fn params() -> Result<NoiseParams, Error> {
-    NAME.parse().map_err(internal)
+fn builder() -> Result<Builder<'static>, Error> {
+    let params: NoiseParams = NAME.parse().map_err(internal)?;
+    Ok(Builder::with_resolver(params, Box::new(Resolver)))
 }
 
 /// What both sides come out with: who is there, and the keys for what follows.
 pub struct Session {
     /// Who is there.
     pub authenticated: Authenticated,
-    pub(super) keys: TransportState,
+    pub(super) keys: Keys,
+}
+
+/// The keys of both directions.
+pub(super) struct Keys {
+    /// For what this side sends.
+    pub(super) ours: Direction,
+    /// For what the other one does.
+    pub(super) theirs: Direction,
+}
+
+impl Session {
+    /// The encrypted stream over `io`, which has come to the end of the handshake and not a byte further.
+    pub fn stream<S>(self, io: S) -> NoiseStream<S> {
+        NoiseStream::new(io, Buffer::default(), self.keys)
+    }
 }
 
 impl fmt::Debug for Session {
@@ -225,7 +240,11 @@ impl State {
     fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, Error> {
         // Two keys and two tags at the most.
         let mut message = vec![0; payload.len().saturating_add(2 * (KEY + TAG))];
-        let len = self.noise.write_message(payload, &mut message).map_err(internal)?;
+        let len = self.noise.write_message(payload, &mut message).map_err(|error| match error {
+            // What was read is first used now.
+            snow::Error::Dh => Error::Malformed("not a public key"),
+            error => internal(error),
+        })?;
         message.truncate(len);
         Ok(message)
     }
@@ -264,9 +283,21 @@ impl State {
     }
 
     fn finish(self, authenticated: Authenticated) -> Result<Session, Error> {
-        let keys = self.noise.into_transport_mode().map_err(internal)?;
-        Ok(Session { authenticated, keys })
+        Ok(Session { authenticated, keys: split(self.noise, self.role)? })
     }
+}
+
+/// Takes the keys out of a handshake that is done (Noise, section 5.2, "Split"): the initiator's comes first.
+pub(super) fn split(mut noise: HandshakeState, role: Role) -> Result<Keys, Error> {
+    if !noise.is_handshake_finished() {
+        return Err(Error::Internal("the handshake is not done".to_owned()));
+    }
+    let keys = Zeroizing::new(noise.dangerously_get_raw_split());
+    let (initiator, responder) = (Direction::new(&keys.0)?, Direction::new(&keys.1)?);
+    Ok(match role {
+        Role::Initiator => Keys { ours: initiator, theirs: responder },
+        Role::Responder => Keys { ours: responder, theirs: initiator },
+    })
 }
 
 macro_rules! opaque_debug {

@@ -12,13 +12,17 @@
 //! Session                               Session
 //! ```
 //!
-//! Randomness comes from the operating system, through snow: this is the one engine that takes none from outside, since
-//! a handshake that can be replayed is worth nothing.
+//! snow performs the handshake, with the cryptography of aws-lc, and hands over the keys; the frames that follow are ours.
+//!
+//! Randomness comes from the operating system: this is the one engine that takes none from outside, since a handshake that
+//! can be replayed is worth nothing.
 
 mod buffer;
 mod error;
 mod handshake;
 mod payload;
+mod record;
+mod resolver;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -45,6 +49,9 @@ pub const MAX_PAYLOAD: usize = 4 * 1024;
 
 /// The most muxers a peer may name.
 pub const MAX_MUXERS: usize = 32;
+
+/// A key, public, private or of the cipher.
+const KEY: usize = 32;
 
 /// The authentication tag at the end of everything encrypted.
 const TAG: usize = 16;

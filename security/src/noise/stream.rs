@@ -1,5 +1,4 @@
-//! The encrypted stream after the handshake (noise spec, "Wire Format"): frames of two bytes of length, big endian, and
-//! up to 65535 bytes of ciphertext, 16 of them the tag.
+//! The encrypted stream after the handshake: the record layer on a socket.
 
 use std::{
     fmt, io,
@@ -7,19 +6,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use snow::{TransportState, error::StateProblem};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Error, TAG, buffer::Buffer, error::internal};
-
-/// The longest plaintext of one frame.
-pub(super) const MAX_PLAIN: usize = 65535 - TAG;
-
-/// The two bytes of length.
-const PREFIX: usize = 2;
-
-/// Sealed frames that may wait for the socket; at this many bytes writing waits.
-const MAX_SEALED: usize = 4 * (PREFIX + MAX_PLAIN + TAG);
+use super::{
+    Error,
+    buffer::Buffer,
+    handshake::Keys,
+    record::{Opened, Opener, Sealer},
+};
 
 /// How much is read from the socket at once: as little at first, as much when it keeps coming.
 const READ_AT_FIRST: usize = 2 * 1024;
@@ -30,22 +24,16 @@ const EMPTY_FRAMES_PER_POLL: usize = 32;
 
 /// An encrypted byte stream.
 ///
-/// - What is written is collected into full frames; flushing seals and sends the rest.
+/// - What is written is collected into full frames; flushing seals and sends the rest. Several frames go to the socket
+///   at once, and come from it.
 /// - Reading gives an end of file only at the end of a frame. Noise has no closing message, so that an attacker who
 ///   cuts the connection between frames can feign it: whoever needs to know (yamux does) says goodbye inside.
 /// - A frame that cannot be decrypted ends the stream for good, in both directions. Any error stays; a socket that no longer
 ///   takes anything is still read.
 pub struct NoiseStream<S> {
     io: S,
-    keys: TransportState,
-    /// From the socket.
-    received: Buffer,
-    /// Decrypted, of one frame.
-    opened: Buffer,
-    /// To be sealed, of one frame.
-    pending: Buffer,
-    /// For the socket.
-    sealed: Buffer,
+    opener: Opener,
+    sealer: Sealer,
     read_size: usize,
     ended: bool,
     shut: bool,
@@ -54,14 +42,11 @@ pub struct NoiseStream<S> {
 }
 
 impl<S> NoiseStream<S> {
-    pub(super) fn new(io: S, received: Buffer, keys: TransportState) -> Self {
+    pub(super) fn new(io: S, received: Buffer, keys: Keys) -> Self {
         Self {
             io,
-            keys,
-            received,
-            opened: Buffer::default(),
-            pending: Buffer::default(),
-            sealed: Buffer::default(),
+            opener: Opener::new(keys.theirs, received),
+            sealer: Sealer::new(keys.ours),
             read_size: READ_AT_FIRST,
             ended: false,
             shut: false,
@@ -77,18 +62,18 @@ impl<S> NoiseStream<S> {
 
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        [&self.received, &self.opened, &self.pending, &self.sealed].map(Buffer::allocated).iter().sum()
+        self.opener.allocated() + self.sealer.allocated()
     }
 
     /// A broken frame: nothing that follows can be trusted, nor is the peer owed anything.
-    fn fail<T>(&mut self, error: Error) -> Poll<io::Result<T>> {
+    fn fail(&mut self, error: Error) -> io::Result<()> {
         self.write_failed.get_or_insert_with(|| error.clone());
         self.fail_read(error)
     }
 
-    fn fail_read<T>(&mut self, error: Error) -> Poll<io::Result<T>> {
+    fn fail_read(&mut self, error: Error) -> io::Result<()> {
         self.read_failed = Some(error.clone());
-        Poll::Ready(Err(error.into()))
+        Err(error.into())
     }
 
     /// Reading goes on: the peer's last words may be in the socket.
@@ -96,44 +81,16 @@ impl<S> NoiseStream<S> {
         self.write_failed = Some(error.clone());
         Poll::Ready(Err(error.into()))
     }
-
-    /// Opens the next frame if all of it is there: `Ok(false)` if not.
-    fn open(&mut self) -> Result<bool, Error> {
-        let Some((prefix, rest)) = self.received.filled().split_first_chunk::<PREFIX>() else {
-            return Ok(false);
-        };
-        let len = usize::from(u16::from_be_bytes(*prefix));
-        if len < TAG {
-            return Err(Error::Malformed("a frame shorter than its tag"));
-        }
-        let Some(ciphertext) = rest.get(..len) else {
-            return Ok(false);
-        };
-        // snow wants no more than the plaintext needs.
-        let n = self.keys.read_message(ciphertext, self.opened.spare(len)).map_err(keys_failed)?;
-        self.opened.fill(n);
-        self.received.consume(len.saturating_add(PREFIX));
-        Ok(true)
-    }
-
-    /// Bytes still missing of the frame that is coming in.
-    fn missing(&self) -> usize {
-        match self.received.filled().split_first_chunk::<PREFIX>() {
-            None => PREFIX,
-            Some((prefix, rest)) => usize::from(u16::from_be_bytes(*prefix)).saturating_sub(rest.len()),
-        }
-    }
 }
 
 impl<S: AsyncRead + Unpin> NoiseStream<S> {
     /// Reads from the socket; zero at its end.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = self.missing().max(self.read_size);
-        let mut room = ReadBuf::new(self.received.spare(wanted));
+    fn poll_receive(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(self.opener.room(missing.max(self.read_size)));
         let offered = room.remaining();
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
         let n = room.filled().len();
-        self.received.fill(n);
+        self.opener.received(n);
         if n == offered {
             self.read_size = self.read_size.saturating_mul(2).min(READ_AT_MOST);
         } else if n < self.read_size / 4 {
@@ -141,64 +98,80 @@ impl<S: AsyncRead + Unpin> NoiseStream<S> {
         }
         Poll::Ready(Ok(n))
     }
+
+    /// Opens a frame with something in it, or comes to the end.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        check(&self.read_failed)?;
+        let mut empty: usize = 0;
+        while !self.ended {
+            let missing = match self.opener.open() {
+                Ok(Opened::Plain) => break,
+                Ok(Opened::Empty) => {
+                    empty = empty.saturating_add(1);
+                    if empty == EMPTY_FRAMES_PER_POLL {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    continue;
+                }
+                Ok(Opened::Missing(missing)) => missing,
+                Err(error) => return Poll::Ready(self.fail(error)),
+            };
+            match self.poll_receive(cx, missing) {
+                Poll::Ready(Ok(0)) if self.opener.is_empty() => self.ended = true,
+                Poll::Ready(Ok(0)) => return Poll::Ready(self.fail_read(Error::Truncated)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(self.fail_read(error.into())),
+                Poll::Pending => {
+                    self.opener.rest();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Opens the next frame if all of it is there. If it does not open, that is told after what came before it.
+    fn open_more(&mut self) -> bool {
+        match self.opener.open() {
+            Ok(opened) => opened == Opened::Plain,
+            Err(error) => {
+                let _ = self.fail(error);
+                false
+            }
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let mut empty = 0;
-        while this.opened.is_empty() {
-            check(&this.read_failed)?;
-            if this.ended || buf.remaining() == 0 {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if this.opener.plain().is_empty() {
+            ready!(this.poll_open(cx))?;
+        }
+        loop {
+            let plain = this.opener.plain();
+            let take = plain.len().min(buf.remaining());
+            buf.put_slice(plain.get(..take).unwrap_or_default());
+            this.opener.consume(take);
+            // At the end there is nothing to take, and no frame to open.
+            if buf.remaining() == 0 || !this.open_more() {
                 return Poll::Ready(Ok(()));
             }
-            match this.open() {
-                Err(error) => return this.fail(error),
-                Ok(true) if this.opened.is_empty() => {
-                    empty = usize::saturating_add(empty, 1);
-                    if empty == EMPTY_FRAMES_PER_POLL {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                }
-                Ok(true) => {}
-                Ok(false) => match this.poll_receive(cx) {
-                    Poll::Ready(Ok(0)) if this.received.is_empty() => this.ended = true,
-                    Poll::Ready(Ok(0)) => return this.fail_read(Error::Truncated),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return this.fail_read(error.into()),
-                    Poll::Pending => {
-                        this.received.rest();
-                        this.opened.rest();
-                        return Poll::Pending;
-                    }
-                },
-            }
         }
-        let take = this.opened.len().min(buf.remaining());
-        buf.put_slice(this.opened.filled().get(..take).unwrap_or_default());
-        this.opened.consume(take);
-        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> NoiseStream<S> {
-    /// Seals what was collected into one frame.
-    fn seal_pending(&mut self) -> Result<(), Error> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        seal(&mut self.keys, self.pending.filled(), &mut self.sealed)?;
-        self.pending.consume(MAX_PLAIN);
-        Ok(())
-    }
-
-    /// Hands sealed frames to the socket until `keep` bytes or less are left.
-    fn poll_send(&mut self, cx: &mut Context<'_>, keep: usize) -> Poll<io::Result<()>> {
-        while self.sealed.len() > keep {
-            match ready!(Pin::new(&mut self.io).poll_write(cx, self.sealed.filled())) {
+    /// Hands all sealed frames to the socket.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.sealer.sealed().is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, self.sealer.sealed())) {
                 Ok(0) => return self.fail_write(Error::from(io::Error::from(io::ErrorKind::WriteZero))),
-                Ok(n) => self.sealed.consume(n),
+                Ok(n) => self.sealer.sent(n),
                 Err(error) => return self.fail_write(error.into()),
             }
         }
@@ -208,12 +181,11 @@ impl<S: AsyncWrite + Unpin> NoiseStream<S> {
     /// Seals and hands over everything that was accepted.
     fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         check(&self.write_failed)?;
-        if let Err(error) = self.seal_pending() {
+        if let Err(error) = self.sealer.seal() {
             return self.fail_write(error);
         }
-        ready!(self.poll_send(cx, 0))?;
-        self.pending.rest();
-        self.sealed.rest();
+        ready!(self.poll_send(cx))?;
+        self.sealer.rest();
         Poll::Ready(Ok(()))
     }
 }
@@ -225,19 +197,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NoiseStream<S> {
         if this.shut {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        ready!(this.poll_send(cx, MAX_SEALED))?;
-        // A flush that was given up half way has sealed but not sent; what is collected is less than a frame.
-        let whole = buf.get(..MAX_PLAIN).filter(|_| this.pending.is_empty());
-        let result = match whole {
-            Some(plain) => seal(&mut this.keys, plain, &mut this.sealed).map(|()| MAX_PLAIN),
-            None => {
-                let take = MAX_PLAIN.saturating_sub(this.pending.len()).min(buf.len());
-                this.pending.push(buf.get(..take).unwrap_or_default());
-                let full = this.pending.len() == MAX_PLAIN;
-                if full { this.seal_pending().map(|()| take) } else { Ok(take) }
-            }
-        };
-        match result {
+        // All of it, so that the buffer starts anew: what is left over would have to be moved.
+        if this.sealer.is_full() {
+            ready!(this.poll_send(cx))?;
+        }
+        match this.sealer.push(buf) {
             Ok(n) => Poll::Ready(Ok(n)),
             Err(error) => this.fail_write(error),
         }
@@ -260,29 +224,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NoiseStream<S> {
     }
 }
 
-/// Appends `plain`, [`MAX_PLAIN`] bytes at most, as one frame.
-fn seal(keys: &mut TransportState, plain: &[u8], out: &mut Buffer) -> Result<(), Error> {
-    let too_long = || internal(snow::Error::Input);
-    let len = plain.len().saturating_add(TAG);
-    let prefix = u16::try_from(len).map_err(|_| too_long())?.to_be_bytes();
-    let room = out.spare(len.saturating_add(PREFIX));
-    let (head, body) = room.split_first_chunk_mut::<PREFIX>().ok_or_else(too_long)?;
-    *head = prefix;
-    let n = keys.write_message(plain, body).map_err(keys_failed)?;
-    out.fill(n.saturating_add(PREFIX));
-    Ok(())
-}
-
 fn check(failed: &Option<Error>) -> io::Result<()> {
     failed.clone().map_or(Ok(()), |error| Err(error.into()))
-}
-
-fn keys_failed(error: snow::Error) -> Error {
-    match error {
-        snow::Error::Decrypt => Error::Decrypt,
-        snow::Error::State(StateProblem::Exhausted) => Error::Exhausted,
-        error => internal(error),
-    }
 }
 
 impl<S> fmt::Debug for NoiseStream<S> {

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use peerage_core::ProtocolId;
 use peerage_muxer::yamux;
-use peerage_security::noise;
+use peerage_security::{noise, pnet::PreSharedKey};
 
 /// How long a whole upgrade may take: security, muxer, and the choice of both. go allows 15 s, js 10 s.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -114,6 +114,9 @@ pub struct Config {
     pub security: Vec<Security>,
     /// Muxers, the preferred first. Default: all. With none, every upgrade fails.
     pub muxers: Vec<MuxerKind>,
+    /// The key of the private network that all connections belong to. With one, nothing is said before it is encrypted
+    /// with it, and links that come secured are refused. Default: none, the public network.
+    pub private_network: Option<PreSharedKey>,
     /// How long a whole upgrade may take, counted from its start; the options of one upgrade may shorten it.
     /// Default: [`TIMEOUT`].
     pub timeout: Duration,
@@ -126,6 +129,7 @@ impl Default for Config {
         Self {
             security: Security::ALL.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
+            private_network: None,
             timeout: TIMEOUT,
             yamux: yamux::Config::default(),
         }

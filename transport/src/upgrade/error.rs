@@ -1,7 +1,7 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use peerage_core::{PeerId, multistream};
-use peerage_security::noise;
+use peerage_security::{noise, pnet};
 
 use crate::{Fault, Stage, select};
 
@@ -50,6 +50,16 @@ pub enum UpgradeErrorKind {
     /// The peer broke multistream-select.
     #[error("negotiation failed: {0}")]
     Negotiation(#[source] multistream::Error),
+    /// The peer could not be understood before its security protocol was agreed on, in a private network: most likely it
+    /// has another key, or none.
+    #[error("{0}; is the pre-shared key the same on both sides?")]
+    PreSharedKey(#[source] Box<UpgradeErrorKind>),
+    /// Private network: the peer has no key.
+    #[error(transparent)]
+    PrivateNetwork(pnet::Error),
+    /// The link came secured, so that the key of the private network cannot protect it.
+    #[error("this transport brings its own security, which a private network does not allow")]
+    NotPrivate,
     /// The noise handshake failed.
     #[error("noise handshake failed: {0}")]
     Noise(#[source] noise::Error),
@@ -80,6 +90,18 @@ impl Failure {
         Self { stage: None, fault, kind }
     }
 
+    /// Of what was said under the key of a private network, before anything shows that the peer has the same.
+    pub(super) fn under_key(self) -> Self {
+        use UpgradeErrorKind as Kind;
+        let kind = match self.kind {
+            kind @ (Kind::Timeout | Kind::Closed | Kind::Io(_) | Kind::Negotiation(_)) => {
+                Kind::PreSharedKey(Box::new(kind))
+            }
+            kind => kind,
+        };
+        Self { kind, ..self }
+    }
+
     pub(super) fn at(self, reached: Stage) -> UpgradeError {
         UpgradeError { stage: self.stage.unwrap_or(reached), fault: self.fault, kind: self.kind }
     }
@@ -92,12 +114,32 @@ impl From<select::Error> for Failure {
             select::Error::Negotiation(multistream::Error::Ended) => UpgradeErrorKind::Closed,
             select::Error::Negotiation(error) => UpgradeErrorKind::Negotiation(error),
             // The second negotiation reads through the encryption, whose own errors come as the socket's.
-            select::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-                Some(noise) => return noise::Error::clone(noise).into(),
-                None => UpgradeErrorKind::Io(Arc::new(error)),
-            },
+            select::Error::Io(error) => return error.into(),
         };
         Self::new(fault, kind)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let inner = error.get_ref();
+        if let Some(noise) = inner.and_then(|inner| inner.downcast_ref::<noise::Error>()) {
+            return noise.clone().into();
+        }
+        match inner.and_then(|inner| inner.downcast_ref::<pnet::Error>()) {
+            Some(pnet) => (*pnet).into(),
+            None => Self::new(Fault::Network, UpgradeErrorKind::Io(Arc::new(error))),
+        }
+    }
+}
+
+impl From<pnet::Error> for Failure {
+    fn from(error: pnet::Error) -> Self {
+        let fault = match error {
+            pnet::Error::Plaintext => Fault::Remote,
+            _ => Fault::Local,
+        };
+        Self::new(fault, UpgradeErrorKind::PrivateNetwork(error))
     }
 }
 

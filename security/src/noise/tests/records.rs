@@ -9,8 +9,13 @@ use std::{
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
-use super::{ALICE, BOB, config, connect, sessions};
-use crate::noise::{Error, NoiseStream, Session, TAG, buffer::Buffer, stream::MAX_PLAIN};
+use super::{ALICE, BOB, config, connect, differential, sessions};
+use crate::Role;
+use crate::noise::{
+    Error, NoiseStream, TAG,
+    buffer::Buffer,
+    record::{MAX_FRAME, MAX_PLAIN, MAX_SEALED, Opened, Opener, Sealer},
+};
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
@@ -22,16 +27,21 @@ fn streams(pipe: usize) -> (NoiseStream<DuplexStream>, NoiseStream<DuplexStream>
     (NoiseStream::new(a, Buffer::default(), one.keys), NoiseStream::new(b, Buffer::default(), two.keys))
 }
 
-/// A stream of ours, and the other end's keys and socket.
-fn by_hand() -> (NoiseStream<DuplexStream>, DuplexStream, Session) {
-    let (one, two) = sessions(&config(ALICE), &config(BOB)).unwrap();
-    let (a, wire) = tokio::io::duplex(1024 * 1024);
-    (NoiseStream::new(a, Buffer::default(), one.keys), wire, two)
+/// The other end, which makes frames one by one.
+struct Peer {
+    noise: snow::TransportState,
 }
 
-fn frame(session: &mut Session, plain: &[u8]) -> Vec<u8> {
+/// A stream of ours, and the other end: its keys, which are in the hands of snow, and its socket.
+fn by_hand() -> (NoiseStream<DuplexStream>, DuplexStream, Peer) {
+    let (a, wire) = tokio::io::duplex(1024 * 1024);
+    let (stream, noise) = differential::with_snow(a, Role::Initiator);
+    (stream, wire, Peer { noise })
+}
+
+fn frame(peer: &mut Peer, plain: &[u8]) -> Vec<u8> {
     let mut out = vec![0; plain.len() + TAG];
-    let n = session.keys.write_message(plain, &mut out).unwrap();
+    let n = peer.noise.write_message(plain, &mut out).unwrap();
     [&(n as u16).to_be_bytes(), &out[..n]].concat()
 }
 
@@ -131,7 +141,7 @@ async fn what_was_accepted_goes_out_with_a_flush_in_full_frames() {
         let mut message = vec![0; len];
         wire.read_exact(&mut message).await.unwrap();
         let mut plain = vec![0; len];
-        let n = peer.keys.read_message(&message, &mut plain).unwrap();
+        let n = peer.noise.read_message(&message, &mut plain).unwrap();
         all.extend_from_slice(&plain[..n]);
     }
     assert!(all == data);
@@ -345,8 +355,11 @@ impl AsyncWrite for Failing {
 
 #[tokio::test]
 async fn a_socket_that_takes_no_more_is_still_read() {
-    let (one, mut two) = sessions(&config(ALICE), &config(BOB)).unwrap();
-    let give = io::Cursor::new(frame(&mut two, b"last words"));
+    let (one, two) = sessions(&config(ALICE), &config(BOB)).unwrap();
+    let mut sealer = Sealer::new(two.keys.ours);
+    sealer.push(b"last words").unwrap();
+    sealer.seal().unwrap();
+    let give = io::Cursor::new(sealer.sealed().to_vec());
     let mut stream = NoiseStream::new(Failing { left: 10, give }, Buffer::default(), one.keys);
     stream.write_all(b"content").await.unwrap();
     for _ in 0..2 {
@@ -357,4 +370,103 @@ async fn a_socket_that_takes_no_more_is_still_read() {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).await.unwrap();
     assert_eq!(all, b"last words");
+}
+
+fn pair() -> (Sealer, Opener) {
+    let (one, two) = sessions(&config(ALICE), &config(BOB)).unwrap();
+    (Sealer::new(one.keys.ours), Opener::new(two.keys.theirs, Buffer::default()))
+}
+
+fn receive(opener: &mut Opener, bytes: &[u8]) {
+    opener.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+    opener.received(bytes.len());
+}
+
+#[test]
+fn a_sealer_takes_what_it_says_and_no_more() {
+    for (len, taken) in [
+        (MAX_SEALED, 4 * MAX_PLAIN),
+        (4 * MAX_PLAIN, 4 * MAX_PLAIN),
+        (4 * MAX_PLAIN - 1, 4 * MAX_PLAIN - 1),
+        (0, 0),
+    ] {
+        let (mut sealer, _) = pair();
+        assert_eq!(sealer.push(&pattern(len)).unwrap(), taken);
+        assert_eq!(sealer.is_full(), taken == 4 * MAX_PLAIN);
+        let was_full = sealer.is_full();
+        assert_eq!(sealer.push(&pattern(2 * MAX_PLAIN)).unwrap() == 0, was_full);
+        assert!(sealer.sealed().len() <= MAX_SEALED + MAX_FRAME);
+        let sealed = sealer.sealed().len();
+        sealer.sent(1);
+        assert_eq!(sealer.sealed().len(), sealed.saturating_sub(1));
+    }
+}
+
+#[test]
+fn many_frames_of_one_write_are_opened_where_they_lie() {
+    let (mut sealer, mut opener) = pair();
+    let data = pattern(3 * MAX_PLAIN + 5);
+    assert_eq!(sealer.push(&data).unwrap(), data.len());
+    sealer.seal().unwrap();
+    assert_eq!(sealer.sealed().len(), 3 * MAX_FRAME + 2 + 5 + TAG);
+    receive(&mut opener, sealer.sealed());
+    let mut all = Vec::new();
+    for len in [MAX_PLAIN, MAX_PLAIN, MAX_PLAIN, 5] {
+        assert_eq!(opener.open().unwrap(), Opened::Plain);
+        assert_eq!(opener.plain().len(), len);
+        all.extend_from_slice(opener.plain());
+        opener.consume(1);
+        assert_eq!(opener.open().unwrap(), Opened::Plain, "the same frame, until it is used up");
+        opener.consume(len);
+    }
+    assert!(all == data && opener.is_empty());
+    assert_eq!(opener.open().unwrap(), Opened::Missing(2));
+}
+
+#[test]
+fn a_key_is_used_2_to_the_64_minus_1_times_and_no_more() {
+    let last = u64::MAX - 1;
+    let (one, two) = sessions(&config(ALICE), &config(BOB)).unwrap();
+    let mut sealer = Sealer::new(one.keys.ours.used(last));
+    let mut opener = Opener::new(two.keys.theirs.used(last), Buffer::default());
+    sealer.push(b"the last").unwrap();
+    sealer.seal().unwrap();
+    receive(&mut opener, sealer.sealed());
+    assert_eq!(opener.open().unwrap(), Opened::Plain);
+    assert_eq!(opener.plain(), b"the last");
+    opener.consume(8);
+
+    sealer.push(b"one more").unwrap();
+    for _ in 0..3 {
+        assert!(matches!(sealer.seal(), Err(Error::Exhausted)));
+    }
+    receive(&mut opener, &[0, 16].into_iter().chain([0; 16]).collect::<Vec<u8>>());
+    for _ in 0..3 {
+        assert!(matches!(opener.open(), Err(Error::Exhausted)));
+    }
+}
+
+#[test]
+fn after_bad_frames_a_good_one_still_has_its_nonce() {
+    // The stream ends at the first bad frame; the keys below it must not depend on that (class of CVE-2024-58265).
+    for bad in [1, 2, 100] {
+        let (one, two) = sessions(&config(ALICE), &config(BOB)).unwrap();
+        let mut sealer = Sealer::new(one.keys.ours);
+        let mut key = two.keys.theirs;
+        sealer.push(b"good").unwrap();
+        sealer.seal().unwrap();
+        for i in 0..bad {
+            let mut opener = Opener::new(key, Buffer::default());
+            let mut frame = sealer.sealed().to_vec();
+            let at = 2 + i % (frame.len() - 2);
+            frame[at] ^= 1;
+            receive(&mut opener, &frame);
+            assert!(matches!(opener.open(), Err(Error::Decrypt)));
+            key = opener.into_key();
+        }
+        let mut opener = Opener::new(key, Buffer::default());
+        receive(&mut opener, sealer.sealed());
+        assert_eq!(opener.open().unwrap(), Opened::Plain);
+        assert_eq!(opener.plain(), b"good");
+    }
 }
