@@ -38,7 +38,7 @@ pub(crate) struct Common {
     /// Offer and accept only this security protocol: noise; repeatable, the preferred first [default: all]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) security: Vec<Security>,
-    /// Offer and accept only this muxer: yamux; repeatable, the preferred first [default: all]
+    /// Offer and accept only this muxer: yamux, yamux-crate; repeatable, the preferred first [default: all]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) muxer: Vec<MuxerKind>,
     /// Print one JSON object a line on standard output. Logs stay on standard error

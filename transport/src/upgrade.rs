@@ -12,8 +12,8 @@ mod error;
 
 use std::sync::Arc;
 
-use peerage_core::{Keypair, PeerId, ProtocolId, multistream};
-use peerage_muxer::{Muxed, yamux};
+use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
+use peerage_muxer::{yamux, yamux_crate};
 use peerage_security::{Authenticated, noise};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -51,18 +51,26 @@ pub struct UpgradeOpts {
     pub deadline: Instant,
     /// Told at the start of each stage.
     pub progress: Option<Arc<Progress>>,
+    /// Where the connection's buffers take their memory.
+    pub budget: Budget,
 }
 
 impl UpgradeOpts {
-    /// For a link that somebody else opened.
+    /// For a link that somebody else opened, without a limit on memory.
     pub fn incoming(deadline: Instant) -> Self {
-        Self { role: Role::Responder, expected: None, deadline, progress: None }
+        Self { role: Role::Responder, expected: None, deadline, progress: None, budget: Budget::unlimited() }
     }
 }
 
 impl From<&DialOpts> for UpgradeOpts {
     fn from(opts: &DialOpts) -> Self {
-        Self { role: opts.role_override, expected: opts.expected, deadline: opts.deadline, progress: None }
+        Self {
+            role: opts.role_override,
+            expected: opts.expected,
+            deadline: opts.deadline,
+            progress: None,
+            budget: Budget::unlimited(),
+        }
     }
 }
 
@@ -92,7 +100,7 @@ impl Upgrader {
             // The caller may have used most of its time before there was a link.
             _ => (opts.deadline, Fault::Local),
         };
-        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress);
+        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress, opts.budget);
         let result = match time::timeout_at(deadline, stages).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout)),
@@ -108,6 +116,7 @@ impl Shared {
         role: Role,
         expected: Option<PeerId>,
         progress: &Progress,
+        budget: Budget,
     ) -> Result<Established, Failure> {
         let Config { security, muxers, yamux, .. } = &self.config;
         let Raw { io, local, remote, limited } = raw;
@@ -128,7 +137,8 @@ impl Shared {
         };
         let muxer = muxer.ok_or_else(|| Failure::new(missing(muxers), UpgradeErrorKind::NoCommonMuxer))?;
         let muxed = match muxer {
-            MuxerKind::Yamux => start_yamux(io, role, yamux.clone()),
+            MuxerKind::Yamux => yamux::start(io, mode(role), yamux.clone(), budget),
+            MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
         Ok(Established {
             peer,
@@ -197,10 +207,9 @@ where
 }
 
 /// yamux, "StreamID Field": the side that initiated the connection is the client. Where roles were given, they decide.
-fn start_yamux(io: impl Io, role: Role, config: yamux::Config) -> Muxed {
-    let mode = match role {
+fn mode(role: Role) -> yamux::Mode {
+    match role {
         Role::Initiator => yamux::Mode::Client,
         Role::Responder => yamux::Mode::Server,
-    };
-    yamux::start(io, mode, config)
+    }
 }
