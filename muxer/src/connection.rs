@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -24,6 +25,11 @@ pub trait Control: Send + Sync + 'static {
 
     /// Says goodbye and ends the connection; the driver then finishes. Calling it again changes nothing.
     fn close(&self, code: ErrorCode);
+
+    /// The round-trip time to the peer, if the muxer measures it and has done so.
+    fn rtt(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A multiplexed connection: a handle, cheap to clone.
@@ -59,6 +65,12 @@ impl Connection {
     /// Ends the connection, telling the peer `code` where the muxer can carry it.
     pub fn close(&self, code: ErrorCode) {
         self.control.close(code);
+    }
+
+    /// The smoothed round-trip time to the peer, as far as the muxer knows it: yamux measures while data comes in, and
+    /// when it asks a silent peer for a sign of life.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.control.rtt()
     }
 }
 

@@ -64,6 +64,9 @@ pub enum ConnectionError {
     /// The peer read nothing for so long that the connection was given up; its fault, or the network's.
     #[error("the peer stopped reading")]
     Stalled,
+    /// The peer sent nothing for so long, not even when asked for a sign of life, that it was given up.
+    #[error("the peer vanished")]
+    Vanished,
     /// The peer broke the muxer's protocol; its fault.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),

@@ -33,6 +33,7 @@ mod connection;
 mod error;
 mod stream;
 pub mod yamux;
+pub mod yamux_crate;
 
 pub use connection::{Connection, Control, Driver, Muxed};
 pub use error::{ConnectionError, ErrorCode, StreamError};

@@ -15,8 +15,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use peerage_core::{Keypair, PeerId, ProtocolId, multistream};
-use peerage_muxer::{Muxed, yamux};
+use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
+use peerage_muxer::{yamux, yamux_crate};
 use peerage_security::{Authenticated, noise, pnet::PnetStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -56,18 +56,26 @@ pub struct UpgradeOpts {
     pub deadline: Instant,
     /// Told at the start of each stage.
     pub progress: Option<Arc<Progress>>,
+    /// Where the connection's buffers take their memory.
+    pub budget: Budget,
 }
 
 impl UpgradeOpts {
-    /// For a link that somebody else opened.
+    /// For a link that somebody else opened, without a limit on memory.
     pub fn incoming(deadline: Instant) -> Self {
-        Self { role: Role::Responder, expected: None, deadline, progress: None }
+        Self { role: Role::Responder, expected: None, deadline, progress: None, budget: Budget::unlimited() }
     }
 }
 
 impl From<&DialOpts> for UpgradeOpts {
     fn from(opts: &DialOpts) -> Self {
-        Self { role: opts.role_override, expected: opts.expected, deadline: opts.deadline, progress: None }
+        Self {
+            role: opts.role_override,
+            expected: opts.expected,
+            deadline: opts.deadline,
+            progress: None,
+            budget: Budget::unlimited(),
+        }
     }
 }
 
@@ -118,7 +126,7 @@ impl Upgrader {
             _ => (opts.deadline, Fault::Local),
         };
         let understood = AtomicBool::new(false);
-        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress, &understood);
+        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress, &understood, opts.budget);
         let result = match time::timeout_at(deadline, stages).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout)),
@@ -137,6 +145,7 @@ impl Shared {
         expected: Option<PeerId>,
         progress: &Progress,
         understood: &AtomicBool,
+        budget: Budget,
     ) -> Result<Established, Failure> {
         let Config { security, muxers, private_network, yamux, .. } = &self.config;
         let Raw { io, local, remote, limited } = raw;
@@ -162,7 +171,8 @@ impl Shared {
         };
         let muxer = muxer.ok_or_else(|| Failure::new(missing(muxers), UpgradeErrorKind::NoCommonMuxer))?;
         let muxed = match muxer {
-            MuxerKind::Yamux => start_yamux(io, role, yamux.clone()),
+            MuxerKind::Yamux => yamux::start(io, mode(role), yamux.clone(), budget),
+            MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
         Ok(Established {
             peer,
@@ -231,10 +241,9 @@ where
 }
 
 /// yamux, "StreamID Field": the side that initiated the connection is the client. Where roles were given, they decide.
-fn start_yamux(io: impl Io, role: Role, config: yamux::Config) -> Muxed {
-    let mode = match role {
+fn mode(role: Role) -> yamux::Mode {
+    match role {
         Role::Initiator => yamux::Mode::Client,
         Role::Responder => yamux::Mode::Server,
-    };
-    yamux::start(io, mode, config)
+    }
 }

@@ -107,11 +107,6 @@ async fn dialer(
     opts: DialOpts,
     progress: Arc<Progress>,
 ) -> Result<Box<Established>, UpgradeError> {
-    let opts = UpgradeOpts {
-        role: opts.role_override,
-        expected: opts.expected,
-        deadline: opts.deadline,
-        progress: Some(progress),
-    };
+    let opts = UpgradeOpts { progress: Some(progress), ..UpgradeOpts::from(&opts) };
     upgrader.finish(link, opts).await.map(Box::new)
 }

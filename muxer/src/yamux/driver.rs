@@ -1,107 +1,92 @@
-//! The driver future, and the handle that talks with it.
+//! The future that moves bytes between the socket and the engine.
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use futures::{
-    future::BoxFuture,
-    io::{AsyncRead, AsyncWrite},
-};
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
-    time::{self, Sleep},
+    io::{AsyncRead, AsyncWrite},
+    time::{self, Instant, Sleep},
 };
-use yamux::FrameDecodeError;
+use tokio_util::io::poll_read_buf;
 
 use super::{
-    Config, Mode,
     frame::{GO_AWAY_PROTOCOL_ERROR, Header},
-    substream::Substream,
-    table::{Adopt, Link},
-    tap::Tap,
+    handle::Shared,
 };
-use crate::{ConnectionError, Control, ErrorCode, Stream, Substream as _};
+use crate::{ConnectionError, ErrorCode};
 
-/// Callers of `open` that the driver has not yet looked at; the next one waits in its own future.
-const OPEN_QUEUE: usize = 32;
+/// What one poll may move before it lets others run.
+const BUDGET: usize = 128 * 1024;
 
-/// New streams in one poll, opened and accepted each, before others get their turn.
-const STREAMS_PER_POLL: usize = 64;
+/// What a call costs in the budget at least, so that many small reads and writes are not free.
+const CALL: usize = 1024;
 
-type Reply = oneshot::Sender<Result<Stream, ConnectionError>>;
+/// Frames are made until there is so much to be written together.
+const BATCH: usize = 128 * 1024;
 
-/// What [`Connection`](crate::Connection) holds.
-pub(super) struct Handle {
-    link: Arc<Link>,
-    opens: mpsc::Sender<Reply>,
-    accepted: Arc<Mutex<mpsc::Receiver<Stream>>>,
-}
+/// The buffer for input: small while little comes in, large while much does.
+const SMALL_READ: usize = 4 * 1024;
+const LARGE_READ: usize = 64 * 1024;
 
 pub(super) struct Driver<T> {
-    connection: yamux::Connection<Tap<T>>,
-    tap: Tap<T>,
-    link: Arc<Link>,
-    opens: mpsc::Receiver<Reply>,
-    /// The caller whose stream the crate is not yet ready to open.
-    waiting: Option<Reply>,
-    /// Gone once the connection is closing, which ends whoever waits in `accept`.
-    accepted: Option<mpsc::Sender<Stream>>,
-    config: Config,
-    closing: bool,
-    /// Runs while the socket takes nothing, since the tap's number was the one beside it.
-    stuck: Option<(u64, Pin<Box<Sleep>>)>,
+    io: T,
+    shared: Arc<Shared>,
+    input: Vec<u8>,
+    /// As much of the input as the engine has taken.
+    taken: usize,
+    read_size: usize,
+    /// The engine takes input.
+    wanted: bool,
+    output: Vec<u8>,
+    written: usize,
+    /// Something was written since the last flush.
+    unflushed: bool,
+    /// Since when the socket takes nothing that it should take.
+    blocked: Option<Instant>,
+    write_timeout: Duration,
+    close_by: Option<Instant>,
+    shutting_down: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the timer runs off, at the latest the next deadline.
+    armed: Option<Instant>,
+    left: usize,
 }
 
-pub(super) fn new<T>(tap: Tap<T>, link: Arc<Link>, mode: Mode, config: Config) -> (Handle, Driver<T>)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    let mode = match mode {
-        Mode::Client => yamux::Mode::Client,
-        Mode::Server => yamux::Mode::Server,
-    };
-    let (opens, requests) = mpsc::channel(OPEN_QUEUE);
-    let (accepted, queue) = mpsc::channel(config.accept_backlog);
-    let handle = Handle { link: Arc::clone(&link), opens, accepted: Arc::new(Mutex::new(queue)) };
-    let driver = Driver {
-        connection: yamux::Connection::new(tap.clone(), config.of_the_crate(), mode),
-        tap,
-        link,
-        opens: requests,
-        waiting: None,
-        accepted: Some(accepted),
-        config,
-        closing: false,
-        stuck: None,
-    };
-    (handle, driver)
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Something moved.
+    Moved,
+    /// Nothing can move before the task is woken.
+    Idle,
 }
 
-impl Control for Handle {
-    fn open(&self) -> BoxFuture<'static, Result<Stream, ConnectionError>> {
-        let (link, opens) = (Arc::clone(&self.link), self.opens.clone());
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let gone = || link.ended().unwrap_or(ConnectionError::DriverGone);
-            opens.send(reply).await.map_err(|_| gone())?;
-            answer.await.unwrap_or_else(|_| Err(gone()))
-        })
-    }
-
-    fn accept(&self) -> BoxFuture<'static, Result<Stream, ConnectionError>> {
-        let (link, accepted) = (Arc::clone(&self.link), Arc::clone(&self.accepted));
-        Box::pin(async move {
-            let stream = accepted.lock().await.recv().await;
-            stream.ok_or_else(|| link.ended().unwrap_or(ConnectionError::DriverGone))
-        })
-    }
-
-    fn close(&self, code: ErrorCode) {
-        self.link.close(code);
+impl<T> Driver<T> {
+    pub(super) fn new(io: T, shared: Arc<Shared>, write_timeout: Duration) -> Self {
+        Self {
+            io,
+            shared,
+            input: Vec::new(),
+            taken: 0,
+            read_size: SMALL_READ,
+            wanted: true,
+            output: Vec::new(),
+            written: 0,
+            unflushed: false,
+            blocked: None,
+            write_timeout,
+            close_by: None,
+            shutting_down: false,
+            timer: None,
+            armed: None,
+            left: 0,
+        }
     }
 }
 
@@ -110,188 +95,239 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.link.register_driver(cx);
-        this.tap.refill();
-        if let (false, Some(code)) = (this.closing, this.link.close_requested()) {
-            this.closing = true;
-            this.tap.set_farewell(code);
-            // Before the crate stops: it does not wake the streams that wait.
-            this.link.end(ConnectionError::Closed);
-            this.stop_serving();
-        }
-        if this.closing {
-            // An error here is a socket that went first: closed all the same.
-            if this.connection.poll_close(cx).is_pending() {
-                // Nor does a peer that does not read hold this up.
-                ready!(this.poll_stalled(cx));
-            }
+        this.shared.driver.register(cx.waker());
+        let (closing, result) = this.turn(cx);
+        let Err(error) = ready!(result) else {
+            return Poll::Ready(Ok(()));
+        };
+        if closing {
+            // A socket that went first, or a peer that does not read: closed all the same.
             return Poll::Ready(Ok(()));
         }
-        let result = this.poll_streams(cx).and_then(|()| this.poll_flush(cx)).and_then(|()| {
-            match this.poll_stalled(cx) {
-                Poll::Ready(()) => Err(ConnectionError::Stalled),
-                Poll::Pending => Ok(()),
-            }
-        });
-        match result {
-            Ok(()) => Poll::Pending,
-            Err(error) => {
-                this.link.end(error.clone());
-                this.stop_serving();
-                if let ConnectionError::Protocol(_) = error {
-                    this.link.inject(Header::go_away(GO_AWAY_PROTOCOL_ERROR));
-                    // As far as the socket takes it: this connection is owed nothing.
-                    let _ = this.tap.poll_flush_socket(cx);
-                }
-                Poll::Ready(Err(error))
-            }
+        this.shared.end(error.clone());
+        if matches!(error, ConnectionError::Protocol(_)) {
+            this.last_words(cx);
         }
+        Poll::Ready(Err(error))
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        self.poll_opens(cx)?;
-        for _ in 0..STREAMS_PER_POLL {
-            let next = self.connection.poll_next_inbound(cx);
-            if let Some(what) = self.tap.violation() {
-                return Err(ConnectionError::Protocol(what));
+    /// Whether this side is closing the connection, and how far it came.
+    fn turn(&mut self, cx: &mut Context<'_>) -> (bool, Poll<Result<(), ConnectionError>>) {
+        let now = Instant::now();
+        let closing = self.shared.drive(|engine| engine.is_closing());
+        if closing && self.close_by.is_none() {
+            self.close_by = now.checked_add(self.write_timeout);
+        }
+        let moved = match self.poll_move(cx, now) {
+            Ok(Poll::Ready(())) => return (closing, Poll::Ready(Ok(()))),
+            Ok(Poll::Pending) => self.poll_timers(cx),
+            Err(error) => Err(error),
+        };
+        match moved {
+            Ok(()) => (closing, Poll::Pending),
+            Err(error) => (closing, Poll::Ready(Err(error))),
+        }
+    }
+
+    /// Ready when the connection was closed by this side and everything is said.
+    fn poll_move(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Poll<()>, ConnectionError> {
+        if self.shutting_down {
+            return self.poll_shutdown(cx, now);
+        }
+        self.left = BUDGET;
+        let mut received: usize = 0;
+        loop {
+            let wrote = self.poll_write(cx, now)?;
+            if self.output.is_empty() && self.shared.drive(|engine| engine.is_closed()) {
+                self.shutting_down = true;
+                return self.poll_shutdown(cx, now);
             }
-            match next {
-                Poll::Pending => return self.after_the_crate(cx),
-                Poll::Ready(Some(Ok(stream))) => self.accept(stream)?,
-                Poll::Ready(Some(Err(error))) => return Err(blame(error)),
-                Poll::Ready(None) => {
-                    return Err(ConnectionError::ClosedByPeer(self.tap.go_away().unwrap_or_default()));
+            let read = self.poll_read(cx, now, &mut received)?;
+            if (wrote, read) == (Step::Idle, Step::Idle) {
+                break;
+            }
+            if self.left == 0 {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.read_size = if received < LARGE_READ / 4 { SMALL_READ } else { LARGE_READ };
+        if self.input.is_empty() && self.input.capacity() > SMALL_READ {
+            self.input = Vec::new();
+        }
+        if self.output.is_empty() && self.output.capacity() > SMALL_READ {
+            self.output = Vec::new();
+        }
+        self.poll_flush(cx, now)?;
+        Ok(Poll::Pending)
+    }
+
+    /// Writes what the engine has to send, until it or the socket has enough.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Step, ConnectionError> {
+        let mut step = Step::Idle;
+        loop {
+            if self.output.is_empty() {
+                let output = &mut self.output;
+                self.wanted = self.shared.drive(|engine| {
+                    engine.poll_output(output, BATCH, now.into_std());
+                    engine.wants_input()
+                });
+                if self.output.is_empty() {
+                    return Ok(step);
+                }
+            }
+            let rest = self.output.get(self.written..).unwrap_or_default();
+            match Pin::new(&mut self.io).poll_write(cx, rest)? {
+                Poll::Ready(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Poll::Ready(n) => {
+                    self.written = self.written.saturating_add(n);
+                    if self.written >= self.output.len() {
+                        self.output.clear();
+                        self.written = 0;
+                    }
+                    (step, self.unflushed, self.blocked) = (Step::Moved, true, None);
+                    self.left = self.left.saturating_sub(n.max(CALL));
+                    if self.left == 0 {
+                        return Ok(step);
+                    }
+                }
+                Poll::Pending => {
+                    self.blocked.get_or_insert(now);
+                    return Ok(step);
                 }
             }
         }
-        cx.waker().wake_by_ref();
+    }
+
+    /// Reads once, and lets the engine have it.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        received: &mut usize,
+    ) -> Result<Step, ConnectionError> {
+        if !self.wanted {
+            return Ok(Step::Idle);
+        }
+        if self.input.is_empty() {
+            self.input.reserve(self.read_size);
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)? {
+                Poll::Pending => return Ok(Step::Idle),
+                Poll::Ready(0) => return Err(self.end_of_input()),
+                Poll::Ready(n) => {
+                    if n >= self.read_size {
+                        self.read_size = LARGE_READ;
+                    }
+                    *received = received.saturating_add(n);
+                    self.left = self.left.saturating_sub(n.max(CALL));
+                }
+            }
+        }
+        let input = self.input.get(self.taken..).unwrap_or_default();
+        let (taken, farewell) = self.shared.drive(|engine| {
+            let taken = engine.handle_input(input, now.into_std());
+            self.wanted = engine.wants_input();
+            (taken, engine.farewell())
+        });
+        let taken = taken.map_err(|violation| ConnectionError::Protocol(violation.to_string()))?;
+        if let Some(code) = farewell {
+            return Err(ConnectionError::ClosedByPeer(code));
+        }
+        self.taken = self.taken.saturating_add(taken);
+        if self.taken >= self.input.len() {
+            self.input.clear();
+            self.taken = 0;
+        }
+        Ok(Step::Moved)
+    }
+
+    fn end_of_input(&self) -> ConnectionError {
+        if self.shared.drive(|engine| engine.is_between_frames()) {
+            ConnectionError::ClosedByPeer(ErrorCode::NONE)
+        } else {
+            io::Error::from(io::ErrorKind::UnexpectedEof).into()
+        }
+    }
+
+    /// Once for all frames of a turn.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), ConnectionError> {
+        if self.unflushed && self.output.is_empty() {
+            match Pin::new(&mut self.io).poll_flush(cx)? {
+                Poll::Ready(()) => (self.unflushed, self.blocked) = (false, None),
+                Poll::Pending => {
+                    self.blocked.get_or_insert(now);
+                }
+            }
+        }
         Ok(())
     }
 
-    /// The crate has gone as far as it can.
-    fn after_the_crate(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        if self.tap.caught_up() {
-            self.link.caught_up();
-            if self.tap.take_held_back() {
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Poll<()>, ConnectionError> {
+        self.poll_flush(cx, now)?;
+        if self.unflushed {
+            return Ok(Poll::Pending);
+        }
+        match Pin::new(&mut self.io).poll_shutdown(cx)? {
+            Poll::Ready(()) => Ok(Poll::Ready(())),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    /// What is late, and a timer for what will be.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        loop {
+            let now = Instant::now();
+            let blocked_until = self.blocked.and_then(|since| since.checked_add(self.write_timeout));
+            let close_by = self.close_by;
+            if blocked_until.into_iter().chain(close_by).any(|at| at <= now) {
+                return Err(ConnectionError::Stalled);
+            }
+            let (asked, next) = self.shared.drive(|engine| {
+                let late = engine.poll_timeout().is_some_and(|at| at <= now.into_std());
+                let asked = if late { Some(engine.handle_timeout(now.into_std())) } else { None };
+                (asked, engine.poll_timeout())
+            });
+            if let Some(asked) = asked {
+                asked?;
+                // There may be a ping to be sent.
                 cx.waker().wake_by_ref();
             }
-        }
-        if self.waiting.is_some() {
-            // It has just let dropped streams go and wakes nobody for that. It must then be asked again itself, or it
-            // would not hear of the new streams.
-            self.poll_opens(cx)?;
-            if self.waiting.is_none() {
-                cx.waker().wake_by_ref();
-            }
-        }
-        Ok(())
-    }
-
-    /// Ready when the socket has taken nothing for too long.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = self.tap.stuck_at() else {
-            self.stuck = None;
-            return Poll::Pending;
-        };
-        let timeout = self.config.write_timeout;
-        let (since, sleep) = self.stuck.get_or_insert_with(|| (at, Box::pin(time::sleep(timeout))));
-        if *since != at {
-            (*since, *sleep) = (at, Box::pin(time::sleep(timeout)));
-        }
-        sleep.as_mut().poll(cx)
-    }
-
-    /// The crate's own flushes stop at the tap, so that many frames go to the socket together.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        match self.tap.poll_flush_socket(cx) {
-            Poll::Ready(Err(error)) => Err(error.into()),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-        }
-    }
-
-    fn poll_opens(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        for _ in 0..STREAMS_PER_POLL {
-            let Some(reply) = self.waiting.take().or_else(|| match self.opens.poll_recv(cx) {
-                Poll::Ready(reply) => reply,
-                Poll::Pending => None,
-            }) else {
+            let next = next.map(Instant::from_std);
+            let Some(next) = [blocked_until, close_by, next].into_iter().flatten().min() else {
                 return Ok(());
             };
-            if reply.is_closed() {
-                continue;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep_until(next)));
+            // Deadlines mostly move away from it. One that is too early only looks again.
+            if self.armed.is_none_or(|at| next < at) {
+                timer.as_mut().reset(next);
+                self.armed = Some(next);
             }
-            // The end of one of our streams polls the driver again, as does an acknowledgement.
-            if self.link.outbound() >= self.config.max_outbound_streams || self.link.crowded() {
-                self.waiting = Some(reply);
+            if timer.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
-            match self.connection.poll_new_outbound(cx) {
-                Poll::Pending => {
-                    self.waiting = Some(reply);
-                    return Ok(());
-                }
-                Poll::Ready(Err(error)) => return Err(blame(error)),
-                Poll::Ready(Ok(stream)) => {
-                    self.link.opened(stream.id().val());
-                    let stream = Stream::new(Substream::outbound(stream, Arc::clone(&self.link)));
-                    // If the caller went away meanwhile, dropping the stream undoes it.
-                    let _ = reply.send(Ok(stream));
-                }
+            self.armed = None;
+        }
+    }
+
+    /// Tells the peer that it broke the protocol, as far as the socket takes it: the peer is owed nothing.
+    fn last_words(&mut self, cx: &mut Context<'_>) {
+        self.output.extend_from_slice(&Header::go_away(GO_AWAY_PROTOCOL_ERROR).encode());
+        while let Some(rest) = self.output.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.io).poll_write(cx, rest) {
+                Poll::Ready(Ok(n)) if n > 0 => self.written = self.written.saturating_add(n),
+                Poll::Pending => break,
+                Poll::Ready(_) => return,
             }
         }
-        cx.waker().wake_by_ref();
-        Ok(())
-    }
-
-    fn accept(&mut self, stream: yamux::Stream) -> Result<(), ConnectionError> {
-        let id = stream.id().val();
-        if self.link.adopt(id) == Adopt::Reused {
-            return Err(ConnectionError::Protocol(format!("stream id {id} used twice")));
-        }
-        let full = self.link.inbound() > self.config.max_inbound_streams;
-        let mut stream = Substream::inbound(stream, Arc::clone(&self.link));
-        let Some(Ok(slot)) = self.accepted.as_ref().map(mpsc::Sender::try_reserve) else {
-            stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
-            return Ok(());
-        };
-        if full {
-            stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
-        } else {
-            slot.send(Stream::new(stream));
-        }
-        Ok(())
-    }
-}
-
-impl<T> Driver<T> {
-    fn stop_serving(&mut self) {
-        self.accepted = None;
-        self.waiting = None;
-        self.opens.close();
-        while self.opens.try_recv().is_ok() {}
+        let _ = Pin::new(&mut self.io).poll_flush(cx);
     }
 }
 
 impl<T> Drop for Driver<T> {
     fn drop(&mut self) {
         // If the future ended by itself, its own reason stands.
-        self.link.end(ConnectionError::DriverGone);
-        self.stop_serving();
-        self.link.forget();
-    }
-}
-
-fn blame(error: yamux::ConnectionError) -> ConnectionError {
-    use yamux::ConnectionError as Theirs;
-    match error {
-        Theirs::Io(error) | Theirs::Decode(FrameDecodeError::Io(error)) => error.into(),
-        Theirs::Decode(error) => ConnectionError::Protocol(error.to_string()),
-        Theirs::NoMoreStreamIds => ConnectionError::Exhausted,
-        Theirs::Closed => ConnectionError::ClosedByPeer(ErrorCode::NONE),
-        // Its limit is above ours, and whatever goes beyond ours waits.
-        Theirs::TooManyStreams => ConnectionError::Protocol("too many streams left unfinished".to_owned()),
-        error => ConnectionError::Protocol(error.to_string()),
+        self.shared.end(ConnectionError::DriverGone);
     }
 }

@@ -1,42 +1,55 @@
-//! `/yamux/1.0.0` on the `yamux` crate ([spec](https://github.com/libp2p/specs/blob/master/yamux/README.md)).
+//! `/yamux/1.0.0` ([spec](https://github.com/libp2p/specs/blob/master/yamux/README.md)).
 //!
-//! The crate moves the frames and keeps the windows. Four things it does not do well enough for [`Stream`]'s promises:
-//! it gives a remote reset as an end of file; it turns a dropped stream into an orderly FIN once the peer has sent
-//! its own, so that half an answer looks whole; it carries no error codes; and a stream closed before its first byte
-//! is never announced to the peer at all. All four are visible in the 12-byte frame headers, so the module `tap`,
-//! a thin layer between the crate and the socket, follows the headers in both directions (bodies pass through
-//! uncopied), notes what the crate would forget, and sends what it should have sent. `table` holds those notes, one
-//! entry per live stream. They also let a frame be as long as the receive window allows, which the crate refuses
-//! over 1 MiB: the tap shows it to the crate in pieces.
+//! `engine` is the protocol without I/O and without a clock; `driver` moves bytes between it and the socket; `handle`
+//! has what connections and streams do, from whatever task. The engine stands behind one lock, which is held to copy
+//! bytes and never to wait.
+//!
+//! ```text
+//!   Stream::poll_write ─► send buffer ─┐                     ┌─► frames ─► socket
+//!                                      ├─ Engine (one lock) ─┤   Driver
+//!   Stream::poll_read ◄─ receive buffer┘                     └─◄ frames ◄─ socket
+//! ```
 //!
 //! # What a peer can make one connection hold
 //!
-//! - Unread data: 256 KiB for each stream (the window that the protocol gives it at birth), at most
-//!   [`Config::max_inbound_streams`] of them opened by the peer, and [`Config::window_growth`] for all streams
-//!   together. The crate keeps one buffer per frame, which costs some 60 bytes besides: a peer that sends single bytes
-//!   to a reader that does not read makes this 16 MiB for each stream (and 1 GiB for all the growth together).
-//!   Nothing here bounds that but the readers: a stream that is not read should be dropped.
-//! - Streams that were dropped or refused here, which the crate keeps with their unread data until their end is
-//!   written: 16 MiB and one frame, or 1024 of them. While there are so many nothing more is read.
-//! - Unsent data: at most twelve frames of 16 KiB for each stream, and then writes wait.
-//! - The connection itself, if it reads nothing: [`Config::write_timeout`].
-//! - Answers: one pong. While it cannot be written nothing more is read.
+//! - Unread data: for each stream the window, 256 KiB at birth, in buffers that frames of any size share (at most twice
+//!   the bytes). There are at most [`Config::max_inbound_streams`] of the peer's, and all windows together
+//!   grow by [`Config::window_growth`]. What is buffered beyond 4 KiB of a stream is taken from the budget; growth is
+//!   taken before the peer is told of it. A stream for whose bytes the budget has no memory is reset with
+//!   [`RESOURCE_LIMIT_EXCEEDED`](crate::ErrorCode::RESOURCE_LIMIT_EXCEEDED).
+//! - Unsent data: [`SEND_BUFFER`] for each stream, from the budget beyond 4 KiB, and then writes wait. A stream that was
+//!   dropped counts against the limits until what was written, and its end, is sent.
+//! - The connection itself, if it reads nothing: [`Config::write_timeout`]; if it vanished:
+//!   [`Config::keepalive_interval`] and [`Config::keepalive_timeout`].
+//! - Answers: eight pongs, and 1,024 resets. While they cannot be written nothing more is read.
 //! - Streams nobody accepted yet: [`Config::accept_backlog`].
+//! - Work: [`Config::max_strays`] resets, or frames for streams that are not there, in ten seconds.
 //!
-//! [`Stream`]: crate::Stream
+//! # How it treats peers
+//!
+//! - SYN goes with the first data, or with the first read; ACK with the first frame of the answer. Any frame of the
+//!   peer on a stream acknowledges it, with or without the flag.
+//! - A reset is never an end of file. Its code travels in the length of a window update (libp2p/specs PR 622).
+//! - The peer's GoAway ends the connection, whatever its code: go, rust and js close the socket with it. What was
+//!   received before can still be read.
+//! - A window doubles when a half of it is read within four round trips, up to [`Config::max_window`]; so it grows for
+//!   readers that are fast on paths that are long, and for no others. Round trips are measured by pings once
+//!   data comes in.
+//! - Frames for streams that are over are ignored, as far as the peer could not know; beyond that they are counted. Ids
+//!   of the wrong parity, used twice, data over the window, credit that overflows, unknown types and versions
+//!   end the connection with GoAway 1. Unknown flags are ignored.
 
 mod driver;
-mod frame;
-mod substream;
-mod table;
-mod tap;
+mod engine;
+pub(crate) mod frame;
+mod handle;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use peerage_core::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
 use crate::{Connection, Driver, Muxed};
 
@@ -46,14 +59,27 @@ pub const PROTOCOL: &str = "/yamux/1.0.0";
 /// The window every stream starts with (yamux, "Flow Control").
 pub const INITIAL_WINDOW: u32 = 256 * 1024;
 
+/// The most that a window can grow to: 16 MiB, as in go and js.
+pub const MAX_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The longest body this side sends: 64 KiB. rust-yamux ends the connection over 1 MiB, and longer frames make other
+/// streams wait.
+pub const MAX_FRAME: u32 = 64 * 1024;
+
+/// Bytes that a stream takes from its writer before they are sent: 128 KiB.
+pub const SEND_BUFFER: usize = 128 * 1024;
+
 /// How long a peer may leave everything unread that is sent to it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After so long without a byte from the peer it is asked for a sign of life.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(25);
+
+/// So long it has for it. Together with [`KEEPALIVE_INTERVAL`] a dead peer is found within 40 s.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The most that the numbers of streams in [`Config`] can be; what is above is taken for this.
 pub const MAX_STREAMS: usize = 1 << 16;
-
-/// What the crate's limit of streams leaves for those that are between two states.
-const SPARE: usize = 64;
 
 /// Which side of the connection this is; it decides who uses odd stream ids (yamux, "StreamID Field").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +106,23 @@ pub struct Config {
     /// Bytes by which the receive windows of all streams together may grow over 256 KiB each, where the round-trip
     /// time and the reader's speed ask for it. Default 16 MiB.
     pub window_growth: u32,
+    /// Bytes that one window may grow to, at most [`MAX_WINDOW`] and at least [`INITIAL_WINDOW`]. Default
+    /// [`MAX_WINDOW`].
+    pub max_window: u32,
+    /// Bytes of body in a frame that is sent, from 1 to [`MAX_FRAME`], which is the default.
+    pub max_frame: u32,
     /// How long the socket may refuse to take a byte that is to be sent before the connection ends as
-    /// [`ConnectionError::Stalled`](crate::ConnectionError::Stalled). Default [`WRITE_TIMEOUT`].
+    /// [`ConnectionError::Stalled`](crate::ConnectionError::Stalled); and how long the sending of what was written
+    /// may take after [`Connection::close`]. Default [`WRITE_TIMEOUT`].
     pub write_timeout: Duration,
+    /// After so long without a byte from the peer it is sent a ping. Default [`KEEPALIVE_INTERVAL`].
+    pub keepalive_interval: Duration,
+    /// How long it may then remain silent before the connection ends as
+    /// [`ConnectionError::Vanished`](crate::ConnectionError::Vanished). Default [`KEEPALIVE_TIMEOUT`].
+    pub keepalive_timeout: Duration,
+    /// Resets by the peer, and frames of it for streams that are not there, in ten seconds; one more ends the
+    /// connection. Default 1000.
+    pub max_strays: usize,
 }
 
 impl Default for Config {
@@ -92,68 +132,51 @@ impl Default for Config {
             max_outbound_streams: 1024,
             accept_backlog: 256,
             window_growth: 16 * 1024 * 1024,
+            max_window: MAX_WINDOW,
+            max_frame: MAX_FRAME,
             write_timeout: WRITE_TIMEOUT,
+            keepalive_interval: KEEPALIVE_INTERVAL,
+            keepalive_timeout: KEEPALIVE_TIMEOUT,
+            max_strays: 1000,
         }
     }
 }
 
 impl Config {
-    /// The longest Data frame that fits into a window, however far it has grown.
-    fn max_frame(&self) -> u32 {
-        self.window_growth.saturating_add(INITIAL_WINDOW)
-    }
-
-    /// The crate *ends the connection* at its limit, so it stands above the limits that refuse a single stream: a
-    /// dropped stream counts there until its end is written, and a peer that does not read delays that.
-    fn hard_limit(&self) -> usize {
-        self.max_inbound_streams
-            .saturating_add(self.max_outbound_streams)
-            .saturating_add(table::MAX_LEAVING)
-            .saturating_add(SPARE)
-    }
-
-    /// Values that the channels and the crate can take.
-    fn within_limits(mut self) -> Self {
+    pub(crate) fn within_limits(mut self) -> Self {
         self.max_inbound_streams = self.max_inbound_streams.min(MAX_STREAMS);
         self.max_outbound_streams = self.max_outbound_streams.min(MAX_STREAMS);
         self.accept_backlog = self.accept_backlog.clamp(1, MAX_STREAMS);
+        self.max_window = self.max_window.clamp(INITIAL_WINDOW, MAX_WINDOW);
+        self.max_frame = self.max_frame.clamp(1, MAX_FRAME);
         self
-    }
-
-    fn of_the_crate(&self) -> yamux::Config {
-        let streams = self.hard_limit();
-        let windows = streams.saturating_mul(usize::try_from(INITIAL_WINDOW).unwrap_or(usize::MAX));
-        let growth = usize::try_from(self.window_growth).unwrap_or(usize::MAX);
-        let mut config = yamux::Config::default();
-        // Each setter asserts the relation of the two, hence the order: no bound, the count, then the bound.
-        config
-            .set_max_connection_receive_window(None)
-            .set_max_num_streams(streams)
-            .set_max_connection_receive_window(Some(windows.saturating_add(growth)))
-            .set_read_after_close(true);
-        config
     }
 }
 
 /// Starts yamux on a secured connection. Nothing moves until the driver is polled.
-/// The driver needs a tokio runtime with time; the connection and its streams may be used from anywhere.
+/// The driver needs a tokio runtime with time; the connection and its streams may be used from anywhere. Buffers take
+/// their memory from `budget`.
 ///
 /// Dropping the driver ends the connection without a word to the peer. After [`Connection::close`] it sends what
-/// streams had already written, says goodbye and ends; the bytes for that are bounded, but a peer that reads them
-/// slowly can hold it up, so whoever polls it should give it a deadline and then drop it.
-pub fn start(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, mode: Mode, config: Config) -> Muxed {
-    start_linked(io, mode, config).0
-}
-
-fn start_linked(
+/// streams had already written and the peer's windows allow, says goodbye and ends, within
+/// [`Config::write_timeout`].
+pub fn start(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     mode: Mode,
     config: Config,
-) -> (Muxed, Arc<table::Link>) {
-    let config = config.within_limits();
-    let link = Arc::new(table::Link::new(mode));
-    let tap = tap::Tap::new(io.compat(), Arc::clone(&link), config.max_frame());
-    let (control, driver) = driver::new(tap, Arc::clone(&link), mode, config);
-    let connection = Connection::new(Arc::new(control));
-    (Muxed { connection, driver: Driver::new(driver) }, link)
+    budget: Budget,
+) -> Muxed {
+    start_shared(io, mode, config, budget).0
+}
+
+fn start_shared(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    mode: Mode,
+    config: Config,
+    budget: Budget,
+) -> (Muxed, Arc<handle::Shared>) {
+    let shared = Arc::new(handle::Shared::new(mode, config.clone(), budget));
+    let driver = driver::Driver::new(io, Arc::clone(&shared), config.write_timeout);
+    let connection = Connection::new(Arc::new(handle::Handle::new(Arc::clone(&shared))));
+    (Muxed { connection, driver: Driver::new(driver) }, shared)
 }

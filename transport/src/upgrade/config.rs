@@ -51,22 +51,28 @@ impl Security {
 pub enum MuxerKind {
     /// `/yamux/1.0.0`.
     Yamux,
+    /// The same protocol on the `yamux` crate, to compare the two; never offered unless it is asked for.
+    YamuxCrate,
 }
 
 impl MuxerKind {
-    /// Every one there is, the preferred first.
+    /// Every protocol there is, the preferred first.
     pub const ALL: &'static [Self] = &[Self::Yamux];
+
+    /// Beside [`Self::ALL`], what has a name but is a second implementation of the same protocol.
+    const OTHERS: &'static [Self] = &[Self::YamuxCrate];
 
     /// What it is called on the wire.
     pub const fn protocol(self) -> ProtocolId {
         match self {
-            Self::Yamux => ProtocolId::from_static(yamux::PROTOCOL),
+            Self::Yamux | Self::YamuxCrate => ProtocolId::from_static(yamux::PROTOCOL),
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Yamux => "yamux",
+            Self::YamuxCrate => "yamux-crate",
         }
     }
 }
@@ -90,7 +96,8 @@ impl FromStr for MuxerKind {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::ALL.iter().copied().find(|one| one.name() == name).ok_or(UnknownName { known: "yamux" })
+        let mut known = Self::ALL.iter().chain(Self::OTHERS).copied();
+        known.find(|one| one.name() == name).ok_or(UnknownName { known: "yamux, yamux-crate" })
     }
 }
 
@@ -145,10 +152,13 @@ mod tests {
         for one in Security::ALL {
             assert_eq!(one.to_string().parse(), Ok(*one));
         }
-        for one in MuxerKind::ALL {
+        for one in MuxerKind::ALL.iter().chain(MuxerKind::OTHERS) {
             assert_eq!(one.to_string().parse(), Ok(*one));
         }
         assert_eq!("tls".parse::<Security>().unwrap_err().to_string(), "unknown name; known: noise");
-        assert_eq!("Yamux".parse::<MuxerKind>().unwrap_err().to_string(), "unknown name; known: yamux");
+        assert_eq!(
+            "Yamux".parse::<MuxerKind>().unwrap_err().to_string(),
+            "unknown name; known: yamux, yamux-crate"
+        );
     }
 }

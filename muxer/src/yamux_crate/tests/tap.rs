@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _, Cursor};
 use proptest::prelude::*;
 
-use crate::yamux::{
+use crate::yamux_crate::{
     Config, Mode,
     frame::{DATA, FIN, HEADER, Header, RST, SYN, WINDOW_UPDATE},
+    max_frame,
     table::Link,
     tap::Tap,
 };
@@ -38,7 +39,7 @@ fn wire(frames: &[(Header, Vec<u8>)]) -> Vec<u8> {
 
 fn tap(io: Cursor<Vec<u8>>) -> (Tap<Cursor<Vec<u8>>>, Arc<Link>) {
     let link = Arc::new(Link::new(Mode::Server));
-    (Tap::new(io, Arc::clone(&link), Config::default().max_frame()), link)
+    (Tap::new(io, Arc::clone(&link), max_frame(&Config::default())), link)
 }
 
 /// Of streams that the other side opened, which the tap leaves alone if it knows nothing of them.

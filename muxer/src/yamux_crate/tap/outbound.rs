@@ -11,7 +11,7 @@ use futures::io::AsyncWrite;
 
 use crate::{
     ErrorCode,
-    yamux::{
+    yamux_crate::{
         frame::{DATA, FIN, GO_AWAY, HEADER, Header, RST, SYN, WINDOW_UPDATE},
         table::Link,
     },

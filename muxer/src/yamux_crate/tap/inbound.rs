@@ -10,7 +10,7 @@ use futures::io::AsyncRead;
 
 use crate::{
     ErrorCode,
-    yamux::{
+    yamux_crate::{
         INITIAL_WINDOW,
         frame::{ACK, DATA, FIN, GO_AWAY, HEADER, Header, RST, SYN, WINDOW_UPDATE},
         table::Link,

@@ -1,0 +1,111 @@
+//! Whether the peer is still there, and how far away it is.
+//!
+//! A ping goes out when nothing was heard for a while, and when a round trip has to be measured; one at a time. Any
+//! received byte is a sign of life, since a pong may wait behind a lot of data.
+
+use std::time::{Duration, Instant};
+
+/// While data comes in, the round trip is measured again after this.
+const MEASURE_AGAIN: Duration = Duration::from_secs(30);
+
+/// Received bytes from which on windows may want to grow, for which a round trip has to be known.
+const WORTH_MEASURING: u64 = 16 * 1024;
+
+pub(super) struct Liveness {
+    interval: Duration,
+    timeout: Duration,
+    heard: Instant,
+    received: u64,
+    /// Since when the peer is asked whether it lives.
+    asked: Option<Instant>,
+    ping_due: bool,
+    outstanding: Option<(u32, Instant)>,
+    next: u32,
+    rtt: Option<Duration>,
+    measured: Option<Instant>,
+}
+
+impl Liveness {
+    pub(super) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
+        Self {
+            interval,
+            timeout,
+            heard: now,
+            received: 0,
+            asked: None,
+            ping_due: false,
+            outstanding: None,
+            next: 0,
+            rtt: None,
+            measured: None,
+        }
+    }
+
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    pub(super) fn heard(&mut self, bytes: usize, now: Instant) {
+        self.heard = now;
+        self.asked = None;
+        self.received = self.received.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let old = self.measured.is_none_or(|at| now.saturating_duration_since(at) >= MEASURE_AGAIN);
+        if old && self.outstanding.is_none() && self.received >= WORTH_MEASURING {
+            self.ping_due = true;
+        }
+    }
+
+    /// The value of a ping that is to be sent now.
+    pub(super) fn take_ping(&mut self, now: Instant) -> Option<u32> {
+        if !self.ping_due {
+            return None;
+        }
+        self.ping_due = false;
+        let value = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.outstanding = Some((value, now));
+        Some(value)
+    }
+
+    pub(super) fn ping_is_due(&self) -> bool {
+        self.ping_due
+    }
+
+    /// A pong; `false` if nobody asked for it.
+    #[must_use]
+    pub(super) fn pong(&mut self, value: u32, now: Instant) -> bool {
+        let Some((_, sent)) = self.outstanding.filter(|(asked, _)| *asked == value) else {
+            return false;
+        };
+        self.outstanding = None;
+        let sample = now.saturating_duration_since(sent);
+        // Weighted as TCP does it (RFC 6298): one bad sample is not believed at once.
+        self.rtt = Some(match self.rtt {
+            Some(before) => before.saturating_mul(7).saturating_add(sample) / 8,
+            None => sample,
+        });
+        self.measured = Some(now);
+        true
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self.asked {
+            Some(at) => at.checked_add(self.timeout),
+            None => self.heard.checked_add(self.interval),
+        }
+    }
+
+    /// `false` if the peer has vanished.
+    #[must_use]
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+        if let Some(at) = self.asked {
+            return now.saturating_duration_since(at) < self.timeout;
+        }
+        if now.saturating_duration_since(self.heard) >= self.interval {
+            self.asked = Some(now);
+            // One that is still on its way asks the same.
+            self.ping_due |= self.outstanding.is_none();
+        }
+        true
+    }
+}

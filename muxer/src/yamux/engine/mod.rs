@@ -1,0 +1,424 @@
+//! The protocol, pure: bytes, commands and instants come in; bytes and events come out.
+//!
+//! Unlike the engines of other protocols it is not fed messages: bytes go straight from the socket's buffer into the
+//! streams' buffers ([`Engine::handle_input`]) and from there into the buffer for the socket
+//! ([`Engine::poll_output`]), copied once each way. The rules are the same: after every call the caller drains
+//! [`Engine::poll_event`], and asks [`Engine::poll_timeout`] again.
+//!
+//! `input` has what frames do, `output` which frames are made and in which order, `local` what handles ask for.
+
+mod input;
+mod limits;
+mod liveness;
+mod local;
+mod output;
+mod receive;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, DefaultHasher},
+    time::{Duration, Instant},
+};
+
+use peerage_core::budget::Budget;
+
+use self::{
+    input::Reading,
+    limits::{Recent, Strays},
+    liveness::Liveness,
+    stream::Stream,
+};
+use super::{
+    Config, Mode,
+    frame::{HEADER, Header},
+};
+use crate::{ConnectionError, ErrorCode};
+
+/// Streams of this side that the peer has not acknowledged (yamux, "ACK backlog"); the next open waits.
+pub(super) const MAX_UNACKNOWLEDGED: usize = 256;
+
+/// Pongs waiting to be sent. At this number nothing more is read. One alone must not stop the reading: two sides whose
+/// ways out are full, and that ask each other at the same time, would then wait for each other.
+pub(super) const MAX_PONGS: usize = 8;
+
+/// Resets waiting to be sent. At this number nothing more is read: it is the peer that makes them necessary.
+pub(super) const MAX_RESETS: usize = 1024;
+
+/// Streams that were closed and dropped here while the peer may still write. More of them are forgotten at once; such
+/// a peer's data is then dropped without the reset that would tell it so.
+const MAX_LINGERING: usize = 256;
+
+/// What a peer may send to a stream that nobody reads any more before it is told so by a reset. Large enough for the
+/// answers that a one-way sender ignores (multistream-select), well below the window at whose end it would hang.
+const LINGER_BYTES: u32 = 64 * 1024;
+
+/// Streams that were given up before a frame of theirs was made may leave this many places in the queue of frames.
+const MAX_READY_SLACK: usize = 1024;
+
+/// How a peer broke the protocol. The connection ends with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Violation {
+    #[error("version {0}")]
+    Version(u8),
+    #[error("frame of unknown type {0}")]
+    Kind(u8),
+    #[error("a frame of a stream on stream 0")]
+    StreamZero,
+    #[error("stream id {0} belongs to this side")]
+    Parity(u32),
+    #[error("stream id {0} used twice")]
+    Reused(u32),
+    #[error("stream {id}: {length} bytes where {credit} are allowed")]
+    Window { id: u32, length: u32, credit: u32 },
+    #[error("stream {id}: credit of {length} overflows the window")]
+    Credit { id: u32, length: u32 },
+    #[error("too many resets or frames without a stream")]
+    Strays,
+}
+
+/// Something that a waiting caller can go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Readable(u32),
+    Writable(u32),
+    /// A stream can be accepted.
+    Acceptable,
+    /// A stream can be opened.
+    Openable,
+}
+
+/// How far the end has come.
+#[derive(Debug)]
+enum Phase {
+    Open,
+    /// Sends what was written, then says goodbye.
+    Closing(ErrorCode),
+    /// The goodbye was made.
+    Closed,
+    /// By the peer, or by an error; nothing is sent any more.
+    Ended,
+}
+
+pub(super) struct Engine {
+    mode: Mode,
+    config: Config,
+    budget: Budget,
+    phase: Phase,
+    /// Why streams end.
+    end: Option<ConnectionError>,
+    streams: HashMap<u32, Stream, BuildHasherDefault<DefaultHasher>>,
+    /// `None` when they are used up.
+    next_id: Option<u32>,
+    /// Live streams, as the limits count them.
+    inbound: usize,
+    outbound: usize,
+    unacknowledged: usize,
+    lingering: usize,
+    /// Opened by the peer and not yet accepted.
+    backlog: VecDeque<u32>,
+    /// Streams with something to send, in turn.
+    ready: VecDeque<u32>,
+    resets: VecDeque<[u8; HEADER]>,
+    pongs: VecDeque<u32>,
+    /// By how much windows have grown, all together.
+    growth: u32,
+    recent: Recent,
+    strays: Strays,
+    liveness: Liveness,
+    reading: Reading,
+    farewell: Option<ErrorCode>,
+    events: VecDeque<Event>,
+    /// A handle has made something to send since it was last asked.
+    stirred: bool,
+}
+
+impl Engine {
+    pub(super) fn new(mode: Mode, config: Config, budget: Budget, now: Instant) -> Self {
+        let config = config.within_limits();
+        Self {
+            mode,
+            liveness: Liveness::new(config.keepalive_interval, config.keepalive_timeout, now),
+            strays: Strays::new(config.max_strays),
+            config,
+            budget,
+            phase: Phase::Open,
+            end: None,
+            streams: HashMap::default(),
+            next_id: Some(match mode {
+                Mode::Client => 1,
+                Mode::Server => 2,
+            }),
+            inbound: 0,
+            outbound: 0,
+            unacknowledged: 0,
+            lingering: 0,
+            backlog: VecDeque::new(),
+            ready: VecDeque::new(),
+            resets: VecDeque::new(),
+            pongs: VecDeque::new(),
+            growth: 0,
+            recent: Recent::default(),
+            reading: Reading::start(),
+            farewell: None,
+            events: VecDeque::new(),
+            stirred: false,
+        }
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether there is more to send than at the last asking, which the driver has to be told.
+    pub(super) fn take_stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred)
+    }
+
+    /// When [`Engine::handle_timeout`] wants to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.liveness.poll_timeout()
+    }
+
+    /// # Errors
+    /// [`ConnectionError::Vanished`].
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.liveness.handle_timeout(now) { Ok(()) } else { Err(ConnectionError::Vanished) }
+    }
+
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.liveness.rtt()
+    }
+
+    /// The code of the peer's GoAway, once it came. The connection is over then: every implementation sends it as its
+    /// last words (go-yamux, rust-yamux and js-libp2p close the socket with it).
+    pub(super) fn farewell(&self) -> Option<ErrorCode> {
+        self.farewell
+    }
+
+    /// This side says goodbye: handles fail from now on, what they had written is still sent.
+    pub(super) fn close(&mut self, code: ErrorCode) {
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        self.phase = Phase::Closing(code);
+        self.end = Some(ConnectionError::Closed);
+        self.stirred = true;
+        self.backlog = VecDeque::new();
+        self.wake_all();
+    }
+
+    /// It is over: handles fail (by an earlier reason, if there was one) and nothing is sent any more.
+    pub(super) fn end(&mut self, reason: ConnectionError) {
+        self.end.get_or_insert(reason);
+        self.phase = Phase::Ended;
+        self.backlog = VecDeque::new();
+        self.ready = VecDeque::new();
+        self.resets = VecDeque::new();
+        self.streams.retain(|_, stream| stream.accepted && !stream.released);
+        for stream in self.streams.values_mut() {
+            stream.send.discard();
+        }
+        self.wake_all();
+    }
+
+    pub(super) fn ended(&self) -> Option<&ConnectionError> {
+        self.end.as_ref()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::Closed)
+    }
+
+    /// Everything was sent that will be, the goodbye included.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    fn wake_all(&mut self) {
+        for (id, stream) in &mut self.streams {
+            if std::mem::take(&mut stream.reader_waits) {
+                self.events.push_back(Event::Readable(*id));
+            }
+            if std::mem::take(&mut stream.writer_waits) {
+                self.events.push_back(Event::Writable(*id));
+            }
+        }
+    }
+
+    /// Puts a stream in the queue for a frame, if it has one to send.
+    fn schedule(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if !stream.queued && stream.has_output() {
+            stream.queued = true;
+            self.ready.push_back(id);
+            self.stirred = true;
+        }
+    }
+
+    fn notify_reader(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && std::mem::take(&mut stream.reader_waits)
+        {
+            self.events.push_back(Event::Readable(id));
+        }
+    }
+
+    fn notify_writer(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && std::mem::take(&mut stream.writer_waits)
+        {
+            self.events.push_back(Event::Writable(id));
+        }
+    }
+
+    fn push_reset(&mut self, id: u32, code: ErrorCode) {
+        self.resets.push_back(Header::reset(id, code.0).encode());
+        self.stirred = true;
+    }
+
+    /// Takes a stream off the limits.
+    fn uncount(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::take(&mut stream.counted) {
+            return;
+        }
+        if stream.local {
+            self.outbound = self.outbound.saturating_sub(1);
+            self.events.push_back(Event::Openable);
+        } else {
+            self.inbound = self.inbound.saturating_sub(1);
+        }
+    }
+
+    /// Nobody waits for an answer of the peer to a local stream any more: it came, or the stream is over.
+    fn acknowledged(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::replace(&mut stream.acknowledged, true) {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
+            self.events.push_back(Event::Openable);
+        }
+    }
+
+    /// Lets a stream go whose handle is gone, as far as it is over: for good, or but for what the peer may still send.
+    fn settle(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        if !stream.released {
+            return;
+        }
+        if stream.is_reset() || stream.fin_sent && stream.fin_received {
+            self.forget(id);
+        } else if stream.fin_sent && self.is_stuck(id) {
+            self.push_reset(id, ErrorCode::NONE);
+            self.forget_recent(id);
+        } else if stream.fin_sent && !stream.lingering {
+            self.uncount(id);
+            self.acknowledged(id);
+            if self.lingering >= MAX_LINGERING {
+                self.forget_recent(id);
+            } else if let Some(stream) = self.streams.get_mut(&id) {
+                stream.lingering = true;
+                self.lingering = self.lingering.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether the peer of a stream that nobody reads any more has to be told, or it would wait for credit for ever.
+    fn is_stuck(&self, id: u32) -> bool {
+        self.streams.get(&id).is_some_and(|stream| {
+            let waits = stream.discarded > LINGER_BYTES || stream.receive.credit() == 0;
+            stream.released && waits && !stream.fin_received
+        })
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.uncount(id);
+        self.acknowledged(id);
+        if let Some(mut stream) = self.streams.remove(&id) {
+            self.growth = self.growth.saturating_sub(stream.receive.discard());
+            if stream.lingering {
+                self.lingering = self.lingering.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Forgets a stream while frames of the peer for it may be on their way.
+    fn forget_recent(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get(&id)
+            && !stream.fin_received
+        {
+            self.recent.add(id, stream.receive.credit());
+        }
+        self.forget(id);
+    }
+
+    /// The longest body that any window could allow.
+    fn longest_body(&self) -> u32 {
+        let growth =
+            self.config.max_window.saturating_sub(super::INITIAL_WINDOW).min(self.config.window_growth);
+        super::INITIAL_WINDOW.saturating_add(growth)
+    }
+
+    fn is_local_id(&self, id: u32) -> bool {
+        (id % 2 == 1) == (self.mode == Mode::Client)
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    pub(super) fn inbound(&self) -> usize {
+        self.inbound
+    }
+
+    pub(super) fn outbound(&self) -> usize {
+        self.outbound
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub(super) fn lingering(&self) -> usize {
+        self.lingering
+    }
+
+    pub(super) fn set_next_id(&mut self, id: u32) {
+        self.next_id = Some(id);
+    }
+
+    pub(super) fn window_of(&self, id: u32) -> Option<u32> {
+        self.streams.get(&id).map(|stream| stream.receive.window())
+    }
+
+    pub(super) fn growth(&self) -> u32 {
+        self.growth
+    }
+
+    /// What the counters say is what is there.
+    pub(super) fn check(&self) {
+        let count = |local| self.streams.values().filter(|s| s.counted && s.local == local).count();
+        assert_eq!((self.inbound, self.outbound), (count(false), count(true)));
+        assert_eq!(self.unacknowledged, self.streams.values().filter(|s| !s.acknowledged).count());
+        assert_eq!(self.lingering, self.streams.values().filter(|s| s.lingering).count());
+        assert_eq!(self.growth, self.streams.values().map(|s| s.receive.growth()).sum::<u32>());
+        assert!(self.unacknowledged <= MAX_UNACKNOWLEDGED && self.lingering <= MAX_LINGERING);
+        assert!(self.inbound <= self.config.max_inbound_streams);
+        assert!(self.outbound <= self.config.max_outbound_streams);
+        for stream in self.streams.values() {
+            let unread = u32::try_from(stream.receive.unread()).unwrap();
+            let over = stream.released || stream.is_reset();
+            assert!(over || unread + stream.receive.credit() <= stream.receive.window());
+            assert!(stream.send.buffer.len() <= super::SEND_BUFFER);
+        }
+    }
+}

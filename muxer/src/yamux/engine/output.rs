@@ -1,0 +1,127 @@
+//! Which frames are sent, and in which order.
+
+use std::time::Instant;
+
+use super::{
+    super::frame::{ACK, DATA, FIN, Header, PING, SYN, WINDOW_UPDATE},
+    super::{INITIAL_WINDOW, SEND_BUFFER},
+    Engine, Phase,
+    stream::Stream,
+};
+
+/// A window grows when a half of it was read within so many round trips. An honest sender that the window holds up needs
+/// one for each window.
+const GROW_WITHIN_ROUND_TRIPS: u32 = 4;
+
+impl Engine {
+    /// Appends frames to `out` until it has `limit` bytes, exceeded by at most one frame of each kind. Answers go first,
+    /// then streams, one frame each in turn.
+    pub(in super::super) fn poll_output(&mut self, out: &mut Vec<u8>, limit: usize, now: Instant) {
+        if matches!(self.phase, Phase::Closed | Phase::Ended) {
+            return;
+        }
+        while let Some(value) = self.pongs.pop_front() {
+            out.extend_from_slice(&Header::new(PING, ACK, 0, value).encode());
+        }
+        if let Some(value) = self.liveness.take_ping(now) {
+            out.extend_from_slice(&Header::new(PING, SYN, 0, value).encode());
+        }
+        while out.len() < limit
+            && let Some(reset) = self.resets.pop_front()
+        {
+            out.extend_from_slice(&reset);
+        }
+        while out.len() < limit
+            && let Some(id) = self.ready.pop_front()
+        {
+            self.send_frames(id, out, now);
+        }
+        if let Phase::Closing(code) = self.phase
+            && self.ready.is_empty()
+            && self.resets.is_empty()
+        {
+            out.extend_from_slice(&Header::go_away(code.0).encode());
+            self.phase = Phase::Closed;
+        }
+    }
+
+    /// Whether [`Self::poll_output`] would give anything.
+    pub(in super::super) fn has_output(&self) -> bool {
+        let frames = !self.pongs.is_empty()
+            || self.liveness.ping_is_due()
+            || !self.resets.is_empty()
+            || !self.ready.is_empty();
+        match self.phase {
+            Phase::Open => frames,
+            Phase::Closing(_) => true,
+            Phase::Closed | Phase::Ended => false,
+        }
+    }
+
+    /// At most a window update and one Data frame.
+    fn send_frames(&mut self, id: u32, out: &mut Vec<u8>, now: Instant) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.queued = false;
+        if !stream.has_output() {
+            return;
+        }
+        if let Some(owed) = stream.credit_due() {
+            let within = self.liveness.rtt().map(|rtt| rtt.saturating_mul(GROW_WITHIN_ROUND_TRIPS));
+            let fast = within
+                .zip(stream.receive.since)
+                .is_some_and(|(within, since)| now.saturating_duration_since(since) < within);
+            let window = stream.receive.window();
+            let most = self.config.max_window.max(INITIAL_WINDOW).saturating_sub(window);
+            let more = window.min(most).min(self.config.window_growth.saturating_sub(self.growth));
+            let mut credit = owed;
+            if fast && more > 0 && stream.receive.grow(more) {
+                self.growth = self.growth.saturating_add(more);
+                credit = credit.saturating_add(more);
+            }
+            stream.receive.give(credit);
+            stream.receive.since = Some(now);
+            let flags = greeting(stream);
+            out.extend_from_slice(&Header::new(WINDOW_UPDATE, flags, id, credit).encode());
+        }
+        let body = stream.send.buffer.len().min(usize::try_from(self.config.max_frame).unwrap_or(usize::MAX));
+        let length = u32::try_from(body).unwrap_or(u32::MAX).min(stream.send.window);
+        let body = usize::try_from(length).unwrap_or(usize::MAX);
+        let last = body == stream.send.buffer.len();
+        let ends = stream.finishing && stream.reset_after.is_none() && !stream.fin_sent && last;
+        if length > 0 || ends {
+            let flags = greeting(stream) | if ends { FIN } else { 0 };
+            out.extend_from_slice(&Header::new(DATA, flags, id, length).encode());
+            stream.send.pop(body, out);
+            stream.send.window = stream.send.window.saturating_sub(length);
+            stream.fin_sent |= ends;
+        } else if stream.announce && !stream.greeted {
+            let flags = greeting(stream);
+            out.extend_from_slice(&Header::new(WINDOW_UPDATE, flags, id, 0).encode());
+        }
+        if let Some(code) = stream.reset_after
+            && (stream.send.buffer.is_empty() || stream.send.window == 0)
+        {
+            out.extend_from_slice(&Header::reset(id, code.0).encode());
+            self.forget_recent(id);
+            return;
+        }
+        if stream.send.buffer.len() <= SEND_BUFFER / 2 {
+            self.notify_writer(id);
+        }
+        if self.streams.get(&id).is_some_and(|stream| stream.fin_sent) {
+            self.settle(id);
+        }
+        self.schedule(id);
+    }
+}
+
+/// The flag that the first frame of a stream carries.
+fn greeting(stream: &mut Stream) -> u16 {
+    match (std::mem::replace(&mut stream.greeted, true), stream.local) {
+        (true, _) => 0,
+        (false, true) => SYN,
+        (false, false) => ACK,
+    }
+}
