@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use peerage::{
     Multiaddr,
+    identity::KeyType,
     transport::upgrade::{MuxerKind, Security},
 };
 
@@ -57,7 +58,7 @@ impl Common {
 pub(crate) enum Command {
     /// Print the peer id
     #[command(after_help = ID_EXAMPLES)]
-    Id,
+    Id(Id),
     /// Listen, and show who connects
     #[command(after_help = LISTEN_EXAMPLES)]
     Listen(Listen),
@@ -75,6 +76,17 @@ pub(crate) enum Command {
     /// Chat: plain lines over direct streams
     #[command(after_help = CHAT_EXAMPLES, long_about = CHAT_ABOUT)]
     Chat(Chat),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Id {
+    /// Of which type a new key is: ed25519, secp256k1, ecdsa (P-256) or rsa (2048 bits) [default: ed25519]
+    ///
+    /// Every libp2p node has ed25519, which is the shortest and the fastest. Take another type only for somebody who
+    /// asks for it: secp256k1 for chains whose nodes have such keys, rsa and ecdsa for old networks. js-libp2p nodes
+    /// do not understand ecdsa.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) key_type: Option<KeyType>,
 }
 
 #[derive(Args, Debug)]
@@ -134,8 +146,10 @@ PEERAGE_LOG sets what is logged to standard error: PEERAGE_LOG=debug, PEERAGE_LO
 
 const ID_EXAMPLES: &str = "\
 Examples:
-  peerage id --identity ~/.peerage.key   make an identity, or show the one that is there
-  peerage id --json                      a new one that is not kept";
+  peerage id --identity ~/.peerage.key         make an identity, or show the one that is there
+  peerage id --identity eth.key --type secp256k1
+                                               make one with another type of key
+  peerage id --json                            a new one that is not kept";
 
 const LISTEN_EXAMPLES: &str = "\
 Examples:

@@ -43,11 +43,11 @@ struct Context {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Id) && cli.common.says_how_to_connect() {
+    if matches!(cli.command, Command::Id(_)) && cli.common.says_how_to_connect() {
         Cli::command()
             .error(
                 ErrorKind::ArgumentConflict,
-                "`id` opens no connections: only --identity and --json go with it",
+                "`id` opens no connections: only --type, --identity and --json go with it",
             )
             .exit();
     }
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
     let context = Context { common: cli.common, out, interrupt: Interrupt::install()? };
     match cli.command {
-        Command::Id => id::run(&context),
+        Command::Id(args) => id::run(&context, &args),
         Command::Listen(args) => listen::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,
         Command::Ping(args) => ping::run(&context, &args).await,
