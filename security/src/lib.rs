@@ -3,6 +3,8 @@
 //! | module | protocol |
 //! |---|---|
 //! | [`noise`] | `/noise`, over any byte stream |
+//! | [`tls`] | `/tls/1.0.0`, over any byte stream |
+//! | [`plaintext`] | `/plaintext/2.0.0`, which secures nothing: for tests |
 //!
 //! Whatever the protocol, an upgrade gives a stream of plain bytes and [`Authenticated`]: who is there, and which
 //! muxer both want if the handshake has settled that already. It has no deadline of its own; the transport, which
@@ -19,6 +21,8 @@
 )]
 
 pub mod noise;
+pub mod plaintext;
+pub mod tls;
 
 use peerage_core::{PeerId, ProtocolId, PublicKey};
 
