@@ -36,7 +36,8 @@ pub(crate) struct Common {
     /// Listen on all interfaces, so that other machines reach this node
     #[arg(long, global = true, conflicts_with = "listen")]
     pub(crate) lan: bool,
-    /// Offer and accept only this security protocol: noise; repeatable, the preferred first [default: all]
+    /// Offer and accept only this security protocol: noise or tls, repeatable, the preferred first [default: both];
+    /// or plaintext, alone, for tests: it hides and proves nothing
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) security: Vec<Security>,
     /// Offer and accept only this muxer: yamux; repeatable, the preferred first [default: all]

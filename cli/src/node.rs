@@ -77,6 +77,9 @@ fn hint(error: &StartError) -> String {
                 Some(port) => format!("if port {port} is in use, choose another one, or 0 for any"),
             }
         }
+        StartError::Plaintext => {
+            "give --security plaintext alone, on both sides, and only for tests".to_owned()
+        }
         _ => "this is not about what you asked for; please report it".to_owned(),
     }
 }

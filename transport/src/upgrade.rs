@@ -3,18 +3,19 @@
 //! The order is that of the specification (connections/README.md, "Upgrading connections"): multistream-select of a
 //! security protocol, its handshake, then a muxer, which comes with the handshake where both sides know how
 //! (connections/inlined-muxer-negotiation.md) and by a second multistream-select, inside the encryption, where not.
-//! Nothing is ever spoken in plaintext but the choice of the security protocol.
+//! Nothing is ever spoken in plaintext but the choice of the security protocol, unless plaintext was configured, which
+//! then is the only choice.
 //!
 //! One deadline bounds all of it. Whoever sends a byte now and then does not move it.
 
 mod config;
 mod error;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use peerage_core::{Keypair, PeerId, ProtocolId, multistream};
 use peerage_muxer::{Muxed, yamux};
-use peerage_security::{Authenticated, noise};
+use peerage_security::{Authenticated, noise, plaintext, tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{self, Instant},
@@ -38,6 +39,9 @@ struct Shared {
     config: Config,
     /// Holds the static key, one for all connections of this upgrader.
     noise: noise::Config,
+    /// Holds the certificate, likewise.
+    tls: tls::Config,
+    plaintext: plaintext::Config,
 }
 
 /// How to upgrade one link.
@@ -72,11 +76,15 @@ impl Upgrader {
     /// # Panics
     /// When the operating system has no randomness to give, as [`Keypair::generate`] does.
     #[allow(clippy::expect_used, reason = "a machine without randomness can do nothing that follows")]
-    pub fn new(keypair: &Keypair, config: Config) -> Self {
-        let noise = noise::Config::new(keypair)
-            .expect("the operating system gives randomness")
-            .offering(config.muxers.iter().map(|kind| kind.protocol()));
-        Self { shared: Arc::new(Shared { config, noise }) }
+    pub fn new(keypair: &Keypair, mut config: Config) -> Self {
+        never_beside_another(&mut config.security);
+        let muxers = || config.muxers.iter().map(|kind| kind.protocol());
+        let noise =
+            noise::Config::new(keypair).expect("the operating system gives randomness").offering(muxers());
+        let tls =
+            tls::Config::new(keypair).expect("the operating system gives randomness").offering(muxers());
+        let plaintext = plaintext::Config::new(keypair);
+        Self { shared: Arc::new(Shared { config, noise, tls, plaintext }) }
     }
 
     /// Secures and multiplexes `raw`. The link is closed when this fails or is dropped.
@@ -109,19 +117,48 @@ impl Shared {
         expected: Option<PeerId>,
         progress: &Progress,
     ) -> Result<Established, Failure> {
-        let Config { security, muxers, yamux, .. } = &self.config;
         let Raw { io, local, remote, limited } = raw;
 
         progress.enter(Stage::Security);
         let mut io = ReadAhead::new(io);
-        let security = agree(&mut io, role, security, Security::protocol)
+        let known = &self.config.security;
+        let security = agree(&mut io, role, known, Security::protocol)
             .await?
-            .ok_or_else(|| Failure::new(missing(security), UpgradeErrorKind::NoCommonSecurity))?;
-        let (mut io, Authenticated { peer, muxer: early, .. }) = match security {
-            Security::Noise => self.noise(io.settle(), role, expected).await?,
+            .ok_or_else(|| Failure::new(missing(known), UpgradeErrorKind::NoCommonSecurity))?;
+        let io = io.settle();
+        let secured = match security {
+            Security::Noise => {
+                let config = expecting(&self.noise, expected, noise::Config::expecting);
+                let (io, authenticated) = noise::upgrade(io, role, &config).await?;
+                self.multiplex(io, authenticated, role, progress).await?
+            }
+            Security::Tls => {
+                let config = expecting(&self.tls, expected, tls::Config::expecting);
+                let (io, authenticated) = tls::upgrade(io, role, &config).await?;
+                self.multiplex(io, authenticated, role, progress).await?
+            }
+            Security::Plaintext => {
+                let config = expecting(&self.plaintext, expected, plaintext::Config::expecting);
+                let (io, authenticated) = plaintext::upgrade(io, role, &config).await?;
+                self.multiplex(io, authenticated, role, progress).await?
+            }
         };
+        let Secured { peer, muxer, early_muxer, muxed } = secured;
+        let security = security.protocol();
+        Ok(Established { peer, local, remote, limited, security, muxer, early_muxer, muxed })
+    }
 
+    /// Settles on a muxer, if the handshake has not, and starts it.
+    async fn multiplex(
+        &self,
+        mut io: impl Io,
+        authenticated: Authenticated,
+        role: Role,
+        progress: &Progress,
+    ) -> Result<Secured, Failure> {
         progress.enter(Stage::Muxer);
+        let Config { muxers, yamux, .. } = &self.config;
+        let Authenticated { peer, muxer: early, .. } = authenticated;
         let muxer = match &early {
             Some(early) => muxers.iter().copied().find(|kind| kind.protocol() == *early),
             None => agree(&mut io, role, muxers, MuxerKind::protocol).await?,
@@ -130,30 +167,30 @@ impl Shared {
         let muxed = match muxer {
             MuxerKind::Yamux => start_yamux(io, role, yamux.clone()),
         };
-        Ok(Established {
-            peer,
-            local,
-            remote,
-            limited,
-            security: security.protocol(),
-            muxer: muxer.protocol(),
-            early_muxer: early.is_some(),
-            muxed,
-        })
+        Ok(Secured { peer, muxer: muxer.protocol(), early_muxer: early.is_some(), muxed })
     }
+}
 
-    async fn noise<S: Io>(
-        &self,
-        io: S,
-        role: Role,
-        expected: Option<PeerId>,
-    ) -> Result<(noise::NoiseStream<S>, Authenticated), Failure> {
-        let config = self.noise.clone();
-        let config = match expected {
-            Some(peer) => config.expecting(peer),
-            None => config,
-        };
-        Ok(noise::upgrade(io, role, &config).await?)
+/// What comes of a link beside its addresses.
+struct Secured {
+    peer: PeerId,
+    muxer: ProtocolId,
+    early_muxer: bool,
+    muxed: Muxed,
+}
+
+/// plaintext, "Overview": beside others it nullifies what they promise, as an attacker can negotiate it at any time.
+fn never_beside_another(security: &mut Vec<Security>) {
+    if security.iter().any(|one| *one != Security::Plaintext) && security.contains(&Security::Plaintext) {
+        tracing::warn!("plaintext is left out, because other security protocols are configured");
+        security.retain(|one| *one != Security::Plaintext);
+    }
+}
+
+fn expecting<C: Clone>(config: &C, expected: Option<PeerId>, expecting: impl FnOnce(C, PeerId) -> C) -> C {
+    match expected {
+        Some(peer) => expecting(config.clone(), peer),
+        None => config.clone(),
     }
 }
 
@@ -192,6 +229,8 @@ where
         Err(select::Error::Negotiation(multistream::Error::NoneSupported)) => Ok(None),
         // Whoever asked and was refused hangs up when it has nothing more to ask for.
         Err(select::Error::Negotiation(multistream::Error::Ended)) if refused => Ok(None),
+        // In TLS it hangs up without a farewell, which is an error there.
+        Err(select::Error::Io(error)) if refused && error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
 }

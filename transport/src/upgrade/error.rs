@@ -1,7 +1,7 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use peerage_core::{PeerId, multistream};
-use peerage_security::noise;
+use peerage_security::{noise, plaintext, tls};
 
 use crate::{Fault, Stage, select};
 
@@ -53,6 +53,12 @@ pub enum UpgradeErrorKind {
     /// The noise handshake failed.
     #[error("noise handshake failed: {0}")]
     Noise(#[source] noise::Error),
+    /// The TLS handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Tls(#[source] tls::Error),
+    /// The plaintext exchange failed.
+    #[error("plaintext exchange failed: {0}")]
+    Plaintext(#[source] plaintext::Error),
 }
 
 impl fmt::Display for UpgradeError {
@@ -80,6 +86,18 @@ impl Failure {
         Self { stage: None, fault, kind }
     }
 
+    /// The second negotiation reads through the encryption, whose own errors come as the socket's.
+    fn of_stream(error: io::Error) -> Self {
+        let inner = error.get_ref();
+        if let Some(noise) = inner.and_then(|inner| inner.downcast_ref::<noise::Error>()) {
+            return noise.clone().into();
+        }
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<tls::Error>()) {
+            return tls.clone().into();
+        }
+        Self::new(Fault::Network, UpgradeErrorKind::Io(Arc::new(error)))
+    }
+
     pub(super) fn at(self, reached: Stage) -> UpgradeError {
         UpgradeError { stage: self.stage.unwrap_or(reached), fault: self.fault, kind: self.kind }
     }
@@ -91,11 +109,7 @@ impl From<select::Error> for Failure {
         let kind = match error {
             select::Error::Negotiation(multistream::Error::Ended) => UpgradeErrorKind::Closed,
             select::Error::Negotiation(error) => UpgradeErrorKind::Negotiation(error),
-            // The second negotiation reads through the encryption, whose own errors come as the socket's.
-            select::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-                Some(noise) => return noise::Error::clone(noise).into(),
-                None => UpgradeErrorKind::Io(Arc::new(error)),
-            },
+            select::Error::Io(error) => return Self::of_stream(error),
         };
         Self::new(fault, kind)
     }
@@ -115,5 +129,38 @@ impl From<noise::Error> for Failure {
             error => (None, UpgradeErrorKind::Noise(error)),
         };
         Self { stage, fault, kind }
+    }
+}
+
+impl From<tls::Error> for Failure {
+    fn from(error: tls::Error) -> Self {
+        let fault = error.fault();
+        let (stage, kind) = match error {
+            tls::Error::WrongPeer { expected, found } => {
+                (None, UpgradeErrorKind::WrongPeer { expected, found })
+            }
+            tls::Error::NoCommonMuxer => (Some(Stage::Muxer), UpgradeErrorKind::NoCommonMuxer),
+            tls::Error::Closed | tls::Error::Truncated => (None, UpgradeErrorKind::Closed),
+            tls::Error::Io(error) => (None, UpgradeErrorKind::Io(error)),
+            // A client hears of it in the second negotiation; what was refused is the handshake before it.
+            tls::Error::Refused(_) => (Some(Stage::Security), UpgradeErrorKind::Tls(error)),
+            error => (None, UpgradeErrorKind::Tls(error)),
+        };
+        Self { stage, fault, kind }
+    }
+}
+
+impl From<plaintext::Error> for Failure {
+    fn from(error: plaintext::Error) -> Self {
+        let fault = error.fault();
+        let kind = match error {
+            plaintext::Error::WrongPeer { expected, found } => {
+                UpgradeErrorKind::WrongPeer { expected, found }
+            }
+            plaintext::Error::Closed => UpgradeErrorKind::Closed,
+            plaintext::Error::Io(error) => UpgradeErrorKind::Io(error),
+            error => UpgradeErrorKind::Plaintext(error),
+        };
+        Self::new(fault, kind)
     }
 }
