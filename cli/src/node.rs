@@ -83,6 +83,9 @@ fn hint(error: &StartError) -> String {
         StartError::NoPrivateNetwork => {
             format!("join one with --psk FILE, or start without {} in the environment", pnet::FORCE)
         }
+        StartError::Plaintext => {
+            "give --security plaintext alone, on both sides, and only for tests".to_owned()
+        }
         _ => "this is not about what you asked for; please report it".to_owned(),
     }
 }

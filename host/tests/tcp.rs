@@ -10,8 +10,8 @@ use std::{
 
 use common::*;
 use peerage_core::Keypair;
-use peerage_host::{ConnectOptions, Event, Node, ping::Ping};
-use peerage_transport::ListenOpts;
+use peerage_host::{ConnectOptions, Event, Node, StartError, ping::Ping};
+use peerage_transport::{ListenOpts, upgrade::Security};
 
 /// Long enough for any machine; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +50,15 @@ fn a_node_is_used_from_every_runtime() {
         other.block_on(bob.open(alice.peer_id(), ECHO)).expect("the nodes do not live on that runtime");
     other.block_on(check_echo(stream, 1 << 16));
     other.block_on(async { tokio::join!(alice.shutdown(), bob.shutdown()) });
+}
+
+#[tokio::test]
+async fn plaintext_goes_alone() {
+    let start = |security: &[Security]| Node::builder(Keypair::generate()).security(security).start();
+    for security in [[Security::Plaintext, Security::Tls], [Security::Noise, Security::Plaintext]] {
+        assert!(matches!(start(&security).await, Err(StartError::Plaintext)));
+    }
+    start(&[Security::Plaintext]).await.expect("it starts").shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,8 @@
 //! | module | protocol |
 //! |---|---|
 //! | [`noise`] | `/noise`, over any byte stream |
+//! | [`tls`] | `/tls/1.0.0`, over any byte stream |
+//! | [`plaintext`] | `/plaintext/2.0.0`, which secures nothing: for tests |
 //! | [`pnet`] | private networks, below a security protocol |
 //!
 //! Whatever the protocol, an upgrade gives a stream of plain bytes and [`Authenticated`]: who is there, and which
@@ -20,7 +22,9 @@
 )]
 
 pub mod noise;
+pub mod plaintext;
 pub mod pnet;
+pub mod tls;
 
 use peerage_core::{PeerId, ProtocolId, PublicKey};
 

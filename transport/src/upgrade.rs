@@ -3,7 +3,8 @@
 //! The order is that of the specification (connections/README.md, "Upgrading connections"): multistream-select of a
 //! security protocol, its handshake, then a muxer, which comes with the handshake where both sides know how
 //! (connections/inlined-muxer-negotiation.md) and by a second multistream-select, inside the encryption, where not.
-//! Nothing is ever spoken in plaintext but the choice of the security protocol, and in a private network not even that.
+//! Nothing is ever spoken in plaintext but the choice of the security protocol, unless plaintext was configured, which
+//! then is the only choice; and in a private network not even that.
 //!
 //! One deadline bounds all of it. Whoever sends a byte now and then does not move it.
 
@@ -16,8 +17,8 @@ use std::sync::{
 };
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
-use peerage_muxer::{yamux, yamux_crate};
-use peerage_security::{Authenticated, noise, pnet::PnetStream};
+use peerage_muxer::{Muxed, yamux, yamux_crate};
+use peerage_security::{Authenticated, noise, plaintext, pnet::PnetStream, tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{self, Instant},
@@ -43,6 +44,9 @@ struct Shared {
     config: Config,
     /// Holds the static key, one for all connections of this upgrader.
     noise: noise::Config,
+    /// Holds the certificate, likewise.
+    tls: tls::Config,
+    plaintext: plaintext::Config,
 }
 
 /// How to upgrade one link.
@@ -85,11 +89,15 @@ impl Upgrader {
     /// # Panics
     /// When the operating system has no randomness to give, as [`Keypair::generate`] does.
     #[allow(clippy::expect_used, reason = "a machine without randomness can do nothing that follows")]
-    pub fn new(keypair: &Keypair, config: Config) -> Self {
-        let noise = noise::Config::new(keypair)
-            .expect("the operating system gives randomness")
-            .offering(config.muxers.iter().map(|kind| kind.protocol()));
-        Self { shared: Arc::new(Shared { config, noise }) }
+    pub fn new(keypair: &Keypair, mut config: Config) -> Self {
+        never_beside_another(&mut config.security);
+        let muxers = || config.muxers.iter().map(|kind| kind.protocol());
+        let noise =
+            noise::Config::new(keypair).expect("the operating system gives randomness").offering(muxers());
+        let tls =
+            tls::Config::new(keypair).expect("the operating system gives randomness").offering(muxers());
+        let plaintext = plaintext::Config::new(keypair);
+        Self { shared: Arc::new(Shared { config, noise, tls, plaintext }) }
     }
 
     /// Whether all connections belong to a private network.
@@ -147,7 +155,7 @@ impl Shared {
         understood: &AtomicBool,
         budget: Budget,
     ) -> Result<Established, Failure> {
-        let Config { security, muxers, private_network, yamux, .. } = &self.config;
+        let Config { security: known, private_network, .. } = &self.config;
         let Raw { io, local, remote, limited } = raw;
 
         progress.enter(Stage::Security);
@@ -156,15 +164,45 @@ impl Shared {
             None => io,
         };
         let mut io = ReadAhead::new(io);
-        let agreed = agree(&mut io, role, security, Security::protocol).await?;
+        let agreed = agree(&mut io, role, known, Security::protocol).await?;
         understood.store(true, Ordering::Relaxed);
         let security =
-            agreed.ok_or_else(|| Failure::new(missing(security), UpgradeErrorKind::NoCommonSecurity))?;
-        let (mut io, Authenticated { peer, muxer: early, .. }) = match security {
-            Security::Noise => self.noise(io.settle(), role, expected).await?,
+            agreed.ok_or_else(|| Failure::new(missing(known), UpgradeErrorKind::NoCommonSecurity))?;
+        let io = io.settle();
+        let secured = match security {
+            Security::Noise => {
+                let config = expecting(&self.noise, expected, noise::Config::expecting);
+                let (io, authenticated) = noise::upgrade(io, role, &config).await?;
+                self.multiplex(io, authenticated, role, progress, budget).await?
+            }
+            Security::Tls => {
+                let config = expecting(&self.tls, expected, tls::Config::expecting);
+                let (io, authenticated) = tls::upgrade(io, role, &config).await?;
+                self.multiplex(io, authenticated, role, progress, budget).await?
+            }
+            Security::Plaintext => {
+                let config = expecting(&self.plaintext, expected, plaintext::Config::expecting);
+                let (io, authenticated) = plaintext::upgrade(io, role, &config).await?;
+                self.multiplex(io, authenticated, role, progress, budget).await?
+            }
         };
+        let Secured { peer, muxer, early_muxer, muxed } = secured;
+        let security = security.protocol();
+        Ok(Established { peer, local, remote, limited, security, muxer, early_muxer, muxed })
+    }
 
+    /// Settles on a muxer, if the handshake has not, and starts it.
+    async fn multiplex(
+        &self,
+        mut io: impl Io,
+        authenticated: Authenticated,
+        role: Role,
+        progress: &Progress,
+        budget: Budget,
+    ) -> Result<Secured, Failure> {
         progress.enter(Stage::Muxer);
+        let Config { muxers, yamux, .. } = &self.config;
+        let Authenticated { peer, muxer: early, .. } = authenticated;
         let muxer = match &early {
             Some(early) => muxers.iter().copied().find(|kind| kind.protocol() == *early),
             None => agree(&mut io, role, muxers, MuxerKind::protocol).await?,
@@ -174,30 +212,30 @@ impl Shared {
             MuxerKind::Yamux => yamux::start(io, mode(role), yamux.clone(), budget),
             MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
-        Ok(Established {
-            peer,
-            local,
-            remote,
-            limited,
-            security: security.protocol(),
-            muxer: muxer.protocol(),
-            early_muxer: early.is_some(),
-            muxed,
-        })
+        Ok(Secured { peer, muxer: muxer.protocol(), early_muxer: early.is_some(), muxed })
     }
+}
 
-    async fn noise<S: Io>(
-        &self,
-        io: S,
-        role: Role,
-        expected: Option<PeerId>,
-    ) -> Result<(noise::NoiseStream<S>, Authenticated), Failure> {
-        let config = self.noise.clone();
-        let config = match expected {
-            Some(peer) => config.expecting(peer),
-            None => config,
-        };
-        Ok(noise::upgrade(io, role, &config).await?)
+/// What comes of a link beside its addresses.
+struct Secured {
+    peer: PeerId,
+    muxer: ProtocolId,
+    early_muxer: bool,
+    muxed: Muxed,
+}
+
+/// plaintext, "Overview": beside others it nullifies what they promise, as an attacker can negotiate it at any time.
+fn never_beside_another(security: &mut Vec<Security>) {
+    if security.iter().any(|one| *one != Security::Plaintext) && security.contains(&Security::Plaintext) {
+        tracing::warn!("plaintext is left out, because other security protocols are configured");
+        security.retain(|one| *one != Security::Plaintext);
+    }
+}
+
+fn expecting<C: Clone>(config: &C, expected: Option<PeerId>, expecting: impl FnOnce(C, PeerId) -> C) -> C {
+    match expected {
+        Some(peer) => expecting(config.clone(), peer),
+        None => config.clone(),
     }
 }
 
@@ -236,6 +274,8 @@ where
         Err(select::Error::Negotiation(multistream::Error::NoneSupported)) => Ok(None),
         // Whoever asked and was refused hangs up when it has nothing more to ask for.
         Err(select::Error::Negotiation(multistream::Error::Ended)) if refused => Ok(None),
+        // In TLS it hangs up without a farewell, which is an error there.
+        Err(select::Error::Io(error)) if refused && error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
 }

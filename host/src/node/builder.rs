@@ -61,6 +61,9 @@ pub enum StartError {
     /// The environment forbids nodes without the key of a private network.
     #[error("{} is set, and this node has no pre-shared key", pnet::FORCE)]
     NoPrivateNetwork,
+    /// Plaintext was configured beside a protocol that secures something, which it would nullify.
+    #[error("plaintext cannot be offered beside other security protocols")]
+    Plaintext,
     /// The operating system gave no thread.
     #[error("cannot start a worker thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -73,7 +76,7 @@ impl Builder {
             agent: AGENT.to_owned(),
             listen: Vec::new(),
             transports: None,
-            security: Security::ALL.to_vec(),
+            security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
             private_network: None,
             limits: Limits::default(),
@@ -127,7 +130,8 @@ impl Builder {
         self
     }
 
-    /// Sets the security protocols to offer and accept, the preferred first. Default: all.
+    /// Sets the security protocols to offer and accept, the preferred first. Default: [`Security::DEFAULT`]. Plaintext
+    /// only goes alone: beside another the node does not start.
     #[must_use]
     pub fn security(mut self, security: impl Into<Vec<Security>>) -> Self {
         self.security = security.into();
@@ -212,6 +216,10 @@ impl Builder {
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
             return Err(StartError::Clash(format!("{twice:?}")));
+        }
+        let plaintext = |one: &Security| *one == Security::Plaintext;
+        if self.security.iter().any(plaintext) && !self.security.iter().all(plaintext) {
+            return Err(StartError::Plaintext);
         }
         let workers = match self.workers {
             Some(0) => Workers::here(),

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use peerage_core::ProtocolId;
 use peerage_muxer::yamux;
-use peerage_security::{noise, pnet::PreSharedKey};
+use peerage_security::{noise, plaintext, pnet::PreSharedKey, tls};
 
 /// How long a whole upgrade may take: security, muxer, and the choice of both. go allows 15 s, js 10 s.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,22 +19,35 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Security {
     /// `/noise`: Noise XX with Curve25519, ChaCha20-Poly1305 and SHA-256.
     Noise,
+    /// `/tls/1.0.0`: TLS 1.3 with the peer's identity in the certificate.
+    Tls,
+    /// `/plaintext/2.0.0`: no encryption, and no proof of who is there. For tests. It is offered and accepted only
+    /// where it is the only one: beside another it would be what an attacker negotiates.
+    Plaintext,
 }
 
 impl Security {
     /// Every one there is, the preferred first.
-    pub const ALL: &'static [Self] = &[Self::Noise];
+    pub const ALL: &'static [Self] = &[Self::Noise, Self::Tls, Self::Plaintext];
+
+    /// Those that secure something, the preferred first. noise comes first because every implementation has it: a
+    /// dialer that proposes it loses no round trip to a refusal.
+    pub const DEFAULT: &'static [Self] = &[Self::Noise, Self::Tls];
 
     /// What it is called on the wire.
     pub const fn protocol(self) -> ProtocolId {
         match self {
             Self::Noise => noise::PROTOCOL,
+            Self::Tls => tls::PROTOCOL,
+            Self::Plaintext => plaintext::PROTOCOL,
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Noise => "noise",
+            Self::Tls => "tls",
+            Self::Plaintext => "plaintext",
         }
     }
 }
@@ -88,7 +101,11 @@ impl FromStr for Security {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::ALL.iter().copied().find(|one| one.name() == name).ok_or(UnknownName { known: "noise" })
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|one| one.name() == name)
+            .ok_or(UnknownName { known: "noise, tls, plaintext" })
     }
 }
 
@@ -117,7 +134,8 @@ impl fmt::Display for MuxerKind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Security protocols, the preferred first. Default: all. With none, every upgrade fails.
+    /// Security protocols, the preferred first. Default: [`Security::DEFAULT`]. With none, every upgrade fails.
+    /// [`Security::Plaintext`] counts only if it is the only one.
     pub security: Vec<Security>,
     /// Muxers, the preferred first. Default: all. With none, every upgrade fails.
     pub muxers: Vec<MuxerKind>,
@@ -134,7 +152,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            security: Security::ALL.to_vec(),
+            security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
             private_network: None,
             timeout: TIMEOUT,
@@ -155,7 +173,8 @@ mod tests {
         for one in MuxerKind::ALL.iter().chain(MuxerKind::OTHERS) {
             assert_eq!(one.to_string().parse(), Ok(*one));
         }
-        assert_eq!("tls".parse::<Security>().unwrap_err().to_string(), "unknown name; known: noise");
+        let error = "rot13".parse::<Security>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown name; known: noise, tls, plaintext");
         assert_eq!(
             "Yamux".parse::<MuxerKind>().unwrap_err().to_string(),
             "unknown name; known: yamux, yamux-crate"

@@ -1,7 +1,7 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use peerage_core::{PeerId, multistream};
-use peerage_security::{noise, pnet};
+use peerage_security::{noise, plaintext, pnet, tls};
 
 use crate::{Fault, Stage, select};
 
@@ -63,6 +63,12 @@ pub enum UpgradeErrorKind {
     /// The noise handshake failed.
     #[error("noise handshake failed: {0}")]
     Noise(#[source] noise::Error),
+    /// The TLS handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Tls(#[source] tls::Error),
+    /// The plaintext exchange failed.
+    #[error("plaintext exchange failed: {0}")]
+    Plaintext(#[source] plaintext::Error),
 }
 
 impl fmt::Display for UpgradeError {
@@ -126,6 +132,9 @@ impl From<io::Error> for Failure {
         if let Some(noise) = inner.and_then(|inner| inner.downcast_ref::<noise::Error>()) {
             return noise.clone().into();
         }
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<tls::Error>()) {
+            return tls.clone().into();
+        }
         match inner.and_then(|inner| inner.downcast_ref::<pnet::Error>()) {
             Some(pnet) => (*pnet).into(),
             None => Self::new(Fault::Network, UpgradeErrorKind::Io(Arc::new(error))),
@@ -157,5 +166,38 @@ impl From<noise::Error> for Failure {
             error => (None, UpgradeErrorKind::Noise(error)),
         };
         Self { stage, fault, kind }
+    }
+}
+
+impl From<tls::Error> for Failure {
+    fn from(error: tls::Error) -> Self {
+        let fault = error.fault();
+        let (stage, kind) = match error {
+            tls::Error::WrongPeer { expected, found } => {
+                (None, UpgradeErrorKind::WrongPeer { expected, found })
+            }
+            tls::Error::NoCommonMuxer => (Some(Stage::Muxer), UpgradeErrorKind::NoCommonMuxer),
+            tls::Error::Closed | tls::Error::Truncated => (None, UpgradeErrorKind::Closed),
+            tls::Error::Io(error) => (None, UpgradeErrorKind::Io(error)),
+            // A client hears of it in the second negotiation; what was refused is the handshake before it.
+            tls::Error::Refused(_) => (Some(Stage::Security), UpgradeErrorKind::Tls(error)),
+            error => (None, UpgradeErrorKind::Tls(error)),
+        };
+        Self { stage, fault, kind }
+    }
+}
+
+impl From<plaintext::Error> for Failure {
+    fn from(error: plaintext::Error) -> Self {
+        let fault = error.fault();
+        let kind = match error {
+            plaintext::Error::WrongPeer { expected, found } => {
+                UpgradeErrorKind::WrongPeer { expected, found }
+            }
+            plaintext::Error::Closed => UpgradeErrorKind::Closed,
+            plaintext::Error::Io(error) => UpgradeErrorKind::Io(error),
+            error => UpgradeErrorKind::Plaintext(error),
+        };
+        Self::new(fault, kind)
     }
 }

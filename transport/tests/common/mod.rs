@@ -2,10 +2,11 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeMap,
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -14,13 +15,13 @@ use std::{
 
 use peerage_core::{Keypair, PeerId, ProtocolId, frame};
 use peerage_muxer::Stream;
-use peerage_security::noise;
+use peerage_security::{noise, plaintext, tls};
 use peerage_transport::{
     DialOpts, Established, Fault, Io, Link, ListenOpts, Listener, ListenerEvent, Progress, Raw, Role, Stage,
     Transport, UpgradeError, UpgradeOpts, Upgrader,
     memory::Network,
     select,
-    upgrade::{Config, TIMEOUT},
+    upgrade::{Config, Security, TIMEOUT},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -39,6 +40,22 @@ pub fn peer(seed: u8) -> PeerId {
 
 pub fn upgrader(seed: u8) -> Upgrader {
     Upgrader::new(&keypair(seed), Config::default())
+}
+
+/// The upgrader of a peer that knows one security protocol. It is made once, so that its certificate is the same.
+pub fn upgrader_by(security: Security, seed: u8) -> Upgrader {
+    static MADE: Mutex<BTreeMap<(Security, u8), Upgrader>> = Mutex::new(BTreeMap::new());
+    let make = || {
+        let mut config = Config::default();
+        config.security = vec![security];
+        Upgrader::new(&keypair(seed), config)
+    };
+    MADE.lock().unwrap().entry((security, seed)).or_insert_with(make).clone()
+}
+
+/// Whether the muxer can come with the security handshake.
+pub fn has_early_muxer(security: Security) -> bool {
+    security != Security::Plaintext
 }
 
 pub fn opts(role: Role, expected: Option<PeerId>) -> UpgradeOpts {
@@ -75,8 +92,8 @@ pub async fn memory_link() -> (Raw, Raw) {
 pub type Outcome = Result<Established, UpgradeError>;
 
 /// Both ends of a link that is upgraded by peers 1, the initiator, and 2.
-pub async fn upgrade_both(near: Raw, far: Raw) -> (Outcome, Outcome) {
-    let (one, two) = (upgrader(1), upgrader(2));
+pub async fn upgrade_both(security: Security, near: Raw, far: Raw) -> (Outcome, Outcome) {
+    let (one, two) = (upgrader_by(security, 1), upgrader_by(security, 2));
     tokio::join!(
         one.upgrade(near, opts(Role::Initiator, Some(peer(2)))),
         two.upgrade(far, opts(Role::Responder, None))
@@ -234,18 +251,34 @@ pub fn assert_error(error: &UpgradeError, stage: Stage, fault: Fault) {
     assert_eq!((error.stage, error.fault), (stage, fault), "{error}");
 }
 
-pub type Secured = noise::NoiseStream<Box<dyn Io>>;
+pub type Secured = Box<dyn Io>;
 
 /// The other side of the link, up to where the muxer is chosen.
-pub async fn secure(mut io: Box<dyn Io>, role: Role, early: &[ProtocolId]) -> Result<Secured, noise::Error> {
+pub async fn secure(
+    security: Security,
+    mut io: Box<dyn Io>,
+    role: Role,
+    early: &[ProtocolId],
+) -> Result<Secured, Box<dyn std::error::Error>> {
     match role {
-        Role::Initiator => select::dial(&mut io, vec![noise::PROTOCOL]).await.unwrap(),
-        Role::Responder => select::listen(&mut io, |_| Some(noise::PROTOCOL)).await.unwrap(),
+        Role::Initiator => select::dial(&mut io, vec![security.protocol()]).await?,
+        Role::Responder => select::listen(&mut io, |_| Some(security.protocol())).await?,
     };
-    let config = noise::Config::new(&keypair(2)).unwrap().offering(early.iter().cloned());
-    Ok(noise::upgrade(io, role, &config).await?.0)
+    let early = early.iter().cloned();
+    Ok(match security {
+        Security::Noise => {
+            let config = noise::Config::new(&keypair(2))?.offering(early);
+            Box::new(noise::upgrade(io, role, &config).await?.0)
+        }
+        Security::Tls => {
+            let config = tls::Config::new(&keypair(2))?.offering(early);
+            Box::new(tls::upgrade(io, role, &config).await?.0)
+        }
+        Security::Plaintext => plaintext::upgrade(io, role, &plaintext::Config::new(&keypair(2))).await?.0,
+        other => panic!("{other}"),
+    })
 }
 
-pub async fn secured(io: Box<dyn Io>, role: Role, early: &[ProtocolId]) -> Secured {
-    secure(io, role, early).await.unwrap()
+pub async fn secured(security: Security, io: Box<dyn Io>, role: Role, early: &[ProtocolId]) -> Secured {
+    secure(security, io, role, early).await.unwrap()
 }
