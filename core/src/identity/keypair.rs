@@ -1,15 +1,12 @@
-use super::public_key::ED25519_LEN;
-use super::{DecodeError, KeyType, PeerId, PublicKey, decode_key, encode_key};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use super::{
+    DecodeError, KeyType, PeerId, PublicKey, decode_key, ecdsa, ed25519, encode_key, rsa, secp256k1,
+};
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The most bytes of an encoded private key that are looked at: an RSA key of 8192 bits has some 4700.
 pub const MAX_PRIVATE_KEY_LEN: usize = 16 * 1024;
-
-const SEED_LEN: usize = 32;
-const DATA_LEN: usize = SEED_LEN + ED25519_LEN;
 
 /// A private key with its public half. Cloning shares it.
 ///
@@ -32,60 +29,71 @@ pub struct Keypair {
 
 #[derive(Clone)]
 enum Private {
-    Ed25519(Arc<Ed25519>),
-}
-
-struct Ed25519 {
-    /// What signs. AWS-LC wipes what it frees.
-    pair: Ed25519KeyPair,
-    /// Kept beside it, because the library gives a seed back only in memory that nobody wipes.
-    seed: Zeroizing<[u8; SEED_LEN]>,
+    Ed25519(Arc<ed25519::Private>),
+    Secp256k1(Arc<secp256k1::Private>),
+    Ecdsa(Arc<ecdsa::Private>),
+    Rsa(Arc<rsa::Private>),
 }
 
 impl Keypair {
-    /// Makes a new Ed25519 key from the operating system's randomness.
+    /// Makes a new Ed25519 key from the operating system's randomness: the type that all implementations have, with
+    /// the shortest keys and signatures.
     ///
     /// # Panics
     ///
     /// When the operating system has no randomness to give.
-    #[allow(clippy::expect_used, reason = "a machine without randomness can do nothing that follows")]
     pub fn generate() -> Keypair {
-        let mut seed = Zeroizing::new([0; SEED_LEN]);
-        aws_lc_rs::rand::fill(&mut seed[..]).expect("the operating system gives randomness");
-        Keypair::from_seed(seed)
+        Keypair::generate_of(KeyType::Ed25519)
+    }
+
+    /// Makes a new key of some type. ECDSA keys are on P-256. RSA keys have 2048 bits, which is what all
+    /// implementations make and take, and need up to a second.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no randomness to give.
+    pub fn generate_of(key_type: KeyType) -> Keypair {
+        Keypair::of(match key_type {
+            KeyType::Ed25519 => Private::Ed25519(Arc::new(ed25519::Private::generate())),
+            KeyType::Secp256k1 => Private::Secp256k1(Arc::new(secp256k1::Private::generate())),
+            KeyType::Ecdsa => Private::Ecdsa(Arc::new(ecdsa::Private::generate())),
+            KeyType::Rsa => Private::Rsa(Arc::new(rsa::Private::generate())),
+        })
     }
 
     /// Makes the Ed25519 key of a seed, the private key of RFC 8032: for tests, and for keys derived elsewhere.
-    pub fn from_ed25519_seed(seed: [u8; SEED_LEN]) -> Keypair {
-        Keypair::from_seed(Zeroizing::new(seed))
+    pub fn from_ed25519_seed(seed: [u8; 32]) -> Keypair {
+        let private = ed25519::Private::from_seed(Zeroizing::new(seed));
+        Keypair::of(Private::Ed25519(Arc::new(private)))
     }
 
-    /// Reads the spec's `PrivateKey` message: seed and public key, 64 bytes, or the older form with the public key
-    /// twice, 96 bytes.
+    /// Reads the spec's `PrivateKey` message. The key in it is, by its type:
+    ///
+    /// - Ed25519: seed and public key, 64 bytes, or the older form with the public key twice, 96 bytes;
+    /// - secp256k1: the number, 32 bytes;
+    /// - ECDSA: `ECPrivateKey` of RFC 5915 on P-256, with the curve, with or without the public half;
+    /// - RSA: `RSAPrivateKey` of PKCS#1 with two primes, its numbers as [`PublicKey::from_protobuf`] has them.
     ///
     /// # Errors
     ///
-    /// When it is over [`MAX_PRIVATE_KEY_LEN`], malformed, of a type that is not supported, or when its halves do not
-    /// belong together.
+    /// When it is over [`MAX_PRIVATE_KEY_LEN`], malformed, not such a key, or when its halves do not belong together.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Keypair, DecodeError> {
-        match decode_key(bytes, MAX_PRIVATE_KEY_LEN)? {
-            (KeyType::Ed25519, data) => Keypair::from_ed25519_data(data),
-            (other, _) => Err(DecodeError::Unsupported(other)),
-        }
+        let (key_type, data) = decode_key(bytes, MAX_PRIVATE_KEY_LEN)?;
+        Ok(Keypair::of(match key_type {
+            KeyType::Ed25519 => Private::Ed25519(Arc::new(ed25519::Private::read(data)?)),
+            KeyType::Secp256k1 => Private::Secp256k1(Arc::new(secp256k1::Private::read(data)?)),
+            KeyType::Ecdsa => Private::Ecdsa(Arc::new(ecdsa::Private::read(data)?)),
+            KeyType::Rsa => Private::Rsa(Arc::new(rsa::Private::read(data)?)),
+        }))
     }
 
     /// Writes the spec's `PrivateKey` message, to be kept on disk. The bytes are wiped when dropped.
     pub fn to_protobuf(&self) -> Zeroizing<Vec<u8>> {
         match &self.private {
-            Private::Ed25519(key) => {
-                // Room for all of it from the start: growing would leave a copy behind.
-                let mut data = Zeroizing::new(Vec::with_capacity(DATA_LEN));
-                data.extend_from_slice(&key.seed[..]);
-                data.extend_from_slice(key.pair.public_key().as_ref());
-                let mut out = Zeroizing::new(Vec::with_capacity(DATA_LEN.saturating_add(8)));
-                encode_key(KeyType::Ed25519, &data, &mut out);
-                out
-            }
+            Private::Ed25519(key) => self.encoded(&key.data()),
+            Private::Secp256k1(key) => self.encoded(&key.data()[..]),
+            Private::Ecdsa(key) => self.encoded(&key.data()),
+            Private::Rsa(key) => self.encoded(key.data()),
         }
     }
 
@@ -99,42 +107,36 @@ impl Keypair {
         self.peer_id
     }
 
-    /// Signs `message`.
+    /// Signs `message`. An RSA signature takes some thousand times as long as the others: a millisecond and more.
+    ///
+    /// # Panics
+    ///
+    /// With an ECDSA key, when the operating system has no randomness to give.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.private {
-            Private::Ed25519(key) => key.pair.sign(message).as_ref().to_vec(),
+            Private::Ed25519(key) => key.sign(message),
+            Private::Secp256k1(key) => key.sign(message),
+            Private::Ecdsa(key) => key.sign(message),
+            Private::Rsa(key) => key.sign(message),
         }
     }
 
-    fn from_ed25519_data(data: &[u8]) -> Result<Keypair, DecodeError> {
-        let wrong = DecodeError::WrongLength { key_type: KeyType::Ed25519, len: data.len() };
-        let (seed, rest) = data.split_first_chunk::<SEED_LEN>().ok_or(wrong)?;
-        let (public, rest) = rest.split_first_chunk::<ED25519_LEN>().ok_or(wrong)?;
-        // peer-ids, "Ed25519": the older form repeats the public key, which must be the same.
-        match rest.len() {
-            0 => {}
-            ED25519_LEN if rest == public => {}
-            ED25519_LEN => return Err(DecodeError::Mismatch),
-            _ => return Err(wrong),
-        }
-        let keypair = Keypair::from_seed(Zeroizing::new(*seed));
-        // A signature made with a foreign public key in it would give the private half away.
-        if keypair.public != PublicKey::from_ed25519(*public) {
-            return Err(DecodeError::Mismatch);
-        }
-        Ok(keypair)
-    }
-
-    #[allow(
-        clippy::expect_used,
-        reason = "RFC 8032: any 32 bytes are a private key, and its public key has 32 bytes"
-    )]
-    fn from_seed(seed: Zeroizing<[u8; SEED_LEN]>) -> Keypair {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed[..]).expect("32 bytes are a seed");
-        let public = pair.public_key().as_ref().try_into().expect("a public key has 32 bytes");
-        let public = PublicKey::from_ed25519(public);
+    fn of(private: Private) -> Keypair {
+        let public = match &private {
+            Private::Ed25519(key) => PublicKey::from_ed25519(key.public()),
+            Private::Secp256k1(key) => PublicKey::of_secp256k1(key.public()),
+            Private::Ecdsa(key) => PublicKey::of_ecdsa(key.public()),
+            Private::Rsa(key) => PublicKey::of_rsa(key.public()),
+        };
         let peer_id = public.peer_id();
-        Keypair { private: Private::Ed25519(Arc::new(Ed25519 { pair, seed })), public, peer_id }
+        Keypair { private, public, peer_id }
+    }
+
+    fn encoded(&self, data: &[u8]) -> Zeroizing<Vec<u8>> {
+        // Room for all of it from the start: growing would leave a copy behind.
+        let mut out = Zeroizing::new(Vec::with_capacity(data.len().saturating_add(8)));
+        encode_key(self.public.key_type(), data, &mut out);
+        out
     }
 }
 

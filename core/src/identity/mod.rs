@@ -1,19 +1,27 @@
 //! Who a peer is: public keys, key pairs, and the peer ids made from them.
 //!
-//! Spec: [peer-ids](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md). Ed25519, which every
-//! implementation must have, is the one kind of key so far; the others decode to [`DecodeError::Unsupported`].
+//! Spec: [peer-ids](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md). All four types of keys. Each key
+//! is read in one form only, the one of the spec: the peer id is made from it.
 
+mod der;
+mod ecdsa;
+mod ed25519;
 mod keypair;
 mod peer_id;
 mod public_key;
+mod rsa;
+mod secp256k1;
 mod text;
 
+pub use der::DerError;
 pub use keypair::{Keypair, MAX_PRIVATE_KEY_LEN};
 pub use peer_id::{MAX_INLINE_KEY_LEN, MAX_TEXT_LEN, ParseError, PeerId};
 pub use public_key::{MAX_PUBLIC_KEY_LEN, PublicKey};
+pub use rsa::{MAX_RSA_BITS, MAX_RSA_EXPONENT, MIN_RSA_BITS};
 
 use crate::protobuf::{self, Value};
 use std::fmt;
+use std::str::FromStr;
 
 /// The kinds of keys, with the numbers of the spec's `KeyType` enum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,9 +31,9 @@ pub enum KeyType {
     Rsa,
     /// 1: 32 bytes as in RFC 8032.
     Ed25519,
-    /// 2: the curve of Bitcoin.
+    /// 2: the curve of Bitcoin, DER signatures over SHA-256.
     Secp256k1,
-    /// 3: PKIX DER, usually on P-256.
+    /// 3: PKIX DER on P-256, DER signatures over SHA-256.
     Ecdsa,
 }
 
@@ -61,6 +69,26 @@ impl fmt::Display for KeyType {
     }
 }
 
+/// A text that names no key type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key type is ed25519, secp256k1, ecdsa or rsa")]
+pub struct UnknownKeyType;
+
+/// Reads the name in lower case, as people write it.
+impl FromStr for KeyType {
+    type Err = UnknownKeyType;
+
+    fn from_str(name: &str) -> Result<KeyType, UnknownKeyType> {
+        Ok(match name {
+            "rsa" => KeyType::Rsa,
+            "ed25519" => KeyType::Ed25519,
+            "secp256k1" => KeyType::Secp256k1,
+            "ecdsa" => KeyType::Ecdsa,
+            _ => return Err(UnknownKeyType),
+        })
+    }
+}
+
 /// Why bytes are not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -82,9 +110,6 @@ pub enum DecodeError {
     /// A key type that the spec does not have.
     #[error("key type {0} is unknown")]
     UnknownType(u64),
-    /// A key type of the spec that this build does not speak.
-    #[error("{0} keys are not supported")]
-    Unsupported(KeyType),
     /// The key itself has not the length its type has.
     #[error("{key_type} key of {len} bytes")]
     WrongLength {
@@ -93,6 +118,32 @@ pub enum DecodeError {
         /// Bytes of the key itself.
         len: usize,
     },
+    /// Not the DER of such a key.
+    #[error("{key_type} key is malformed: {error}")]
+    Der {
+        /// The kind of key.
+        key_type: KeyType,
+        /// What is wrong.
+        error: DerError,
+    },
+    /// An ECDSA key on another curve than P-256.
+    #[error("ECDSA key is on {0}; only P-256 is supported")]
+    Curve(&'static str),
+    /// A public key that is no point of its curve, or not in the form that such keys have.
+    #[error("{0} key is not a point of its curve, in the form of the spec")]
+    NotOnCurve(KeyType),
+    /// A number in a private key that is too small or too large.
+    #[error("a number in the private {0} key is out of range")]
+    OutOfRange(KeyType),
+    /// The modulus of an RSA key has so many bits.
+    #[error("RSA key of {0} bits, {MIN_RSA_BITS} to {MAX_RSA_BITS} are allowed")]
+    RsaBits(usize),
+    /// The modulus of an RSA key is even, which no product of two large primes is.
+    #[error("RSA key with an even modulus")]
+    RsaModulus,
+    /// The public exponent of an RSA key is even, 1, or over [`MAX_RSA_EXPONENT`].
+    #[error("RSA key whose public exponent is not odd, or not from 3 to {MAX_RSA_EXPONENT}")]
+    RsaExponent,
     /// A point of small order, for which nobody needs the private half: there are signatures that it verifies whatever
     /// the message.
     #[error("{0} key is a weak one, which anybody can sign for")]

@@ -1,56 +1,12 @@
-use super::{DecodeError, KeyType, PeerId, decode_key, encode_key};
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use super::{DecodeError, KeyType, PeerId, decode_key, ecdsa, ed25519, encode_key, rsa, secp256k1};
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The most bytes of an encoded public key that are looked at: an RSA key of 8192 bits has some 1070.
 pub const MAX_PUBLIC_KEY_LEN: usize = 2048;
 
-pub(super) const ED25519_LEN: usize = 32;
-
-/// The y of every point of small order, as 32 bytes with the sign of x cleared.
-///
-/// The curve -x² + y² = 1 + dx²y² has eight points whose order divides 8, its cofactor:
-///
-/// - y = 1 is the neutral element, and y = -1 the point of order 2. Both have x = 0.
-/// - y = 0 is what doubles to y = -1: two points of order 4, x² = -1.
-/// - What doubles to y = 0 has x² + y² = 0, and so, by the equation of the curve, dy⁴ + 2y² - 1 = 0. Of the solutions,
-///   two make a point, y and -y, with two x each: the four points of order 8.
-///
-/// Of these numbers, 0 and 1 alone have a second encoding, as p and p + 1 (p = 2²⁵⁵ - 19), which lenient readers take.
-const SMALL_ORDER: [[u8; ED25519_LEN]; 7] = [
-    with_ends(0x00, 0x00, 0x00),
-    with_ends(0x01, 0x00, 0x00),
-    // p - 1, p and p + 1.
-    with_ends(0xec, 0xff, 0x7f),
-    with_ends(0xed, 0xff, 0x7f),
-    with_ends(0xee, 0xff, 0x7f),
-    [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5,
-        0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
-    ],
-    [
-        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a,
-        0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
-    ],
-];
-
-const fn with_ends(first: u8, middle: u8, last: u8) -> [u8; ED25519_LEN] {
-    let mut bytes = [middle; ED25519_LEN];
-    bytes[0] = first;
-    bytes[ED25519_LEN - 1] = last;
-    bytes
-}
-
-/// Whether these bytes are of a point of small order, with either sign. Public keys are no secret: this need not take
-/// the same time for all.
-fn is_small_order(bytes: &[u8; ED25519_LEN]) -> bool {
-    let mut y = *bytes;
-    let [.., last] = &mut y;
-    *last &= 0x7f;
-    SMALL_ORDER.contains(&y)
-}
-
-/// A peer's public key.
+/// A peer's public key, of any [type](KeyType).
 ///
 /// ```
 /// use peerage_core::{Keypair, PublicKey};
@@ -63,53 +19,66 @@ fn is_small_order(bytes: &[u8; ED25519_LEN]) -> bool {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(Repr);
 
+/// Of each key one encoding, so that keys are equal when their bytes are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Repr {
-    Ed25519([u8; ED25519_LEN]),
+    Ed25519([u8; ed25519::PUBLIC_LEN]),
+    /// A compressed point of the curve.
+    Secp256k1([u8; secp256k1::PUBLIC_LEN]),
+    /// An uncompressed point of P-256.
+    Ecdsa([u8; ecdsa::POINT_LEN]),
+    /// An `RSAPublicKey` whose numbers were checked.
+    Rsa(Arc<[u8]>),
 }
 
 impl PublicKey {
     /// Takes the 32 bytes of RFC 8032, section 5.1.5. Whether they are a point of the curve shows when a signature is
     /// checked: there is none for bytes that are not, nor for a [weak](DecodeError::Weak) key.
-    pub fn from_ed25519(bytes: [u8; ED25519_LEN]) -> PublicKey {
+    pub fn from_ed25519(bytes: [u8; 32]) -> PublicKey {
         PublicKey(Repr::Ed25519(bytes))
     }
 
-    /// Reads the spec's `PublicKey` message.
+    /// Reads the spec's `PublicKey` message. The key in it must be in the one form that peer ids are made from:
+    ///
+    /// - Ed25519: 32 bytes, not [weak](DecodeError::Weak);
+    /// - secp256k1: a compressed point, 33 bytes;
+    /// - ECDSA: an uncompressed point of P-256 as PKIX DER, 91 bytes;
+    /// - RSA: PKIX DER, the modulus odd and of [`MIN_RSA_BITS`](super::MIN_RSA_BITS) to
+    ///   [`MAX_RSA_BITS`](super::MAX_RSA_BITS) bits, the exponent odd and from 3 to
+    ///   [`MAX_RSA_EXPONENT`](super::MAX_RSA_EXPONENT). A key that is refused was not computed with.
     ///
     /// # Errors
     ///
-    /// When it is over [`MAX_PUBLIC_KEY_LEN`], malformed, of a type that is not supported, or weak.
+    /// When it is over [`MAX_PUBLIC_KEY_LEN`], malformed, or not such a key.
     pub fn from_protobuf(bytes: &[u8]) -> Result<PublicKey, DecodeError> {
-        match decode_key(bytes, MAX_PUBLIC_KEY_LEN)? {
-            (key_type @ KeyType::Ed25519, data) => {
-                let wrong = DecodeError::WrongLength { key_type, len: data.len() };
-                let bytes = data.try_into().map_err(|_| wrong)?;
-                if is_small_order(&bytes) {
-                    return Err(DecodeError::Weak(key_type));
-                }
-                Ok(PublicKey::from_ed25519(bytes))
-            }
-            (other, _) => Err(DecodeError::Unsupported(other)),
-        }
+        let (key_type, data) = decode_key(bytes, MAX_PUBLIC_KEY_LEN)?;
+        Ok(PublicKey(match key_type {
+            KeyType::Ed25519 => Repr::Ed25519(ed25519::read_public(data)?),
+            KeyType::Secp256k1 => Repr::Secp256k1(secp256k1::read_public(data)?),
+            KeyType::Ecdsa => Repr::Ecdsa(ecdsa::read_public(data)?),
+            KeyType::Rsa => Repr::Rsa(rsa::read_public(data)?.into()),
+        }))
     }
 
     /// Writes the spec's `PublicKey` message, in the one form that peer ids are made from.
     pub fn to_protobuf(&self) -> Vec<u8> {
         let data = self.data();
         let mut out = Vec::with_capacity(data.len().saturating_add(8));
-        encode_key(self.key_type(), data, &mut out);
+        encode_key(self.key_type(), &data, &mut out);
         out
     }
 
     /// Whether `signature` is this key's over `message`. Never with a [weak](DecodeError::Weak) key.
+    ///
+    /// Signatures of secp256k1 and ECDSA keys are DER, of secp256k1 keys with the smaller s (BIP 62); those of RSA keys
+    /// are PKCS#1 v1.5 over SHA-256.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
-            Repr::Ed25519(key) => {
-                !is_small_order(key)
-                    && UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok()
-            }
+            Repr::Ed25519(key) => ed25519::verify(key, message, signature),
+            Repr::Secp256k1(key) => secp256k1::verify(key, message, signature),
+            Repr::Ecdsa(point) => ecdsa::verify(point, message, signature),
+            Repr::Rsa(key) => rsa::verify(key, message, signature),
         }
     }
 
@@ -122,78 +91,40 @@ impl PublicKey {
     pub fn key_type(&self) -> KeyType {
         match self.0 {
             Repr::Ed25519(_) => KeyType::Ed25519,
+            Repr::Secp256k1(_) => KeyType::Secp256k1,
+            Repr::Ecdsa(_) => KeyType::Ecdsa,
+            Repr::Rsa(_) => KeyType::Rsa,
         }
     }
 
-    fn data(&self) -> &[u8] {
+    /// Of a private key that was made or read.
+    pub(super) fn of_secp256k1(point: [u8; secp256k1::PUBLIC_LEN]) -> PublicKey {
+        PublicKey(Repr::Secp256k1(point))
+    }
+
+    /// Of a private key that was made or read.
+    pub(super) fn of_ecdsa(point: [u8; ecdsa::POINT_LEN]) -> PublicKey {
+        PublicKey(Repr::Ecdsa(point))
+    }
+
+    /// Of a private key that was made or read.
+    pub(super) fn of_rsa(key: &[u8]) -> PublicKey {
+        PublicKey(Repr::Rsa(key.into()))
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
         match &self.0 {
-            Repr::Ed25519(bytes) => bytes,
+            Repr::Ed25519(bytes) => bytes.into(),
+            Repr::Secp256k1(bytes) => bytes.into(),
+            Repr::Ecdsa(point) => ecdsa::write_public(point).into(),
+            Repr::Rsa(key) => rsa::write_public(key).into(),
         }
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = data_encoding::HEXLOWER.encode(self.data());
+        let hex = data_encoding::HEXLOWER.encode(&self.data());
         write!(f, "PublicKey({} {hex})", self.key_type())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// With s = 0 and the neutral element as R, a signature says that the hash times the key is the neutral element,
-    /// which for a key of order 8 at the most is so for every eighth message, at the least.
-    fn forged() -> [u8; 64] {
-        let mut signature = [0; 64];
-        signature[0] = 1;
-        signature
-    }
-
-    #[test]
-    fn weak_keys_are_refused_and_verify_nothing() {
-        for y in SMALL_ORDER {
-            for sign in [0, 0x80] {
-                let mut bytes = y;
-                bytes[31] |= sign;
-                let key = PublicKey::from_ed25519(bytes);
-                assert_eq!(
-                    PublicKey::from_protobuf(&key.to_protobuf()),
-                    Err(DecodeError::Weak(KeyType::Ed25519)),
-                    "{key:?}"
-                );
-                for message in 0..=u8::MAX {
-                    assert!(!key.verify(&[message], &forged()), "{key:?}");
-                }
-            }
-        }
-    }
-
-    /// What the table is there for, and that nothing is in it that is not weak.
-    #[test]
-    fn without_the_table_they_would_verify() {
-        let weak = |bytes: [u8; ED25519_LEN]| {
-            let key = UnparsedPublicKey::new(&ED25519, bytes);
-            (0..=u8::MAX).any(|message| key.verify(&[message], &forged()).is_ok())
-        };
-        // aws-lc itself refuses the second encodings of 0 and 1.
-        let again = [with_ends(0xed, 0xff, 0x7f), with_ends(0xee, 0xff, 0x7f)];
-        for y in SMALL_ORDER {
-            assert_eq!(weak(y), !again.contains(&y), "{y:x?}");
-        }
-        assert!(!weak(*b"any other thirty-two bytes, such"));
-    }
-
-    #[test]
-    fn only_the_points_themselves_are_weak() {
-        for y in SMALL_ORDER {
-            for bit in 0..255 {
-                let mut other = y;
-                other[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(is_small_order(&other), SMALL_ORDER.contains(&other), "{other:x?}");
-            }
-        }
-        assert!(!is_small_order(&[0xff; 32]) && !is_small_order(&[7; 32]));
     }
 }
