@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use peerage::{
     Multiaddr,
+    identity::KeyType,
     transport::upgrade::{MuxerKind, Security},
 };
 
@@ -63,7 +64,7 @@ impl Common {
 pub(crate) enum Command {
     /// Print the peer id
     #[command(after_help = ID_EXAMPLES)]
-    Id,
+    Id(Id),
     /// Make the key of a private network, or show the fingerprint of the one that is there
     #[command(after_help = PSK_EXAMPLES)]
     Psk(Psk),
@@ -94,6 +95,17 @@ pub(crate) struct Psk {
     /// The key's file: a swarm.key, as other libp2p implementations read it
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Id {
+    /// Of which type a new key is: ed25519, secp256k1, ecdsa (P-256) or rsa (2048 bits) [default: ed25519]
+    ///
+    /// Every libp2p node has ed25519, which is the shortest and the fastest. Take another type only for somebody who
+    /// asks for it: secp256k1 for chains whose nodes have such keys, rsa and ecdsa for old networks. js-libp2p nodes
+    /// do not understand ecdsa.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) key_type: Option<KeyType>,
 }
 
 #[derive(Args, Debug)]
@@ -196,8 +208,10 @@ PEERAGE_LOG sets what is logged to standard error: PEERAGE_LOG=debug, PEERAGE_LO
 
 const ID_EXAMPLES: &str = "\
 Examples:
-  peerage id --identity ~/.peerage.key   make an identity, or show the one that is there
-  peerage id --json                      a new one that is not kept";
+  peerage id --identity ~/.peerage.key         make an identity, or show the one that is there
+  peerage id --identity eth.key --type secp256k1
+                                               make one with another type of key
+  peerage id --json                            a new one that is not kept";
 
 const PSK_EXAMPLES: &str = "\
 Whoever has the key is a member: copy it to each node, and to nobody else. Fingerprints tell

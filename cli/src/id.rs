@@ -1,8 +1,9 @@
 //! `peerage id`
 
+use peerage::identity::KeyType;
 use serde::Serialize;
 
-use crate::{Context, failure::Failure, identity};
+use crate::{Context, args, failure::Failure, identity};
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "id")]
@@ -12,9 +13,16 @@ struct Id {
     key_type: String,
 }
 
-pub(crate) fn run(context: &Context) -> Result<(), Failure> {
+pub(crate) fn run(context: &Context, args: &args::Id) -> Result<(), Failure> {
     let file = context.common.identity.as_deref();
-    let keypair = identity::keypair(file)?;
+    let keypair = identity::keypair_of(file, args.key_type.unwrap_or(KeyType::Ed25519))?;
+    let there = keypair.public().key_type();
+    if let (Some(file), Some(wanted)) = (file, args.key_type)
+        && wanted != there
+    {
+        return Err(Failure::new(format!("the identity in {} is {there}, not {wanted}", file.display()))
+            .hint("--type is for a new identity: name another file, or leave it out to see this one"));
+    }
     let peer = keypair.peer_id();
     let id =
         Id { peer: peer.to_string(), cid: peer.to_cid(), key_type: keypair.public().key_type().to_string() };

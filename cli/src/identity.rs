@@ -6,14 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use peerage::{Keypair, identity::MAX_PRIVATE_KEY_LEN};
+use peerage::{
+    Keypair,
+    identity::{KeyType, MAX_PRIVATE_KEY_LEN},
+};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
 /// The identity in `file`, made if there is none; without a file, a new one that is not kept.
 pub(crate) fn keypair(file: Option<&Path>) -> Result<Keypair, Failure> {
-    let Some(file) = file else { return Ok(Keypair::generate()) };
+    keypair_of(file, KeyType::Ed25519)
+}
+
+/// The same; if one is made, it is of this type.
+pub(crate) fn keypair_of(file: Option<&Path>, key_type: KeyType) -> Result<Keypair, Failure> {
+    let Some(file) = file else { return Ok(Keypair::generate_of(key_type)) };
     // Twice: between the look and the making, another process may have made it.
     for _ in 0..2 {
         // Looked at first: opening a pipe would wait for somebody to write into it.
@@ -25,7 +33,7 @@ pub(crate) fn keypair(file: Option<&Path>) -> Result<Keypair, Failure> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(cannot("open", file, &error)),
         }
-        if let Some(made) = create(file)? {
+        if let Some(made) = create(file, key_type)? {
             return Ok(made);
         }
     }
@@ -66,8 +74,8 @@ fn only_ours(_file: &Path, _about: &fs::Metadata) -> Result<(), Failure> {
 }
 
 /// Makes the file whole or not at all; `None` if another one was faster.
-fn create(file: &Path) -> Result<Option<Keypair>, Failure> {
-    let keypair = Keypair::generate();
+fn create(file: &Path, key_type: KeyType) -> Result<Option<Keypair>, Failure> {
+    let keypair = Keypair::generate_of(key_type);
     let temporary = Temporary::write(file, &keypair).map_err(|error| {
         let failure = cannot("write beside", file, &error);
         if error.kind() == io::ErrorKind::NotFound {

@@ -46,7 +46,7 @@ struct Context {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let goes_with = match cli.command {
-        Command::Id => Some("`id` opens no connections: only --identity and --json go with it"),
+        Command::Id(_) => Some("`id` opens no connections: only --type, --identity and --json go with it"),
         Command::Psk(_) => Some("`psk` opens no connections: only --json goes with it"),
         _ => None,
     };
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
     let context = Context { common: cli.common, out, interrupt: Interrupt::install()? };
     match cli.command {
-        Command::Id => id::run(&context),
+        Command::Id(args) => id::run(&context, &args),
         Command::Psk(args) => psk::run(&context, &args),
         Command::Listen(args) => listen::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,

@@ -42,6 +42,35 @@ fn the_key_is_a_libp2p_private_key() {
 }
 
 #[test]
+fn identities_of_every_type() {
+    let directory = directory("identity-types");
+    for (name, shown, prefix) in [
+        ("ed25519", "Ed25519", "12D3KooW"),
+        ("secp256k1", "secp256k1", "16Uiu2HA"),
+        ("ecdsa", "ECDSA", "Qm"),
+        ("rsa", "RSA", "Qm"),
+    ] {
+        let file = directory.join(name);
+        let made = run(&format!("id --json --type {name} --identity {}", file.display())).exits_with(0);
+        assert_eq!(made.events()[0]["key_type"], shown);
+        let peer = made.events()[0]["peer"].as_str().unwrap().to_owned();
+        assert!(peer.starts_with(prefix), "{peer}");
+        // Kept, whether its type is said or not; and never replaced by one of another type.
+        assert_eq!(id(&file), peer);
+        let again = run(&format!("id --json --type {name} --identity {}", file.display())).exits_with(0);
+        assert_eq!(again.events()[0]["peer"], peer.as_str());
+        let other = if name == "rsa" { "ecdsa" } else { "rsa" };
+        let refused = run(&format!("id --type {other} --identity {}", file.display())).exits_with(1);
+        assert!(refused.stderr.contains(&format!("is {shown}, not")), "{}", refused.stderr);
+        assert_eq!(id(&file), peer);
+        let mut node = Peerage::start(&format!("listen --json --identity {}", file.display()));
+        assert_eq!(node.event("listening")["peer"], peer.as_str());
+    }
+    let unknown = run("id --type dsa").exits_with(2);
+    assert!(unknown.stderr.contains("ed25519, secp256k1, ecdsa or rsa"), "{}", unknown.stderr);
+}
+
+#[test]
 fn without_a_file_every_run_is_somebody_else() {
     let text = |ended: common::Ended| ended.stdout.lines().next().unwrap().to_owned();
     assert_ne!(text(run("id").exits_with(0)), text(run("id").exits_with(0)));

@@ -80,7 +80,7 @@ impl Error {
     /// Who was at fault.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Key(DecodeError::Unsupported(_)) | Self::Exhausted | Self::Internal(_) => Fault::Local,
+            Self::Key(DecodeError::Curve(_)) | Self::Exhausted | Self::Internal(_) => Fault::Local,
             Self::Closed | Self::Truncated | Self::Io(_) => Fault::Network,
             _ => Fault::Remote,
         }
