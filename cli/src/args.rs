@@ -39,7 +39,7 @@ pub(crate) struct Common {
     /// Offer and accept only this security protocol: noise; repeatable, the preferred first [default: all]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) security: Vec<Security>,
-    /// Offer and accept only this muxer: yamux, yamux-crate; repeatable, the preferred first [default: all]
+    /// Offer and accept only this muxer: yamux, mplex (for old peers), yamux-crate; repeatable, the preferred first [default: yamux]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) muxer: Vec<MuxerKind>,
     /// Join the private network whose key is in FILE: only nodes with the same key are spoken with. `peerage psk FILE` makes

@@ -16,7 +16,7 @@ use std::sync::{
 };
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
-use peerage_muxer::{yamux, yamux_crate};
+use peerage_muxer::{mplex, yamux, yamux_crate};
 use peerage_security::{Authenticated, noise, pnet::PnetStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -147,7 +147,7 @@ impl Shared {
         understood: &AtomicBool,
         budget: Budget,
     ) -> Result<Established, Failure> {
-        let Config { security, muxers, private_network, yamux, .. } = &self.config;
+        let Config { security, muxers, private_network, yamux, mplex, .. } = &self.config;
         let Raw { io, local, remote, limited } = raw;
 
         progress.enter(Stage::Security);
@@ -172,6 +172,7 @@ impl Shared {
         let muxer = muxer.ok_or_else(|| Failure::new(missing(muxers), UpgradeErrorKind::NoCommonMuxer))?;
         let muxed = match muxer {
             MuxerKind::Yamux => yamux::start(io, mode(role), yamux.clone(), budget),
+            MuxerKind::Mplex => mplex::start(io, mplex.clone(), budget),
             MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
         Ok(Established {
