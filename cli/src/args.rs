@@ -40,7 +40,7 @@ pub(crate) struct Common {
     /// or plaintext, alone, for tests: it hides and proves nothing
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) security: Vec<Security>,
-    /// Offer and accept only this muxer: yamux, yamux-crate; repeatable, the preferred first [default: all]
+    /// Offer and accept only this muxer: yamux, mplex (for old peers), yamux-crate; repeatable, the preferred first [default: yamux]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) muxer: Vec<MuxerKind>,
     /// Join the private network whose key is in FILE: only nodes with the same key are spoken with. `peerage psk FILE` makes

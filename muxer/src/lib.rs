@@ -31,6 +31,7 @@
 
 mod connection;
 mod error;
+pub mod mplex;
 mod stream;
 pub mod yamux;
 pub mod yamux_crate;

@@ -17,7 +17,7 @@ use std::sync::{
 };
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
-use peerage_muxer::{Muxed, yamux, yamux_crate};
+use peerage_muxer::{Muxed, mplex, yamux, yamux_crate};
 use peerage_security::{Authenticated, noise, plaintext, pnet::PnetStream, tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -201,7 +201,7 @@ impl Shared {
         budget: Budget,
     ) -> Result<Secured, Failure> {
         progress.enter(Stage::Muxer);
-        let Config { muxers, yamux, .. } = &self.config;
+        let Config { muxers, yamux, mplex, .. } = &self.config;
         let Authenticated { peer, muxer: early, .. } = authenticated;
         let muxer = match &early {
             Some(early) => muxers.iter().copied().find(|kind| kind.protocol() == *early),
@@ -210,6 +210,7 @@ impl Shared {
         let muxer = muxer.ok_or_else(|| Failure::new(missing(muxers), UpgradeErrorKind::NoCommonMuxer))?;
         let muxed = match muxer {
             MuxerKind::Yamux => yamux::start(io, mode(role), yamux.clone(), budget),
+            MuxerKind::Mplex => mplex::start(io, mplex.clone(), budget),
             MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
         Ok(Secured { peer, muxer: muxer.protocol(), early_muxer: early.is_some(), muxed })

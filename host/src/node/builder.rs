@@ -138,7 +138,7 @@ impl Builder {
         self
     }
 
-    /// Sets the muxers to offer and accept, the preferred first. Default: all.
+    /// Sets the muxers to offer and accept, the preferred first. Default: [`MuxerKind::ALL`], which is yamux alone.
     #[must_use]
     pub fn muxers(mut self, muxers: impl Into<Vec<MuxerKind>>) -> Self {
         self.muxers = muxers.into();

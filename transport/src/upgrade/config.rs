@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use peerage_core::ProtocolId;
-use peerage_muxer::yamux;
+use peerage_muxer::{mplex, yamux};
 use peerage_security::{noise, plaintext, pnet::PreSharedKey, tls};
 
 /// How long a whole upgrade may take: security, muxer, and the choice of both. go allows 15 s, js 10 s.
@@ -64,27 +64,31 @@ impl Security {
 pub enum MuxerKind {
     /// `/yamux/1.0.0`.
     Yamux,
-    /// The same protocol on the `yamux` crate, to compare the two; never offered unless it is asked for.
+    /// `/mplex/6.7.0`: [deprecated](mplex), for peers that have nothing else; never offered unless it is asked for.
+    Mplex,
+    /// yamux on the `yamux` crate, to compare the two; never offered unless it is asked for.
     YamuxCrate,
 }
 
 impl MuxerKind {
-    /// Every protocol there is, the preferred first.
+    /// Every protocol that is offered unless others are asked for, the preferred first.
     pub const ALL: &'static [Self] = &[Self::Yamux];
 
-    /// Beside [`Self::ALL`], what has a name but is a second implementation of the same protocol.
-    const OTHERS: &'static [Self] = &[Self::YamuxCrate];
+    /// Beside [`Self::ALL`], what has to be asked for by name.
+    const OTHERS: &'static [Self] = &[Self::Mplex, Self::YamuxCrate];
 
     /// What it is called on the wire.
     pub const fn protocol(self) -> ProtocolId {
         match self {
             Self::Yamux | Self::YamuxCrate => ProtocolId::from_static(yamux::PROTOCOL),
+            Self::Mplex => ProtocolId::from_static(mplex::PROTOCOL),
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Yamux => "yamux",
+            Self::Mplex => "mplex",
             Self::YamuxCrate => "yamux-crate",
         }
     }
@@ -114,7 +118,7 @@ impl FromStr for MuxerKind {
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
         let mut known = Self::ALL.iter().chain(Self::OTHERS).copied();
-        known.find(|one| one.name() == name).ok_or(UnknownName { known: "yamux, yamux-crate" })
+        known.find(|one| one.name() == name).ok_or(UnknownName { known: "yamux, mplex, yamux-crate" })
     }
 }
 
@@ -137,7 +141,7 @@ pub struct Config {
     /// Security protocols, the preferred first. Default: [`Security::DEFAULT`]. With none, every upgrade fails.
     /// [`Security::Plaintext`] counts only if it is the only one.
     pub security: Vec<Security>,
-    /// Muxers, the preferred first. Default: all. With none, every upgrade fails.
+    /// Muxers, the preferred first. Default: [`MuxerKind::ALL`]. With none, every upgrade fails.
     pub muxers: Vec<MuxerKind>,
     /// The key of the private network that all connections belong to. With one, nothing is said before it is encrypted
     /// with it, and links that come secured are refused. Default: none, the public network.
@@ -147,6 +151,8 @@ pub struct Config {
     pub timeout: Duration,
     /// Limits of every yamux connection.
     pub yamux: yamux::Config,
+    /// Limits of every mplex connection.
+    pub mplex: mplex::Config,
 }
 
 impl Default for Config {
@@ -157,6 +163,7 @@ impl Default for Config {
             private_network: None,
             timeout: TIMEOUT,
             yamux: yamux::Config::default(),
+            mplex: mplex::Config::default(),
         }
     }
 }
@@ -177,7 +184,7 @@ mod tests {
         assert_eq!(error.to_string(), "unknown name; known: noise, tls, plaintext");
         assert_eq!(
             "Yamux".parse::<MuxerKind>().unwrap_err().to_string(),
-            "unknown name; known: yamux, yamux-crate"
+            "unknown name; known: yamux, mplex, yamux-crate"
         );
     }
 }
