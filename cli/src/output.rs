@@ -41,6 +41,13 @@ impl Output {
         self.terminal
     }
 
+    /// How many columns standard output has; 100 where nobody looks at it.
+    pub(crate) fn width(&self) -> usize {
+        let columns =
+            crossterm::terminal::size().ok().filter(|_| self.terminal).map(|(columns, _)| columns.into());
+        columns.unwrap_or(100)
+    }
+
     /// The colours of standard output.
     pub(crate) fn paint(&self) -> Paint {
         self.out

@@ -227,7 +227,10 @@ async fn records_of_other_names_are_none() {
     })
     .await;
     let found = resolve(&resolver, "/dns4/peer.example/tcp/1").await;
-    assert!(!matches!(&found, Ok(found) if found.iter().any(|address| address.contains("192.0.2.66"))), "{found:?}");
+    assert!(
+        !matches!(&found, Ok(found) if found.iter().any(|address| address.contains("192.0.2.66"))),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -108,11 +108,9 @@ async fn one_family_is_enough_and_the_other_costs_no_more_than_a_question() {
 async fn of_two_errors_the_one_that_says_more() {
     let missing = || DnsError::NotFound("h".into());
     let broken = || DnsError::Failed("refused".into());
-    for (six, four, told) in [
-        (missing(), missing(), missing()),
-        (missing(), broken(), broken()),
-        (broken(), missing(), broken()),
-    ] {
+    for (six, four, told) in
+        [(missing(), missing(), missing()), (missing(), broken(), broken()), (broken(), missing(), broken())]
+    {
         let fake = Fake::default().failing("aaaa", six).failing("a", four);
         assert_eq!(resolved(&fake, "/dns/h/tcp/1").await.1, Err(told));
     }
