@@ -51,8 +51,9 @@ pub(crate) enum Trust {
 
 /// Whether an address may be dialed at all; what the engine cannot know.
 pub(crate) trait Screen: fmt::Debug {
-    /// Why not, if so. The address has no peer id at its end, and may begin with a name.
-    fn skip(&self, address: &Multiaddr, trust: Trust) -> Option<Skip>;
+    /// Why not, if so. The address has no peer id at its end, and may begin with a name; `expected` has to be there, if
+    /// that is known.
+    fn skip(&self, address: &Multiaddr, expected: Option<PeerId>, trust: Trust) -> Option<Skip>;
 }
 
 /// What the Dialer is asked.

@@ -212,7 +212,7 @@ impl Race {
         if self.seen.contains(&(address.clone(), expected)) {
             return Some(Skip::Duplicate);
         }
-        if let Some(skip) = outside.screen.skip(address, trust) {
+        if let Some(skip) = outside.screen.skip(address, expected, trust) {
             return Some(skip);
         }
         if trust < Trust::Asked

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use peerage_core::{Multiaddr, multiaddr::Protocol};
+use peerage_core::{Multiaddr, PeerId, multiaddr::Protocol};
 use peerage_transport::dns;
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ impl fmt::Debug for NodeScreen {
 }
 
 impl Screen for NodeScreen {
-    fn skip(&self, address: &Multiaddr, trust: Trust) -> Option<Skip> {
+    fn skip(&self, address: &Multiaddr, _expected: Option<PeerId>, trust: Trust) -> Option<Skip> {
         if dns::is_name(address) {
             return None;
         }

@@ -37,7 +37,7 @@ fn dialer() -> Dialer {
 struct Quic;
 
 impl Screen for Quic {
-    fn skip(&self, address: &Multiaddr, _: Trust) -> Option<Skip> {
+    fn skip(&self, address: &Multiaddr, _: Option<PeerId>, _: Trust) -> Option<Skip> {
         address.iter().any(|part| part == Protocol::QuicV1).then_some(Skip::Unsupported)
     }
 }
