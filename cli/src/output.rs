@@ -120,6 +120,12 @@ fn write(line: &impl Display) -> Result<(), Failure> {
 pub(crate) struct Paint(bool);
 
 impl Paint {
+    /// Without colours.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self(false)
+    }
+
     pub(crate) fn bold<T: Display>(self, text: T) -> Painted<T> {
         self.with("1", text)
     }

@@ -167,6 +167,8 @@ fn fit(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use peerage::{ConnectOptions, Keypair, Multiaddr, Node};
+
     use super::*;
 
     #[test]
@@ -174,6 +176,26 @@ mod tests {
         assert_eq!(fit("abc", 5), "abc  ");
         assert_eq!(fit("abcdefghij", 8), "abc..hij");
         assert_eq!(fit("abcdefghij", 7), "abc..ij");
+    }
+
+    #[tokio::test]
+    async fn rows_fit_the_terminal() {
+        let node = Node::builder(Keypair::generate()).workers(1).start().await.unwrap();
+        let mut options = ConnectOptions::default();
+        options.addresses = vec!["/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap()];
+        let nobody: Multiaddr = "/dns4/localhost/tcp/1".parse().unwrap();
+        let report = node.connect_with(nobody, options).await.unwrap_err().report;
+        for width in [40, 80, 100, 200] {
+            let drawn = Timeline { report: &report, width, paint: Paint::none() }.to_string();
+            let rows: Vec<_> = drawn.lines().filter(|line| line.ends_with('|')).collect();
+            assert_eq!(rows.len(), 3, "{drawn}");
+            assert!(rows.iter().all(|row| row.chars().count() <= width), "{width}:\n{drawn}");
+            let edges: Vec<_> = rows.iter().map(|row| row.find('|')).collect();
+            assert!(edges.windows(2).all(|pair| pair[0] == pair[1]), "one below the other:\n{drawn}");
+            assert!(rows[0].contains('+'), "{drawn}");
+            assert!(rows[1].contains('x') && rows[2].trim_end_matches('|').ends_with("  "), "{drawn}");
+        }
+        node.shutdown().await;
     }
 
     #[test]

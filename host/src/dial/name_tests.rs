@@ -118,6 +118,28 @@ fn records_say_who_is_to_be_there() {
 }
 
 #[test]
+fn a_name_is_no_attempt_at_its_addresses() {
+    let name = addr(&format!("/dns4/h/tcp/1/p2p/{}", peer(1)));
+    for (address, kind) in [
+        ("/ip4/192.0.2.1/tcp/1", DialErrorKind::WrongPeer { expected: peer(1), found: peer(2) }),
+        ("/ip4/192.0.2.1/udp/1/quic-v1", DialErrorKind::NoAddresses),
+    ] {
+        let mut dialer = dialer();
+        ask(&mut dialer, 1, None, std::slice::from_ref(&name), 5 * SECOND);
+        let Wants { names, sources, .. } = wants(&mut dialer);
+        dialer.input(Input::SourcesDone { dial: sources[0] });
+        resolved(&mut dialer, names[0].0, &[address]);
+        resolve_ended(&mut dialer, names[0].0);
+        let Wants { attempts, mut answers, .. } = wants(&mut dialer);
+        if let Some((_, attempt, _)) = attempts.first() {
+            wins(&mut dialer, *attempt, 2);
+            answers = wants(&mut dialer).answers;
+        }
+        assert_eq!(answers.remove(0).unwrap_err().kind, kind);
+    }
+}
+
+#[test]
 fn names_that_lead_to_themselves_end() {
     let mut dialer = dialer();
     ask(&mut dialer, 1, None, &[addr("/dnsaddr/a")], 60 * SECOND);

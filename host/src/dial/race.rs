@@ -445,7 +445,10 @@ impl Race {
 
     /// Why it came to nothing, once it is over.
     pub(super) fn verdict(&self) -> DialErrorKind {
-        let mut tried = self.attempts.iter().filter(|attempt| attempt.started.is_some()).peekable();
+        // A name that was resolved is no attempt, and one that was not is a failed one.
+        let resolved = |attempt: &AttemptReport| matches!(attempt.result, AttemptResult::Resolved { .. });
+        let tried = self.attempts.iter().filter(|attempt| attempt.started.is_some() && !resolved(attempt));
+        let mut tried = tried.peekable();
         let Some(first) = tried.peek() else {
             let rests = self.attempts.iter().filter_map(|attempt| match attempt.result {
                 AttemptResult::Skipped(Skip::Backoff { remaining, .. }) => Some(remaining),

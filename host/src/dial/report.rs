@@ -358,7 +358,8 @@ impl fmt::Display for DialError {
                     (_, 1) => write!(f, "the one address cannot be dialed")?,
                     (_, skipped) => write!(f, "none of {skipped} addresses can be dialed")?,
                 }
-                if let Some(first) = report.attempts.first() {
+                let skipped = |attempt: &&AttemptReport| matches!(attempt.result, AttemptResult::Skipped(_));
+                if let Some(first) = report.attempts.iter().find(skipped) {
                     write!(f, "; {first}")?;
                 }
             }
