@@ -115,7 +115,8 @@ fn a_dial_is_explained() {
     let row = |start: &str| lines.iter().position(|line| line.starts_with(start)).expect(start);
     let (name, literal) = (row(&format!("/dns4/localhost/tcp/{port} ")), row(&format!("  {there} ")));
     assert!(name < literal && lines[name + 1].contains("stands for 1 address"), "{}", explained.stdout);
-    assert!(lines[literal].trim_end().ends_with("+|"), "{}", explained.stdout);
+    // Where the stages end is the machine's business; that they end well is not.
+    assert!(lines[literal].trim_end_matches(['|', ' ']).ends_with('+'), "{}", explained.stdout);
     assert!(lines[literal + 1].contains("connected"), "{}", explained.stdout);
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{}", explained.stdout);
     assert!(explained.stdout.contains("? dns") && !explained.stdout.contains('\x1b'));

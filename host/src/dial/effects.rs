@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use peerage_core::{Multiaddr, PeerId, engine};
 use peerage_muxer::ErrorCode;
 use peerage_transport::{
-    DialOpts, Established, Fault, Progress, Stage, TransportError, dns,
+    DialOpts, Established, Fault, Progress, Stage, dns,
     upgrade::{UpgradeError, UpgradeErrorKind},
 };
 use tokio::{task::AbortHandle, time::Instant};
@@ -234,11 +234,7 @@ async fn connect(
         listen::Command::Dial(listen::Dial { address, opts, cancelled, reply })
     };
     let link = transport.port.ask(dial).await.map_err(|Gone| local(&"the transport is being restarted"))?;
-    let link = link.map_err(|error| {
-        let fault =
-            if matches!(error, TransportError::Unsupported(_)) { Fault::Local } else { Fault::Network };
-        failed(Stage::Connect, &error, fault)
-    })?;
+    let link = link.map_err(|error| failed(Stage::Connect, &error, error.fault()))?;
 
     stages.enter(Stage::Security);
     let upgrade = |reply| {
