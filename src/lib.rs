@@ -79,7 +79,7 @@ pub use peerage_host::{
 pub mod transport {
     pub use peerage_transport::{
         DialOpts, Established, Fault, Io, Link, ListenError, ListenOpts, Listener, ListenerEvent, Progress,
-        Raw, Role, Stage, Transport, TransportError, memory, pnet, tcp, upgrade,
+        Raw, Role, Stage, Transport, TransportError, dns, memory, pnet, tcp, upgrade,
     };
 }
 

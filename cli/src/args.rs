@@ -11,7 +11,7 @@ use peerage::{
 
 use crate::address;
 
-/// A libp2p node on supervised actors: listen, ping, identify, chat.
+/// A libp2p node on supervised actors: listen, dial, ping, identify, chat.
 ///
 /// Nothing is reachable from other machines unless --lan or --listen says so.
 #[derive(Debug, Parser)]
@@ -75,6 +75,11 @@ pub(crate) enum Command {
     /// Listen, echo under /peerage/echo/1, and answer pings and measurements
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Listen),
+    /// Connect with a peer, and say how that went
+    ///
+    /// Exits with 0 if there was a connection.
+    #[command(after_help = DIAL_EXAMPLES)]
+    Dial(Explain),
     /// Measure the round-trip time to a peer
     ///
     /// Exits with 0 if every ping was answered.
@@ -118,9 +123,18 @@ pub(crate) struct Listen {
 
 #[derive(Args, Debug)]
 pub(crate) struct Dial {
-    /// Whom to dial: /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW... Without /p2p, whoever answers is fine
+    /// Whom to dial: /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW..., or by name, /dns/example.com/tcp/4001. Without /p2p, whoever answers is fine
     #[arg(value_name = "ADDR", value_parser = address::parse)]
     pub(crate) address: Multiaddr,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) dial: Dial,
+    /// Draw what was tried over time: names, addresses, and how far each came
+    #[arg(long)]
+    pub(crate) explain: bool,
 }
 
 #[derive(Args, Debug)]
@@ -248,6 +262,12 @@ Examples:
   peerage perf /ip4/192.0.2.1/tcp/4001 --upload 1GiB --download 0   one way only
 
 The peer has to serve /perf/1.0.0; `peerage serve` does.";
+
+const DIAL_EXAMPLES: &str = "\
+Examples:
+  peerage dial /ip4/192.0.2.1/tcp/4001                   who is there?
+  peerage dial /dns/example.com/tcp/4001 --explain       what was tried, when, and how far it came
+  peerage dial /dnsaddr/bootstrap.libp2p.io --json       the same for a program to read";
 
 const IDENTIFY_EXAMPLES: &str = "\
 Examples:

@@ -1,11 +1,65 @@
-//! Connecting, and what to do if that fails.
+//! `peerage dial`; and connecting for the other commands, and what to do if that fails.
 
 use std::time::Duration;
 
-use peerage::{Connected, DialError, DialErrorKind, Multiaddr, Node, OpenError, transport::Stage};
+use peerage::{
+    Connected, DialError, DialErrorKind, Multiaddr, Node, OpenError, Report,
+    dial::{AttemptReport, AttemptResult, Skip},
+    transport::Stage,
+};
+use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::{Context, failure::Failure, text::clean};
+use crate::{
+    Context, args,
+    failure::{Failure, Told},
+    node::{self, Unless},
+    report::{self, millis},
+    text::clean,
+    timeline::Timeline,
+};
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event {
+    Connected { peer: String, address: Option<String>, took_ms: f64, report: report::Json },
+}
+
+pub(crate) async fn run(context: &Context, args: &args::Explain) -> Result<(), Failure> {
+    let node = node::start(context, node::builder(&context.common, Unless::Nowhere)?.workers(1)).await?;
+    let connected = connect(context, &node, &args.dial.address).await;
+    node::stop(&node).await;
+    match connected {
+        Ok(connected) => said(context, &connected, args.explain),
+        Err(Failure::Error(told)) if args.explain && !context.out.is_json() => {
+            if let Some(report) = &told.report {
+                context.out.text(timeline(context, report))?;
+            }
+            // The timeline has it all.
+            Err(Failure::Error(Box::new(Told { report: None, ..*told })))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn said(context: &Context, connected: &Connected, explain: bool) -> Result<(), Failure> {
+    let report = &connected.report;
+    let won = report.attempts.iter().find(|attempt| attempt.result == AttemptResult::Connected);
+    let address = won.map(|won| won.address.to_string());
+    let took_ms = millis(report.took);
+    let at = address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
+    let bold = context.out.paint().bold(connected.peer);
+    let mut text = format!("Connected with {bold}{at} in {took_ms:.3} ms");
+    if explain {
+        text = format!("{text}\n\n{}", timeline(context, report));
+    }
+    let (peer, report) = (connected.peer.to_string(), report::Json::of(report));
+    context.out.say(&Event::Connected { peer, address, took_ms, report }, text)
+}
+
+fn timeline<'a>(context: &Context, report: &'a Report) -> Timeline<'a> {
+    Timeline { report, width: context.out.width(), paint: context.out.paint() }
+}
 
 /// After this long, the user is told what is being waited for.
 const LONG: Duration = Duration::from_secs(1);
@@ -70,12 +124,17 @@ fn hint(error: &DialError) -> Option<&'static str> {
         // The others say it themselves.
         _ => return None,
     }
+    let unsupported =
+        |attempt: &AttemptReport| matches!(attempt.result, AttemptResult::Skipped(Skip::Unsupported));
+    if error.report.attempts.iter().any(unsupported) && error.kind == DialErrorKind::NoAddresses {
+        return Some(SUPPORTED);
+    }
     let furthest = error.report.attempts.iter().map(|attempt| attempt.stage).max()?;
     Some(match furthest {
-        Stage::Address => {
-            "this build dials addresses as /ip4/192.0.2.1/tcp/4001 and /ip6/2001:db8::1/tcp/4001"
+        Stage::Address => SUPPORTED,
+        Stage::Dns => {
+            "check the name, and that this machine's name servers answer; or give the address as /ip4/... or /ip6/..."
         }
-        Stage::Dns => "check the name, or give the address as /ip4/... or /ip6/...",
         Stage::Connect => {
             "nobody accepts connections there: check that the peer is running, that this is the address it printed, and \
              that no firewall is in between"
@@ -88,3 +147,6 @@ fn hint(error: &DialError) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+const SUPPORTED: &str = "this build dials /tcp/PORT after /ip4/IP, /ip6/IP, /dns/NAME, /dns4/NAME or /dns6/NAME, and \
+                         /dnsaddr/NAME";

@@ -19,6 +19,7 @@ mod psk;
 mod report;
 mod serve;
 mod text;
+mod timeline;
 mod watch;
 
 use std::{
@@ -73,6 +74,7 @@ async fn run(cli: Cli, out: Output) -> Result<(), Failure> {
         Command::Psk(args) => psk::run(&context, &args),
         Command::Listen(args) => listen::run(&context, &args).await,
         Command::Serve(args) => serve::run(&context, &args).await,
+        Command::Dial(args) => dial::run(&context, &args).await,
         Command::Ping(args) => ping::run(&context, &args).await,
         Command::Perf(args) => perf::run(&context, &args).await,
         Command::Identify(args) => identify::run(&context, &args).await,

@@ -41,6 +41,13 @@ impl Output {
         self.terminal
     }
 
+    /// How many columns standard output has; 100 where nobody looks at it.
+    pub(crate) fn width(&self) -> usize {
+        let columns =
+            crossterm::terminal::size().ok().filter(|_| self.terminal).map(|(columns, _)| columns.into());
+        columns.unwrap_or(100)
+    }
+
     /// The colours of standard output.
     pub(crate) fn paint(&self) -> Paint {
         self.out
@@ -113,6 +120,12 @@ fn write(line: &impl Display) -> Result<(), Failure> {
 pub(crate) struct Paint(bool);
 
 impl Paint {
+    /// Without colours.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self(false)
+    }
+
     pub(crate) fn bold<T: Display>(self, text: T) -> Painted<T> {
         self.with("1", text)
     }

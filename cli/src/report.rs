@@ -1,10 +1,10 @@
 //! A dial's report, for programs.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use peerage::{
     Report,
-    dial::{AttemptReport, AttemptResult},
+    dial::{AttemptReport, AttemptResult, SourceReport},
 };
 use serde::Serialize;
 
@@ -13,17 +13,36 @@ pub(crate) struct Json {
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<String>,
     took_ms: f64,
+    sources: Vec<Source>,
     attempts: Vec<Attempt>,
     omitted: usize,
+}
+
+#[derive(Serialize)]
+struct Source {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Attempt {
     address: String,
     source: String,
+    /// The name that it came from: its place among the attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<usize>,
     /// How far it came.
     stage: String,
+    /// When each stage began.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    stages_ms: BTreeMap<String, f64>,
     result: &'static str,
+    /// Why it was not tried, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,29 +58,45 @@ impl Json {
         Self {
             peer: report.peer.map(|peer| peer.to_string()),
             took_ms: millis(report.took),
+            sources: report.sources.iter().map(source).collect(),
             attempts: report.attempts.iter().map(attempt).collect(),
             omitted: report.omitted,
         }
     }
 }
 
+fn source(source: &SourceReport) -> Source {
+    let (addresses, why) = match &source.said {
+        Ok(count) => (Some(*count), None),
+        Err(error) => (None, Some(error.clone())),
+    };
+    Source { name: source.name.clone(), addresses, why }
+}
+
 fn attempt(attempt: &AttemptReport) -> Attempt {
     let (result, why, fault) = match &attempt.result {
         AttemptResult::UnderWay => ("under_way", None, None),
+        AttemptResult::Resolved { .. } => ("resolved", None, None),
         AttemptResult::Connected => ("connected", None, None),
         AttemptResult::Failed { error, fault } => {
             ("failed", Some(error.clone()), Some(format!("{fault:?}").to_lowercase()))
         }
         AttemptResult::WrongPeer { found } => ("wrong_peer", Some(format!("{found} answered")), None),
         AttemptResult::Abandoned => ("abandoned", None, None),
-        AttemptResult::Skipped { why } => ("skipped", Some(why.clone()), None),
+        AttemptResult::Skipped(why) => ("skipped", Some(why.to_string()), None),
         _ => ("other", None, None),
     };
     Attempt {
         address: attempt.address.to_string(),
         source: attempt.source.clone(),
+        via: attempt.via,
         stage: attempt.stage.to_string(),
+        stages_ms: attempt.stages.iter().map(|(stage, at)| (stage.to_string(), millis(*at))).collect(),
         result,
+        skipped: match &attempt.result {
+            AttemptResult::Skipped(why) => Some(why.code()),
+            _ => None,
+        },
         why,
         fault,
         started_ms: attempt.started.map(millis),

@@ -99,6 +99,52 @@ fn a_dead_port_is_explained() {
 }
 
 #[test]
+fn a_dial_is_explained() {
+    let mut server = Peerage::start("listen --json --listen /ip4/127.0.0.1/tcp/0");
+    let address = server.address();
+    let (there, peer) = address.split_once("/p2p/").unwrap();
+    let port = there.rsplit_once('/').unwrap().1;
+    let named = format!("/dns4/localhost/tcp/{port}/p2p/{peer}");
+
+    let dialed = run(&format!("dial {named}")).exits_with(0);
+    assert!(dialed.stdout.starts_with(&format!("Connected with {peer} at {there} in ")), "{}", dialed.stdout);
+    assert_eq!(dialed.stdout.lines().count(), 1);
+
+    let explained = run(&format!("dial {named} --explain")).exits_with(0);
+    let lines: Vec<_> = explained.stdout.lines().collect();
+    let row = |start: &str| lines.iter().position(|line| line.starts_with(start)).expect(start);
+    let (name, literal) = (row(&format!("/dns4/localhost/tcp/{port} ")), row(&format!("  {there} ")));
+    assert!(name < literal && lines[name + 1].contains("stands for 1 address"), "{}", explained.stdout);
+    // Where the stages end is the machine's business; that they end well is not.
+    assert!(lines[literal].trim_end_matches(['|', ' ']).ends_with('+'), "{}", explained.stdout);
+    assert!(lines[literal + 1].contains("connected"), "{}", explained.stdout);
+    assert!(lines[1..].iter().all(|line| line.chars().count() <= 100), "{}", explained.stdout);
+    assert!(explained.stdout.contains("? dns") && !explained.stdout.contains('\x1b'));
+
+    let event = &run(&format!("dial {named} --json")).exits_with(0).events()[0];
+    assert_eq!((&event["event"], &event["peer"]), (&"connected".into(), &peer.into()));
+    assert_eq!(event["address"], there);
+    let attempts = event["report"]["attempts"].as_array().unwrap();
+    assert_eq!((&attempts[0]["result"], &attempts[0]["stage"]), (&"resolved".into(), &"dns".into()));
+    assert_eq!((&attempts[1]["result"], &attempts[1]["via"]), (&"connected".into(), &0.into()));
+    assert!(attempts[1]["stages_ms"]["security"].as_f64() <= attempts[1]["stages_ms"]["muxer"].as_f64());
+    assert!(attempts[1]["ended_ms"].as_f64().unwrap() <= event["took_ms"].as_f64().unwrap());
+}
+
+#[test]
+fn a_failed_dial_is_explained() {
+    let ended = run(&format!("dial {DEAD} --explain")).exits_with(1);
+    assert!(ended.stdout.contains("x|") && ended.stdout.contains("failed at connect, the peer's fault"));
+    assert!(ended.stderr.contains("hint: nobody accepts connections there"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("failed at connect"), "once is enough: {}", ended.stderr);
+    let ended = run("dial /ip4/127.0.0.1/udp/1/quic-v1 --explain").exits_with(1);
+    assert!(ended.stdout.contains("not tried, no transport"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("hint: this build dials"), "{}", ended.stderr);
+    let event = &run("dial /ip4/127.0.0.1/udp/1/quic-v1 --json").exits_with(1).events()[0];
+    assert_eq!(event["report"]["attempts"][0]["skipped"], "unsupported");
+}
+
+#[test]
 fn something_else_than_libp2p_is_explained() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -146,7 +192,7 @@ fn wrong_arguments_exit_with_2_and_say_what_is_right() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["", "id", "listen", "serve", "ping", "identify", "chat"] {
+    for command in ["", "id", "listen", "serve", "dial", "ping", "identify", "chat"] {
         let help = run(&format!("{command} --help")).exits_with(0);
         assert!(help.stdout.contains("Examples:\n  peerage "), "{command}");
     }

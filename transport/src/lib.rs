@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`memory`] | links inside one process, for tests and simulation |
 //! | [`tcp`] | TCP, over IPv4 and IPv6 |
+//! | [`dns`] | names, to addresses that transports dial |
 //! | [`upgrade`] | from a raw link to a connection, by one deadline |
 //! | [`select`] | multistream-select on a byte stream, for links and for streams |
 //!
@@ -27,6 +28,7 @@
 )]
 
 mod address;
+pub mod dns;
 mod error;
 mod link;
 pub mod memory;

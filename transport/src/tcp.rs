@@ -106,10 +106,15 @@ fn dialable(address: &Multiaddr) -> Option<SocketAddr> {
 async fn connect(remote: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
     if let Some(source) = source {
         match connect_from(remote, Some(source)).await {
-            // The pair of ports is taken, by a connection that is open or has just been. One from another port is
-            // worth more than none.
+            // The pair of ports is taken, by a connection that is open or has just been, or this process may not bind
+            // the port a second time. A connection from another port is worth more than none.
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) =>
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrInUse
+                        | io::ErrorKind::AddrNotAvailable
+                        | io::ErrorKind::PermissionDenied
+                ) =>
             {
                 tracing::debug!(%remote, %source, %error, "dialing from another port than the listener's");
             }
@@ -139,6 +144,14 @@ async fn connect_from(remote: SocketAddr, source: Option<SocketAddr>) -> io::Res
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    if reuse_port && address.port() != 0 {
+        // Sockets that share their port share it with every one that does. Two listeners would each get a part of what
+        // comes in, and none would know; so it is asked first whether somebody is there.
+        let alone = socket(address)?;
+        #[cfg(unix)]
+        alone.set_reuse_address(true)?;
+        alone.bind(&address.into())?;
+    }
     let socket = socket(address)?;
     if reuse_port {
         allow_reuse(&socket)?;

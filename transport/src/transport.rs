@@ -61,11 +61,18 @@ impl DialOpts {
 }
 
 /// How to listen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListenOpts {
-    /// Allow dials from this port ([`DialOpts::reuse_listen_port`]). Default: `false`.
+    /// Allow dials from this port ([`DialOpts::reuse_listen_port`]). A port that somebody else listens on is refused all
+    /// the same. Default: `true`.
     pub reuse_port: bool,
+}
+
+impl Default for ListenOpts {
+    fn default() -> Self {
+        Self { reuse_port: true }
+    }
 }
 
 /// A bound socket. Dropping it closes it.

@@ -36,6 +36,11 @@ impl AddressSource for BookSource {
         "peer book"
     }
 
+    /// What others say is weighed when it enters the book.
+    fn is_hearsay(&self) -> bool {
+        false
+    }
+
     fn addresses(&self, peer: PeerId) -> BoxFuture<'static, Result<Vec<Multiaddr>, String>> {
         let port = self.0.clone();
         Box::pin(async move {

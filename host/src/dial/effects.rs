@@ -1,14 +1,16 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
-use peerage_core::{Multiaddr, PeerId};
+use peerage_core::{Multiaddr, PeerId, engine};
+use peerage_muxer::ErrorCode;
 use peerage_transport::{
-    DialOpts, Established, Fault, Progress, Stage, TransportError, upgrade::UpgradeErrorKind,
+    DialOpts, Established, Fault, Progress, Stage, dns,
+    upgrade::{UpgradeError, UpgradeErrorKind},
 };
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Action, AttemptId, DialId, Engine, Failed, Input, Won};
+use super::{Action, AttemptId, DialId, Engine, Failed, Input, Trust, Won, screen::NodeScreen};
 use crate::{
     Gone,
     actor::{Effects, Port, Spawn, Tasks, panic_text},
@@ -32,7 +34,8 @@ pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine<Candidate>, Performer> {
             tasks: Tasks::default(),
             attempts: BTreeMap::new(),
         };
-        (Engine::new(node.local, birth.first_id()), performer)
+        let screen = Box::new(NodeScreen::new(&node));
+        (Engine::new(node.local, birth.first_id(), screen, engine::rng(rand::random())), performer)
     })
 }
 
@@ -54,6 +57,7 @@ impl Effects<Action<Candidate>> for Performer {
                 opts.reuse_listen_port = how.reuse_listen_port;
                 self.attempt(attempt, address, opts);
             }
+            Action::Resolve { attempt, address, deadline } => self.resolve(attempt, address, deadline.into()),
             Action::Abort { attempt } => {
                 if let Some(task) = self.attempts.remove(&attempt) {
                     task.abort();
@@ -61,7 +65,7 @@ impl Effects<Action<Candidate>> for Performer {
             }
             Action::Adopt { dial, connection, .. } => self.adopt(dial, connection),
             Action::Discard { connection } => {
-                self.node.refuse(connection.established.muxed, peerage_muxer::ErrorCode::SUPPLANTED);
+                self.node.refuse(connection.established.muxed, ErrorCode::SUPPLANTED);
             }
             Action::Answer { reply, result } => reply.send(result),
         }
@@ -76,7 +80,7 @@ impl Performer {
             let asked = sources.into_iter().map(|source| {
                 let (node, port) = (node.clone(), port.clone());
                 async move {
-                    let name = source.name();
+                    let (name, trust) = (source.name(), trust(source.is_hearsay()));
                     // A source that panics is one that says nothing; the others are asked all the same.
                     let asked = AssertUnwindSafe(async move { source.addresses(peer).await }).catch_unwind();
                     let said = match tokio::time::timeout_at(deadline, asked).await {
@@ -88,7 +92,7 @@ impl Performer {
                         }
                         Err(_) => Err("it took longer than the dial".to_owned()),
                     };
-                    port.post_input(None, Input::SourceSaid { dial, source: name, said });
+                    port.post_input(None, Input::SourceSaid { dial, source: name, trust, said });
                 }
             });
             futures::future::join_all(asked).await;
@@ -99,6 +103,26 @@ impl Performer {
             node.panicked("core/dialer/sources".to_owned(), panic, None);
             port.post_input(None, Input::SourcesDone { dial });
         });
+    }
+
+    fn resolve(&mut self, attempt: AttemptId, address: Multiaddr, deadline: Instant) {
+        let (resolver, port) = (self.node.resolver.clone(), self.port.clone());
+        let task = {
+            let port = port.clone();
+            async move {
+                let found = |addresses| port.post_input(None, Input::Resolved { attempt, addresses });
+                let resolved = dns::resolve(resolver.as_ref(), &address, deadline, found).await;
+                let result = resolved.map_err(|error| unresolved(error.to_string(), error.fault()));
+                port.post_input(None, Input::ResolveEnded { attempt, result });
+            }
+        };
+        let node = self.node.clone();
+        let handle = self.tasks.spawn(task, move |panic| {
+            node.panicked("core/dialer/resolver".to_owned(), panic.clone(), None);
+            let result = Err(unresolved(format!("it panicked: {panic}"), Fault::Local));
+            port.post_input(None, Input::ResolveEnded { attempt, result });
+        });
+        self.keep(attempt, handle);
     }
 
     fn attempt(&mut self, attempt: AttemptId, address: Multiaddr, opts: DialOpts) {
@@ -133,8 +157,12 @@ impl Performer {
             let failed = Failed { stage, error, fault: Fault::Local, found: None };
             port.post_input(None, Input::AttemptEnded { attempt, result: Err(failed) });
         });
+        self.keep(attempt, handle);
+    }
+
+    fn keep(&mut self, attempt: AttemptId, task: AbortHandle) {
         self.attempts.retain(|_, task| !task.is_finished());
-        self.attempts.insert(attempt, handle);
+        self.attempts.insert(attempt, task);
     }
 
     fn adopt(&self, dial: DialId, connection: Candidate) {
@@ -144,6 +172,14 @@ impl Performer {
         let reply = Reply::new(move |result| reply.keep(result));
         self.node.ports.hub.post_for(info.peer, hub::Command::Admit { info, connection, reply: Some(reply) });
     }
+}
+
+fn trust(hearsay: bool) -> Trust {
+    if hearsay { Trust::Hearsay } else { Trust::Own }
+}
+
+fn unresolved(error: String, fault: Fault) -> Failed {
+    Failed { stage: Stage::Dns, error, fault, found: None }
 }
 
 /// The host's answer is owed to the dialer even if the host panics over the question: then the dial fails.
@@ -198,20 +234,21 @@ async fn connect(
         listen::Command::Dial(listen::Dial { address, opts, cancelled, reply })
     };
     let link = transport.port.ask(dial).await.map_err(|Gone| local(&"the transport is being restarted"))?;
-    let link = link.map_err(|error| {
-        let fault =
-            if matches!(error, TransportError::Unsupported(_)) { Fault::Local } else { Fault::Network };
-        failed(Stage::Connect, &error, fault)
-    })?;
+    let link = link.map_err(|error| failed(Stage::Connect, &error, error.fault()))?;
 
     stages.enter(Stage::Security);
     let upgrade = |reply| {
         let (opts, progress, cancelled) = (opts.clone(), progress.clone(), cancelled.clone());
+        let reply: Reply<Result<Unclaimed, UpgradeError>> = reply;
+        let to = node.clone();
+        let reply = Reply::new(move |result: Result<_, _>| {
+            reply.send(result.map(|established| Unclaimed { node: to, established: Some(established) }));
+        });
         upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, reply })
     };
     let upgraded = node.ports.upgrades.ask(upgrade).await;
     let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
-    let established: Box<Established> = upgraded.map_err(|error| Failed {
+    let unclaimed = upgraded.map_err(|error| Failed {
         stage: error.stage,
         error: error.to_string(),
         fault: error.fault,
@@ -220,13 +257,37 @@ async fn connect(
             _ => None,
         },
     })?;
+    let Some(established) = unclaimed.claim() else {
+        return Err(local(&"the connection is gone"));
+    };
 
     let peer = established.peer;
     match node.ledger.connection(peer, Direction::Outbound) {
         Ok(lease) => Ok(Won { peer, connection: Candidate { established, lease } }),
         Err(limit) => {
-            node.refuse(established.muxed, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+            node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED);
             Err(failed(Stage::Muxer, &limit, Fault::Local))
+        }
+    }
+}
+
+/// A connection on its way to the attempt that made it. Should that have been dropped meanwhile, because another one
+/// won, the peer is told so instead of being hung up on.
+struct Unclaimed {
+    node: Arc<Inner>,
+    established: Option<Box<Established>>,
+}
+
+impl Unclaimed {
+    fn claim(mut self) -> Option<Box<Established>> {
+        self.established.take()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(established) = self.established.take() {
+            self.node.refuse(established.muxed, ErrorCode::SUPPLANTED);
         }
     }
 }

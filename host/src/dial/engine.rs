@@ -5,10 +5,12 @@ use std::{
 };
 
 use peerage_core::{Deadline, Multiaddr, Now, PeerId, engine};
+use peerage_transport::Fault;
 
 use super::{
-    messages::{Action, AttemptId, Command, DialId, DialReply, How, Input, RequestId},
-    race::{Failed, Race, Won},
+    memory::Memory,
+    messages::{Action, AttemptId, Command, DialId, DialReply, How, Input, RequestId, Screen, Trust},
+    race::{Failed, Origin, Outside, Race, Start, Won},
     report::{Connected, DialError, DialErrorKind, Report},
 };
 use crate::{
@@ -29,7 +31,10 @@ pub(crate) struct Engine<C> {
     own: PeerId,
     dials: BTreeMap<DialId, Dial>,
     by_key: BTreeMap<Key, DialId>,
+    /// Attempts, and names that are being resolved.
     attempts: BTreeMap<AttemptId, DialId>,
+    memory: Memory,
+    screen: Box<dyn Screen + Send>,
     /// The last number given to a dial, an attempt or a place in line.
     last: u64,
     shut_down: bool,
@@ -71,13 +76,15 @@ impl Dial {
 
 impl<C> Engine<C> {
     /// The Dialer of the node `own`. Its numbers begin at `first`: in a later life at others than in the former, whose
-    /// attempts may still report.
-    pub(crate) fn new(own: PeerId, first: u64) -> Self {
+    /// attempts may still report. What `screen` says no to is not dialed.
+    pub(crate) fn new(own: PeerId, first: u64, screen: Box<dyn Screen + Send>, rng: engine::Rng) -> Self {
         Self {
             own,
             dials: BTreeMap::new(),
             by_key: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            memory: Memory::new(rng),
+            screen,
             last: first,
             shut_down: false,
             actions: VecDeque::new(),
@@ -108,8 +115,10 @@ impl<C> Engine<C> {
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };
+        let (memory, screen) = (&self.memory, self.screen.as_ref());
+        let outside = Outside { own: self.own, memory, screen, now };
         for (address, source) in addresses {
-            dial.race.offer(address, source);
+            dial.race.offer(address, Origin::Source(source, Trust::Asked), &outside);
         }
         dial.requests.insert((deadline, line), request);
         self.go_on(id, now);
@@ -149,7 +158,8 @@ impl<C> Engine<C> {
         if let Some(peer) = peer {
             self.actions.push_back(Action::AskSources { dial: id, peer, deadline });
         }
-        let race = Race::new(peer, now);
+        let worked = peer.and_then(|peer| self.memory.best(peer)).cloned();
+        let race = Race::new(peer, worked, now);
         let sources_open = peer.is_some();
         self.dials.insert(id, Dial { key, race, requests: BTreeMap::new(), sources_open, adopting: None });
         id
@@ -165,14 +175,18 @@ impl<C> Engine<C> {
         }
         loop {
             let attempt = AttemptId(self.last.saturating_add(1));
-            let Some(address) = dial.race.start(attempt, now) else {
+            let Some(start) = dial.race.start(attempt, now) else {
                 break;
             };
             self.last = attempt.0;
             self.attempts.insert(attempt, id);
             let deadline = dial.deadline(now).min(now.after(ATTEMPT_TIMEOUT));
-            let expected = dial.race.peer();
-            self.actions.push_back(Action::Attempt { attempt, address, expected, how: dial.key.1, deadline });
+            self.actions.push_back(match start {
+                Start::Attempt { address, expected } => {
+                    Action::Attempt { attempt, address, expected, how: dial.key.1, deadline }
+                }
+                Start::Resolve { address } => Action::Resolve { attempt, address, deadline },
+            });
         }
         if dial.race.is_over() && !dial.sources_open {
             let kind = dial.race.verdict();
@@ -185,11 +199,19 @@ impl<C> Engine<C> {
         let dial = id.and_then(|id| Some((id, self.dials.get_mut(&id)?)));
         match (dial, result) {
             (Some((id, dial)), Ok(Won { peer, connection })) => {
-                if dial.race.peer().is_some_and(|expected| expected != peer) {
+                let expected = dial.race.expected(attempt);
+                let address = dial.race.address(attempt);
+                if let Some(expected) = expected.filter(|expected| *expected != peer) {
+                    if let Some(address) = address {
+                        self.memory.failed(expected, address, now);
+                    }
                     dial.race.wrong_peer(attempt, peer, now);
                     self.actions.push_back(Action::Discard { connection });
                     self.go_on(id, now);
                     return;
+                }
+                if let Some(address) = address {
+                    self.memory.worked(peer, address);
                 }
                 dial.race.won(attempt, now);
                 dial.adopting = Some(peer);
@@ -197,11 +219,40 @@ impl<C> Engine<C> {
                 self.actions.push_back(Action::Adopt { dial: id, connection });
             }
             (Some((id, dial)), Err(failed)) => {
+                // What is this node's own fault says nothing of the address.
+                if failed.fault != Fault::Local
+                    && let (Some(peer), Some(address)) =
+                        (dial.race.expected(attempt), dial.race.address(attempt))
+                {
+                    self.memory.failed(peer, address, now);
+                }
                 dial.race.failed(attempt, failed, now);
                 self.go_on(id, now);
             }
             (None, Ok(Won { connection, .. })) => self.actions.push_back(Action::Discard { connection }),
             (None, Err(_)) => {}
+        }
+    }
+
+    /// Takes more of what a name stands for.
+    fn resolved(&mut self, name: AttemptId, addresses: &[Multiaddr], now: Now) {
+        let Some((id, dial)) = self.attempts.get(&name).and_then(|id| Some((*id, self.dials.get_mut(id)?)))
+        else {
+            return;
+        };
+        let (memory, screen) = (&self.memory, self.screen.as_ref());
+        let outside = Outside { own: self.own, memory, screen, now };
+        for address in addresses {
+            dial.race.offer(address, Origin::Name(name), &outside);
+        }
+        self.go_on(id, now);
+    }
+
+    fn resolve_ended(&mut self, name: AttemptId, result: Result<(), Failed>, now: Now) {
+        let id = self.attempts.remove(&name);
+        if let Some((id, dial)) = id.and_then(|id| Some((id, self.dials.get_mut(&id)?))) {
+            dial.race.resolved(name, result, now);
+            self.go_on(id, now);
         }
     }
 
@@ -307,9 +358,11 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
 
     fn handle_input(&mut self, input: Input<C>, now: Now) {
         match input {
-            Input::SourceSaid { dial: id, source, said } => {
+            Input::SourceSaid { dial: id, source, trust, said } => {
                 if let Some(dial) = self.dials.get_mut(&id).filter(|dial| dial.sources_open) {
-                    dial.race.source_said(source, said);
+                    let (memory, screen) = (&self.memory, self.screen.as_ref());
+                    let outside = Outside { own: self.own, memory, screen, now };
+                    dial.race.source_said(source, trust, said, &outside);
                     self.go_on(id, now);
                 }
             }
@@ -322,9 +375,11 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
             Input::AttemptStage { attempt, stage } => {
                 let dial = self.attempts.get(&attempt).and_then(|id| self.dials.get_mut(id));
                 if let Some(dial) = dial {
-                    dial.race.stage(attempt, stage);
+                    dial.race.stage(attempt, stage, now);
                 }
             }
+            Input::Resolved { attempt, addresses } => self.resolved(attempt, &addresses, now),
+            Input::ResolveEnded { attempt, result } => self.resolve_ended(attempt, result, now),
             Input::AttemptEnded { attempt, result } => self.attempt_ended(attempt, result, now),
             Input::Adopted { dial, result } => self.adopted(dial, result, now),
         }

@@ -1,11 +1,11 @@
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
 use peerage_core::{Multiaddr, PeerId};
 use peerage_transport::{Role, Stage};
 
 use super::{
     race::{Failed, Won},
-    report::{Connected, DialError},
+    report::{Connected, DialError, Skip},
 };
 use crate::{hub::Refused, limits::ConnectionId, reply::Reply};
 
@@ -26,17 +26,35 @@ pub(crate) struct AttemptId(pub(super) u64);
 pub(crate) struct How {
     /// Which side this node plays in security and muxer.
     pub(crate) role: Role,
-    /// Dial from a port that is listened on.
+    /// Dial from a port that is listened on, if a listener shares its own.
     pub(crate) reuse_listen_port: bool,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { role: Role::Initiator, reuse_listen_port: false }
+        Self { role: Role::Initiator, reuse_listen_port: true }
     }
 }
 
 pub(super) type DialReply = Reply<Result<Connected, DialError>>;
+
+/// How far whoever named an address is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trust {
+    /// Another peer may have made it up.
+    Hearsay,
+    /// A part of this node, which has weighed it.
+    Own,
+    /// Whoever asked for the dial: it is tried whatever it is, and however often it failed.
+    Asked,
+}
+
+/// Whether an address may be dialed at all; what the engine cannot know.
+pub(crate) trait Screen: fmt::Debug {
+    /// Why not, if so. The address has no peer id at its end, and may begin with a name; `expected` has to be there, if
+    /// that is known.
+    fn skip(&self, address: &Multiaddr, expected: Option<PeerId>, trust: Trust) -> Option<Skip>;
+}
 
 /// What the Dialer is asked.
 #[derive(Debug)]
@@ -48,7 +66,7 @@ pub(crate) enum Command {
         /// For [`Command::Cancel`].
         request: Option<RequestId>,
         peer: Option<PeerId>,
-        /// With the name of the source each is from.
+        /// With the name of the source each is from. All are tried: whoever asks wants them.
         addresses: Vec<(Multiaddr, &'static str)>,
         how: How,
         deadline: Instant,
@@ -64,9 +82,13 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Input<C> {
     /// One source of addresses answered.
-    SourceSaid { dial: DialId, source: &'static str, said: Result<Vec<Multiaddr>, String> },
+    SourceSaid { dial: DialId, source: &'static str, trust: Trust, said: Result<Vec<Multiaddr>, String> },
     /// No source will say anything any more. Owed for every [`Action::AskSources`].
     SourcesDone { dial: DialId },
+    /// Some of what a name stands for. There may be more.
+    Resolved { attempt: AttemptId, addresses: Vec<Multiaddr> },
+    /// All was said of a name. Owed for every [`Action::Resolve`].
+    ResolveEnded { attempt: AttemptId, result: Result<(), Failed> },
     /// An attempt reached a stage.
     AttemptStage { attempt: AttemptId, stage: Stage },
     /// An attempt is over, aborted or not.
@@ -82,6 +104,9 @@ pub(crate) enum Action<C> {
     AskSources { dial: DialId, peer: PeerId, deadline: Instant },
     /// Dial an address (without the peer's id at its end), and say how that ended by `deadline`.
     Attempt { attempt: AttemptId, address: Multiaddr, expected: Option<PeerId>, how: How, deadline: Instant },
+    /// Resolve the name at the beginning of an address (with the peer's id at its end, if that is known), and say how
+    /// that ended by `deadline`.
+    Resolve { attempt: AttemptId, address: Multiaddr, deadline: Instant },
     /// Drop an attempt.
     Abort { attempt: AttemptId },
     /// Hand a connection to the Host.

@@ -1,7 +1,7 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use peerage_core::{Multiaddr, PeerId};
-use peerage_transport::{Fault, Stage};
+use peerage_transport::{Fault, Stage, dns};
 
 use crate::{
     hub::Refused,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The most addresses, tried or not, that a report lists; the others are counted.
-pub const MAX_REPORTED: usize = 64;
+pub const MAX_REPORTED: usize = 96;
 /// The most sources of addresses that a report lists.
 pub const MAX_SOURCES: usize = 32;
 /// What is kept of the text of an error.
@@ -60,14 +60,18 @@ pub struct SourceReport {
 pub struct AttemptReport {
     /// The address, without the peer's id at its end.
     pub address: Multiaddr,
-    /// Who named it.
+    /// Who named it; of what a name stands for, who named the name.
     pub source: String,
+    /// The name that it came from, as its place in [`Report::attempts`], where it is earlier than this.
+    pub via: Option<usize>,
     /// When it was tried, from the start of the dial; `None` if it was not.
     pub started: Option<Duration>,
     /// When that ended, from the start of the dial; `None` if it did not, as far as this report goes.
     pub ended: Option<Duration>,
     /// The stage it reached.
     pub stage: Stage,
+    /// The stages that it entered, each with when it did, from the start of the dial.
+    pub stages: Vec<(Stage, Duration)>,
     /// How it ended.
     pub result: AttemptResult,
 }
@@ -78,6 +82,11 @@ pub struct AttemptReport {
 pub enum AttemptResult {
     /// It was its turn, and it is not over as far as this report goes.
     UnderWay,
+    /// It is a name, and stands for other addresses.
+    Resolved {
+        /// How many.
+        addresses: usize,
+    },
     /// It won.
     Connected,
     /// It failed.
@@ -95,16 +104,114 @@ pub enum AttemptResult {
     /// Another attempt won, or nobody waited any more.
     Abandoned,
     /// It was not tried.
-    Skipped {
-        /// Why.
-        why: String,
+    Skipped(Skip),
+}
+
+/// Why an address was not tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Skip {
+    /// It says only who, not where.
+    Nowhere,
+    /// It leads to another peer.
+    OtherPeer(PeerId),
+    /// It is this node's own.
+    Own,
+    /// No transport of this node dials such an address.
+    Unsupported,
+    /// It is of a kind that nobody reaches, or that is not dialed because another peer says so.
+    Filtered(&'static str),
+    /// The program that runs this node does not want it.
+    Gated(String),
+    /// It rests, because attempts there failed. Whoever asks for a dial to the address itself does not wait for that.
+    Backoff {
+        /// How many.
+        failures: u32,
+        /// For how long yet.
+        remaining: Duration,
     },
+    /// It came up before in this dial.
+    Duplicate,
+    /// A limit of one dial.
+    Limit {
+        /// What of.
+        what: &'static str,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The dial was over before its turn.
+    NotReached,
+}
+
+impl Skip {
+    /// In one word, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Nowhere => "nowhere",
+            Self::OtherPeer(_) => "other_peer",
+            Self::Own => "own",
+            Self::Unsupported => "unsupported",
+            Self::Filtered(_) => "filtered",
+            Self::Gated(_) => "gated",
+            Self::Backoff { .. } => "backoff",
+            Self::Duplicate => "duplicate",
+            Self::Limit { .. } => "limit",
+            Self::NotReached => "not_reached",
+        }
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nowhere => write!(f, "it says only who, not where"),
+            Self::OtherPeer(peer) => write!(f, "it leads to {peer}"),
+            Self::Own => write!(f, "it is this node's own"),
+            Self::Unsupported => write!(f, "no transport of this node dials such an address"),
+            Self::Filtered(why) => write!(f, "{why}"),
+            Self::Gated(why) => write!(f, "gated: {why}"),
+            Self::Backoff { failures: 1, remaining } => {
+                write!(f, "it failed, and rests for {}", Span(*remaining))
+            }
+            Self::Backoff { failures, remaining } => {
+                write!(f, "it failed {failures} times, and rests for {}", Span(*remaining))
+            }
+            Self::Duplicate => write!(f, "it is among the others already"),
+            Self::Limit { what, max } => write!(f, "a dial has {max} {what} at most"),
+            Self::NotReached => write!(f, "its turn did not come"),
+        }
+    }
 }
 
 impl Report {
     /// Of a dial in which nothing was tried.
     pub(crate) fn of(peer: Option<PeerId>) -> Self {
         Self { peer, ..Self::default() }
+    }
+
+    /// The addresses with what names stand for below the names, each with the number of names above it.
+    pub fn nested(&self) -> Vec<(usize, &AttemptReport)> {
+        let mut below: BTreeMap<Option<usize>, Vec<usize>> = BTreeMap::new();
+        for (place, attempt) in self.attempts.iter().enumerate() {
+            // A name is earlier than what it stands for; what says otherwise is shown without one.
+            let via = attempt.via.filter(|via| *via < place);
+            below.entry(via).or_default().push(place);
+        }
+        let mut nested = Vec::new();
+        let mut next: Vec<(usize, usize)> = Vec::new();
+        let mut push = |next: &mut Vec<_>, name: Option<usize>, depth: usize| {
+            next.extend(below.remove(&name).into_iter().flatten().rev().map(|place| (depth, place)));
+        };
+        push(&mut next, None, 0);
+        while let Some((depth, place)) = next.pop() {
+            nested.extend(self.attempts.get(place).map(|attempt| (depth, attempt)));
+            push(&mut next, Some(place), depth.saturating_add(1));
+        }
+        nested
+    }
+
+    fn tried(&self) -> impl Iterator<Item = &AttemptReport> + Clone {
+        self.attempts.iter().filter(|attempt| attempt.started.is_some() && !attempt.is_name())
     }
 }
 
@@ -123,13 +230,20 @@ impl fmt::Display for Report {
         if self.attempts.is_empty() {
             write!(f, "\n  no address to try")?;
         }
-        for attempt in &self.attempts {
-            write!(f, "\n  {attempt}")?;
+        for (depth, attempt) in self.nested() {
+            write!(f, "\n  {:depth$}{attempt}", "", depth = depth.saturating_mul(2))?;
         }
         if self.omitted > 0 {
             write!(f, "\n  and {} addresses more that were not tried", self.omitted)?;
         }
         Ok(())
+    }
+}
+
+impl AttemptReport {
+    /// Whether it is a name that has to be resolved.
+    pub fn is_name(&self) -> bool {
+        dns::is_name(&self.address)
     }
 }
 
@@ -145,6 +259,8 @@ impl fmt::Display for AttemptReport {
         let stage = self.stage;
         match &self.result {
             AttemptResult::UnderWay => write!(f, ": still at {stage}"),
+            AttemptResult::Resolved { addresses: 1 } => write!(f, ": resolved to 1 address"),
+            AttemptResult::Resolved { addresses } => write!(f, ": resolved to {addresses} addresses"),
             AttemptResult::Connected => write!(f, ": connected"),
             AttemptResult::Failed { error, fault } => {
                 let whose = match fault {
@@ -156,7 +272,7 @@ impl fmt::Display for AttemptReport {
             }
             AttemptResult::WrongPeer { found } => write!(f, ": {found} answered instead"),
             AttemptResult::Abandoned => write!(f, ": given up at {stage}"),
-            AttemptResult::Skipped { why } => write!(f, ": not tried, {why}"),
+            AttemptResult::Skipped(why) => write!(f, ": not tried, {why}"),
         }
     }
 }
@@ -190,6 +306,11 @@ pub struct DialError {
 pub enum DialErrorKind {
     /// There was no address to try.
     NoAddresses,
+    /// All addresses that there are rest, because attempts there failed. Dial one by itself to try it all the same.
+    Backoff {
+        /// How long it takes until the first of them may be tried again.
+        retry_in: Duration,
+    },
     /// Every attempt failed.
     AllFailed,
     /// The request's deadline passed first.
@@ -234,21 +355,36 @@ impl fmt::Display for DialError {
                 match (&report.peer, skipped) {
                     (Some(peer), 0) => write!(f, "no address of {peer} is known; dial it by one")?,
                     (_, 0) => write!(f, "no address to dial; give one")?,
+                    (_, 1) => write!(f, "the one address cannot be dialed")?,
                     (_, skipped) => write!(f, "none of {skipped} addresses can be dialed")?,
                 }
+                let skipped = |attempt: &&AttemptReport| matches!(attempt.result, AttemptResult::Skipped(_));
+                if let Some(first) = report.attempts.iter().find(skipped) {
+                    write!(f, "; {first}")?;
+                }
+            }
+            DialErrorKind::Backoff { retry_in } => {
+                write!(
+                    f,
+                    "all known addresses failed lately; dial in {}, or by an address",
+                    Span(*retry_in)
+                )?;
             }
             DialErrorKind::AllFailed => {
-                let tried = report.attempts.iter().filter(|attempt| attempt.started.is_some());
+                let tried = report.tried();
                 match tried.clone().count() {
+                    // Names that lead nowhere.
+                    0 => write!(f, "no address was found")?,
                     1 => write!(f, "the one attempt failed")?,
                     attempts => write!(f, "all of {attempts} attempts failed")?,
                 }
-                if let Some(furthest) = tried.max_by_key(|attempt| attempt.stage) {
+                let names = report.attempts.iter().filter(|attempt| attempt.started.is_some());
+                if let Some(furthest) = tried.max_by_key(|attempt| attempt.stage).or(names.last()) {
                     write!(f, "; the furthest: {furthest}")?;
                 }
             }
             DialErrorKind::Timeout => {
-                let started = report.attempts.iter().filter(|attempt| attempt.started.is_some()).count();
+                let started = report.tried().count();
                 let took = Span(report.took);
                 write!(f, "no connection in {took} with {started} attempts; allow more time, or check")?;
                 write!(f, " that the peer is online")?;
@@ -310,9 +446,11 @@ mod tests {
         AttemptReport {
             address: format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap(),
             source: "book".to_owned(),
+            via: None,
             started: Some(Duration::from_millis(250)),
             ended: Some(Duration::from_millis(3450)),
             stage,
+            stages: Vec::new(),
             result,
         }
     }
@@ -342,7 +480,7 @@ mod tests {
                 AttemptReport {
                     started: None,
                     ended: None,
-                    ..attempt(3, Stage::Address, AttemptResult::Skipped { why: "too many".to_owned() })
+                    ..attempt(3, Stage::Address, AttemptResult::Skipped(Skip::Own))
                 },
             ],
             omitted: 2,
@@ -352,7 +490,7 @@ mod tests {
   kad could not be asked: no peers
   /ip4/10.0.0.1/tcp/1 (book) at 250 ms for 3.2 s: failed at security, the peer's fault: it broke
   /ip4/10.0.0.1/tcp/2 (book) at 250 ms for 3.2 s: given up at connect
-  /ip4/10.0.0.1/tcp/3 (book): not tried, too many
+  /ip4/10.0.0.1/tcp/3 (book): not tried, it is this node's own
   and 2 addresses more that were not tried";
         assert_eq!(report.to_string(), expected);
     }

@@ -1,10 +1,12 @@
 mod any_order;
+mod memory_tests;
+mod name_tests;
 
-use peerage_core::{Keypair, engine::sim::Sim};
+use peerage_core::{Keypair, engine::sim::Sim, multiaddr::Protocol};
 use peerage_transport::{Fault, Stage};
 
 use super::{
-    super::{AttemptResult, HEAD_START, MAX_ADDRESSES, MAX_PARALLEL, MAX_REPORTED, MAX_SOURCES},
+    super::{AttemptResult, HEAD_START, MAX_ADDRESSES, MAX_PARALLEL, MAX_SOURCES, RELAY_HEAD_START, Skip},
     *,
 };
 use crate::reply::Reply;
@@ -19,15 +21,25 @@ fn peer(n: u8) -> PeerId {
 }
 
 fn address(n: u16) -> Multiaddr {
-    format!("/ip4/10.0.0.1/tcp/{n}").parse().unwrap()
+    format!("/ip4/192.0.2.1/tcp/{n}").parse().unwrap()
 }
 
 fn of_peer(n: u16, who: u8) -> Multiaddr {
-    format!("/ip4/10.0.0.1/tcp/{n}/p2p/{}", peer(who)).parse().unwrap()
+    format!("/ip4/192.0.2.1/tcp/{n}/p2p/{}", peer(who)).parse().unwrap()
 }
 
 fn dialer() -> Dialer {
-    Sim::new(Engine::new(peer(OWN), 7 << 32))
+    Sim::new(Engine::new(peer(OWN), 7 << 32, Box::new(Quic), engine::rng(7)))
+}
+
+/// A node that dials everything but QUIC.
+#[derive(Debug)]
+struct Quic;
+
+impl Screen for Quic {
+    fn skip(&self, address: &Multiaddr, _: Option<PeerId>, _: Trust) -> Option<Skip> {
+        address.iter().any(|part| part == Protocol::QuicV1).then_some(Skip::Unsupported)
+    }
 }
 
 fn ask(dialer: &mut Dialer, id: u64, who: Option<u8>, addresses: &[Multiaddr], within: Duration) {
@@ -46,6 +58,7 @@ fn ask(dialer: &mut Dialer, id: u64, who: Option<u8>, addresses: &[Multiaddr], w
 struct Wants {
     sources: Vec<DialId>,
     attempts: Vec<(DialId, AttemptId, Multiaddr)>,
+    names: Vec<(AttemptId, String)>,
     deadlines: Vec<Instant>,
     aborts: Vec<AttemptId>,
     adopts: Vec<(DialId, u64)>,
@@ -63,6 +76,7 @@ fn wants(dialer: &mut Dialer) -> Wants {
                 wants.attempts.push((dial, attempt, address));
                 wants.deadlines.push(deadline);
             }
+            Action::Resolve { attempt, address, .. } => wants.names.push((attempt, address.to_string())),
             Action::Abort { attempt } => wants.aborts.push(attempt),
             Action::Adopt { dial, connection, .. } => wants.adopts.push((dial, connection)),
             Action::Discard { connection } => wants.discards.push(connection),
@@ -95,7 +109,7 @@ fn adopted(dialer: &mut Dialer, dial: DialId, result: Result<u64, Refused>) {
 }
 
 fn said(dialer: &mut Dialer, dial: DialId, addresses: Vec<Multiaddr>) {
-    dialer.input(Input::SourceSaid { dial, source: "book", said: Ok(addresses) });
+    dialer.input(Input::SourceSaid { dial, source: "book", trust: Trust::Own, said: Ok(addresses) });
 }
 
 /// Nothing is kept of what is over.
@@ -128,7 +142,12 @@ fn a_dial_by_peer_takes_the_addresses_of_all_sources() {
     let mut dialer = dialer();
     ask(&mut dialer, 1, Some(1), &[], 5 * SECOND);
     let dial = wants(&mut dialer).sources[0];
-    dialer.input(Input::SourceSaid { dial, source: "kad", said: Err("offline".to_owned()) });
+    dialer.input(Input::SourceSaid {
+        dial,
+        source: "kad",
+        trust: Trust::Hearsay,
+        said: Err("offline".to_owned()),
+    });
     said(&mut dialer, dial, vec![of_peer(1, 1)]);
     let attempt = wants(&mut dialer).attempts.remove(0);
     assert_eq!(attempt.2, address(1), "without the peer's id");
@@ -156,8 +175,7 @@ fn nothing_to_try() {
     dialer.input(Input::SourcesDone { dial });
     let error = wants(&mut dialer).answers.remove(0).unwrap_err();
     assert_eq!(error.kind, DialErrorKind::NoAddresses);
-    let why = format!("it leads to {}", peer(2));
-    assert_eq!(error.report.attempts[0].result, AttemptResult::Skipped { why });
+    assert_eq!(error.report.attempts[0].result, AttemptResult::Skipped(Skip::OtherPeer(peer(2))));
     assert_empty(&dialer);
 }
 
@@ -196,9 +214,13 @@ fn relayed_addresses_come_after_direct_ones() {
     let relayed = |n| format!("{}/p2p-circuit", of_peer(n, 9)).parse::<Multiaddr>().unwrap();
     let all = [relayed(1), relayed(2), address(3), relayed(4), address(5)];
     ask(&mut dialer, 1, Some(1), &all, 60 * SECOND);
-    dialer.advance(HEAD_START * 5);
-    let order: Vec<_> = wants(&mut dialer).attempts.into_iter().map(|(_, _, address)| address).collect();
-    assert_eq!(order, [address(3), address(5), relayed(1), relayed(2), relayed(4)]);
+    dialer.advance(HEAD_START + RELAY_HEAD_START - Duration::from_nanos(1));
+    let order = |dialer: &mut Dialer| -> Vec<_> {
+        wants(dialer).attempts.into_iter().map(|(_, _, address)| address).collect()
+    };
+    assert_eq!(order(&mut dialer), [address(3), address(5)]);
+    dialer.advance(Duration::from_nanos(1) + HEAD_START * 2);
+    assert_eq!(order(&mut dialer), [relayed(1), relayed(2), relayed(4)]);
 }
 
 #[test]
@@ -252,8 +274,8 @@ fn a_report_does_not_grow_with_what_strangers_name() {
     said(&mut dialer, dial, (1..=16).map(address).collect());
     dialer.advance(SECOND);
     let report = wants(&mut dialer).answers.remove(0).unwrap_err().report;
-    assert_eq!(report.attempts.len(), MAX_REPORTED);
-    assert_eq!(report.omitted, 1000 + 16 - MAX_REPORTED);
+    assert_eq!(report.attempts.len(), 48 + 16);
+    assert_eq!(report.omitted, 1000 - 48);
     assert_eq!(report.sources.len(), MAX_SOURCES);
     assert_eq!(report.attempts.iter().filter(|attempt| attempt.started.is_some()).count(), 4);
 }

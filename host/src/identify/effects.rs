@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     ADDRESS_TTL, IdentifyError, Info, PROTOCOL, TIMEOUT,
     codec::{self, Decoder, Own},
+    credible::credible,
     engine::{Action, Engine, Input},
 };
 use crate::{
@@ -59,11 +60,12 @@ impl Effects<Action> for Performer {
             }
             Action::Identified { peer, info } => {
                 let Some(node) = self.node.inner() else { return };
+                let remote = node.directory.best(&peer, false).map(|handle| handle.info.remote.clone());
                 node.ports.book.post_for(
                     peer,
                     book::Command::Add {
                         peer,
-                        addresses: info.listen_addrs.clone(),
+                        addresses: credible(&info.listen_addrs, remote.as_ref()),
                         source: book::Source::Identify,
                         ttl: Some(ADDRESS_TTL),
                     },

@@ -4,6 +4,7 @@
 //! Nothing waits for it: streams are opened as soon as a connection is there.
 
 mod codec;
+mod credible;
 mod effects;
 mod engine;
 

@@ -6,6 +6,7 @@ use std::{
 use peerage_core::{Keypair, Multiaddr};
 use peerage_transport::{
     Transport, Upgrader,
+    dns::{self, Resolver},
     pnet::{self, PreSharedKey},
     tcp,
     upgrade::{self as upgrades, MuxerKind, Security},
@@ -37,6 +38,7 @@ pub struct Builder {
     workers: Option<usize>,
     faults: Option<Faults>,
     sources: Vec<Arc<dyn AddressSource>>,
+    resolver: Arc<dyn Resolver>,
     plan: Plan,
 }
 
@@ -83,6 +85,7 @@ impl Builder {
             workers: None,
             faults: None,
             sources: Vec::new(),
+            resolver: Arc::new(dns::System::new()),
             plan: Plan::default(),
         }
     }
@@ -127,6 +130,13 @@ impl Builder {
     #[must_use]
     pub fn address_source(mut self, source: impl AddressSource) -> Self {
         self.sources.push(Arc::new(source));
+        self
+    }
+
+    /// Sets who resolves names in addresses. Default: whom the operating system asks ([`dns::System`]).
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolver = Arc::new(resolver);
         self
     }
 
@@ -274,6 +284,7 @@ impl Builder {
             subscribers: self.plan.subscribers,
             book_subscription,
             sources: RwLock::new(sources),
+            resolver: self.resolver,
             transports: RwLock::new(transports.into_iter().map(TransportEntry::new).collect()),
             transport_arrivals: Mutex::new(None),
             nurseries,

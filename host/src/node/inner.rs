@@ -9,7 +9,7 @@ use std::{
 
 use peerage_core::{Keypair, Multiaddr, PeerId};
 use peerage_muxer::{ErrorCode, Muxed};
-use peerage_transport::{Established, Transport as Object, Upgrader};
+use peerage_transport::{Established, Transport as Object, Upgrader, dns::Resolver};
 use tokio::{
     sync::{Semaphore, broadcast, mpsc, watch},
     time::timeout,
@@ -49,6 +49,7 @@ pub(crate) struct Inner {
     /// The peer book's own subscription to connections.
     pub(crate) book_subscription: SubscriberId,
     pub(crate) sources: RwLock<Vec<Arc<dyn AddressSource>>>,
+    pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) transports: RwLock<Vec<TransportEntry>>,
     /// Where transports that come later are handed to their supervisor; of its present life.
     pub(crate) transport_arrivals: Mutex<Option<mpsc::Sender<Spec>>>,

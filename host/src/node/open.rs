@@ -63,8 +63,9 @@ pub struct ConnectOptions {
     /// Which side this node plays in security and muxer; a hole punch makes both sides dial, and gives one of them the
     /// listener's. Default: [`Role::Initiator`].
     pub role: Role,
-    /// Dial from a port that a listener was bound to with [`ListenOpts::reuse_port`](peerage_transport::ListenOpts::reuse_port), so that a NAT keeps one mapping.
-    /// Default: no.
+    /// Dial from a port that a listener was bound to with
+    /// [`ListenOpts::reuse_port`](peerage_transport::ListenOpts::reuse_port), so that a NAT keeps one mapping. If that port
+    /// already has a connection with the peer's, from another one. Default: yes.
     pub reuse_listen_port: bool,
 }
 
@@ -75,7 +76,7 @@ impl Default for ConnectOptions {
             addresses: Vec::new(),
             always_dial: false,
             role: Role::Initiator,
-            reuse_listen_port: false,
+            reuse_listen_port: true,
         }
     }
 }

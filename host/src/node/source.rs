@@ -9,6 +9,12 @@ pub trait AddressSource: Send + Sync + 'static {
     /// Its name in reports: `kad`.
     fn name(&self) -> &'static str;
 
+    /// Whether other peers may have made its addresses up. Those that lead into this machine or into private networks are
+    /// then dialed only if this node is there itself, and a port at which other services are, not at all. Default: yes.
+    fn is_hearsay(&self) -> bool {
+        true
+    }
+
     /// The addresses that it knows or finds; the error is for the report.
     fn addresses(&self, peer: PeerId) -> BoxFuture<'static, Result<Vec<Multiaddr>, String>>;
 }
