@@ -29,6 +29,9 @@ pub(crate) struct Common {
     /// Keep this node's private key in FILE, which is made if it is missing. Without it, every run has a new identity
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) identity: Option<PathBuf>,
+    /// Keep what this node knows of peers in FILE, which is made if it is missing. Without it, every run begins anew
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) store: Option<PathBuf>,
     /// Listen on ADDR, a multiaddr; repeatable. Port 0 lets the system choose
     #[arg(long, global = true, value_name = "ADDR", value_parser = address::parse)]
     pub(crate) listen: Vec<Multiaddr>,

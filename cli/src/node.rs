@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use peerage::{Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol, transport::pnet};
+use peerage::{
+    Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol, store::OpenError, transport::pnet,
+};
 use tokio::time::timeout;
 
 use crate::{Context, args::Common, failure::Failure, identity, psk};
@@ -16,10 +18,14 @@ pub(crate) enum Unless {
     Nowhere,
 }
 
-/// What `--identity`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk` make of a node.
+/// What `--identity`, `--store`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk`
+/// make of a node.
 pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failure> {
     let keypair: Keypair = identity::keypair(common.identity.as_deref())?;
     let mut builder = Node::builder(keypair);
+    if let Some(file) = &common.store {
+        builder = builder.store(file);
+    }
     if !common.security.is_empty() {
         builder = builder.security(common.security.clone());
     }
@@ -83,6 +89,13 @@ fn hint(error: &StartError) -> String {
         StartError::NoPrivateNetwork => {
             format!("join one with --psk FILE, or start without {} in the environment", pnet::FORCE)
         }
+        StartError::Store { why: OpenError::InUse, .. } => {
+            "name another file, or end the node that uses this one".to_owned()
+        }
+        StartError::Store { why: OpenError::Newer { .. }, .. } => {
+            "name another file, or use the version that wrote this one".to_owned()
+        }
+        StartError::Store { .. } => "name a file in a directory that is there and can be written".to_owned(),
         _ => "this is not about what you asked for; please report it".to_owned(),
     }
 }

@@ -159,6 +159,9 @@ enum Line {
     ActorPanicked { actor: String, panic: String, peer: Option<String> },
     ActorSwitchedOff { actor: String, why: String },
     PeerBanned { peer: String, seconds: u64, why: String },
+    StoreFailed { why: String },
+    StoreResumed,
+    StoreDamaged { moved_to: String, why: String },
     Missed { events: u64 },
     Echoed { peer: String, bytes: u64 },
     EchoFailed { peer: String, why: String },
@@ -209,6 +212,11 @@ impl Line {
             Event::PeerBanned { peer, duration, why } => {
                 Self::PeerBanned { peer: peer.to_string(), seconds: duration.as_secs(), why: clean(why) }
             }
+            Event::StoreFailed { why } => Self::StoreFailed { why: clean(why) },
+            Event::StoreResumed => Self::StoreResumed,
+            Event::StoreDamaged { moved_to, why } => {
+                Self::StoreDamaged { moved_to: clean(&moved_to.display().to_string()), why: clean(why) }
+            }
             Event::Missed(events) => Self::Missed { events: *events },
             _ => return None,
         })
@@ -236,6 +244,13 @@ impl Line {
             }
             Self::PeerBanned { peer, seconds, why } => {
                 format!("{} is banned for {seconds} s: {why}", who(peer))
+            }
+            Self::StoreFailed { why } => {
+                format!("{} what is known of peers is not kept for now: {why}", paint.red("!"))
+            }
+            Self::StoreResumed => "what is known of peers is kept again".to_owned(),
+            Self::StoreDamaged { moved_to, why } => {
+                format!("{} the store was damaged and is now {moved_to}: {why}", paint.red("!"))
             }
             Self::Missed { events } => format!("{events} events were too many to show"),
             Self::Echoed { peer, bytes } => format!("{} had {bytes} bytes echoed", who(peer)),

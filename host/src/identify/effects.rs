@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    ADDRESS_TTL, IdentifyError, Info, PROTOCOL, TIMEOUT,
+    IdentifyError, Info, PROTOCOL, TIMEOUT,
     codec::{self, Decoder, Own},
     engine::{Action, Engine, Input},
 };
@@ -59,23 +59,13 @@ impl Effects<Action> for Performer {
             }
             Action::Identified { peer, info } => {
                 let Some(node) = self.node.inner() else { return };
-                node.ports.book.post_for(
-                    peer,
-                    book::Command::Add {
-                        peer,
-                        addresses: info.listen_addrs.clone(),
-                        source: book::Source::Identify,
-                        ttl: Some(ADDRESS_TTL),
-                    },
-                );
-                node.ports.book.post_for(
-                    peer,
-                    book::Command::Identified {
-                        peer,
-                        protocols: info.protocols.clone(),
-                        agent: info.agent_version.clone(),
-                    },
-                );
+                let said = book::Said {
+                    protocols: info.protocols.clone(),
+                    agent: info.agent_version.clone(),
+                    addresses: info.listen_addrs.clone(),
+                    record: info.certified(),
+                };
+                node.ports.book.post_for(peer, book::Command::Identified { peer, said });
                 node.emit(Event::Identified { peer, info });
             }
             Action::Answer { reply, result } => reply.send(result),

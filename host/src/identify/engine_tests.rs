@@ -24,6 +24,7 @@ fn info(agent: &str) -> Info {
         observed_addr: None,
         protocols: Vec::new(),
         signed_record: PeerRecordState::Absent,
+        envelope: None,
         incomplete: false,
     }
 }

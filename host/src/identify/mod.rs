@@ -13,13 +13,15 @@ pub use codec::{
 };
 pub use engine::{MAX_RUNNING, TIMEOUT};
 
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
+use bytes::Bytes;
 use peerage_core::{Multiaddr, PeerId, ProtocolId, PublicKey};
 use tokio::time::timeout;
 
 use crate::{
-    Protocol, Registrar, actor::Port, hub::ConnectionEvent, limits::StreamLimits, protocol::ServeOptions,
+    Protocol, Registrar, actor::Port, book, hub::ConnectionEvent, limits::StreamLimits,
+    protocol::ServeOptions,
 };
 
 /// The protocol's name on the wire.
@@ -54,8 +56,22 @@ pub struct Info {
     pub protocols: Vec<ProtocolId>,
     /// What became of the signed record of its addresses.
     pub signed_record: PeerRecordState,
+    /// The valid record as it came, an envelope that can be passed on.
+    pub envelope: Option<Bytes>,
     /// Whether it named more addresses or protocols than are kept, or some that are none.
     pub incomplete: bool,
+}
+
+impl Info {
+    /// The peer's own record, if it sent one that holds.
+    pub(crate) fn certified(&self) -> Option<book::Certified> {
+        match (&self.signed_record, &self.envelope) {
+            (PeerRecordState::Valid(record), Some(envelope)) => {
+                Some(book::Certified { record: record.clone(), envelope: envelope.clone() })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Asks peers who they are. Cheap to clone.
@@ -131,6 +147,3 @@ impl Protocol for Identify {
         Handle { port }
     }
 }
-
-/// How long addresses are kept that a peer named, after its last connection.
-pub(crate) const ADDRESS_TTL: Duration = Duration::from_secs(60 * 60);

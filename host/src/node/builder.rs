@@ -1,4 +1,5 @@
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
     thread::available_parallelism,
 };
@@ -22,6 +23,7 @@ use crate::{
     ping,
     protocol::{Protocol, Registrar},
     registry::Registry,
+    store::{self, FileStore, Shared, Store},
 };
 
 /// Puts a node together. Conditional parts are plain `if`s: there are no phases.
@@ -37,7 +39,14 @@ pub struct Builder {
     workers: Option<usize>,
     faults: Option<Faults>,
     sources: Vec<Arc<dyn AddressSource>>,
+    store: Option<Keep>,
     plan: Plan,
+}
+
+/// Where what a node remembers is kept.
+enum Keep {
+    File(PathBuf),
+    Store(Shared),
 }
 
 /// What a node calls itself in identify, unless told otherwise.
@@ -61,6 +70,14 @@ pub enum StartError {
     /// The environment forbids nodes without the key of a private network.
     #[error("{} is set, and this node has no pre-shared key", pnet::FORCE)]
     NoPrivateNetwork,
+    /// The store cannot be used; the file is as it was.
+    #[error("cannot keep the peer book in {}: {why}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What stood in the way.
+        why: store::OpenError,
+    },
     /// The operating system gave no thread.
     #[error("cannot start a worker thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -80,6 +97,7 @@ impl Builder {
             workers: None,
             faults: None,
             sources: Vec::new(),
+            store: None,
             plan: Plan::default(),
         }
     }
@@ -124,6 +142,24 @@ impl Builder {
     #[must_use]
     pub fn address_source(mut self, source: impl AddressSource) -> Self {
         self.sources.push(Arc::new(source));
+        self
+    }
+
+    /// Keeps the peer book in the file at `path`, which is made if it is missing: addresses and protocols of peers that
+    /// this node met, and of those that the user named. Only its owner can read it; one node uses it at a time.
+    ///
+    /// A damaged file is renamed to `NAME.damaged-N` and reported ([`Event::StoreDamaged`]); a full or failing disk is
+    /// reported ([`Event::StoreFailed`]), and the node goes on from memory. Default: nothing is kept.
+    #[must_use]
+    pub fn store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.store = Some(Keep::File(path.into()));
+        self
+    }
+
+    /// As [`Builder::store`], in a store of the program's own.
+    #[must_use]
+    pub fn store_in(mut self, store: impl Store) -> Self {
+        self.store = Some(Keep::Store(Shared::new(store)));
         self
     }
 
@@ -213,6 +249,18 @@ impl Builder {
         if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
             return Err(StartError::Clash(format!("{twice:?}")));
         }
+        let mut first_event = None;
+        let store = match self.store.take() {
+            None => None,
+            Some(Keep::Store(store)) => Some(store),
+            Some(Keep::File(path)) => {
+                let mut store = FileStore::open(&path).map_err(|why| StartError::Store { path, why })?;
+                let damage = store.take_damage();
+                first_event =
+                    damage.map(|damage| Event::StoreDamaged { moved_to: damage.moved_to, why: damage.why });
+                Some(Shared::new(store))
+            }
+        };
         let workers = match self.workers {
             Some(0) => Workers::here(),
             Some(count) => Workers::threads(count)?,
@@ -259,6 +307,7 @@ impl Builder {
             ports,
             outbound_turns: Semaphore::new(self.limits.handshakes_outbound.min(Semaphore::MAX_PERMITS)),
             ledger: Ledger::new(self.limits),
+            store,
             closers: self.plan.closers,
             registry,
             directory: conn::Directory::default(),
@@ -271,6 +320,7 @@ impl Builder {
             nurseries,
             listening: Mutex::default(),
             events,
+            first_event: Mutex::new(first_event),
             stop: CancellationToken::new(),
             ended: watch::Sender::new(None),
             next_connection: AtomicU64::new(1),

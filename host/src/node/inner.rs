@@ -25,6 +25,7 @@ use crate::{
     listen::{self, ListenerId},
     node::{AddressSource, plan::Subscriber},
     registry::Registry,
+    store::Shared,
     upgrade,
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) kernel: Kernel,
     pub(crate) ports: Ports,
     pub(crate) ledger: Ledger,
+    /// Where the peer book is kept.
+    pub(crate) store: Option<Shared>,
     /// As many as the ledger allows outbound handshakes.
     pub(crate) outbound_turns: Semaphore,
     /// Tells everybody who waits at an actor that nobody will be there any more.
@@ -55,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) nurseries: Vec<Arc<Nursery>>,
     pub(crate) listening: Mutex<BTreeMap<ListenerId, Vec<Multiaddr>>>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// What the first subscriber is told: it happened before there could be one.
+    pub(crate) first_event: Mutex<Option<Event>>,
     pub(crate) stop: CancellationToken,
     /// `Some` once the root supervisor has ended, with the way it did.
     pub(crate) ended: watch::Sender<Option<String>>,

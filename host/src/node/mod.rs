@@ -248,7 +248,8 @@ impl Node {
 
     /// Subscribes to what happens from now on.
     pub fn events(&self) -> Events {
-        Events::new(self.inner.events.subscribe(), self.inner.ended.subscribe())
+        let first = self.inner.first_event.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Events::new(self.inner.events.subscribe(), self.inner.ended.subscribe(), first)
     }
 
     /// The connections that there are.
@@ -307,8 +308,13 @@ impl Node {
     }
 
     /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done: in a second or two, or,
-    /// where parts are stuck and are left behind, after 4 s for each of the five groups of actors.
+    /// where parts are stuck and are left behind, after 4 s for each of the five groups of actors. What is to be kept is
+    /// written before; a disk that hangs is waited for 2 s.
     pub async fn shutdown(&self) {
+        if self.inner.store.is_some() {
+            let flush = self.inner.ports.book.ask(|reply| book::Command::Flush { reply });
+            let _ = timeout(FLUSH_TIMEOUT, flush).await;
+        }
         // Posted, not told: a stuck actor must not keep the node from stopping.
         self.inner.ports.dialer.post(dial::Command::ShutDown);
         self.inner.ports.hub.post(hub::Command::ShuttingDown);
@@ -331,6 +337,8 @@ impl Node {
     }
 }
 
+/// How long writing what is to be kept may take at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long binding an address may take.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 
