@@ -71,9 +71,9 @@ pub use peerage_core::{
 pub use peerage_host::{
     AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
     DialErrorKind, Direction, ErrorCode, Event, Events, KeyFile, KeyFileError, LimitError, Limits, Matcher,
-    Node, NodeRef, OpenError, OpenOptions, Outcome, Protocol, Registrar, Report, ServeError, ServeOptions,
-    ServingId, StartError, Stream, StreamError, StreamLimits, Target, Usage, actor, book, dial, identify,
-    key_file, limits, listen, node, perf, ping, request_response, store,
+    Node, NodeRef, OpenError, OpenOptions, Outcome, OwnAddress, Protocol, Registrar, Report, ServeError,
+    ServeOptions, ServingId, StartError, Stream, StreamError, StreamLimits, Target, Usage, actor, addresses,
+    book, dial, identify, key_file, limits, listen, node, perf, ping, request_response, store,
 };
 
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.

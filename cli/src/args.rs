@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use peerage::{
     Multiaddr,
+    addresses::Filter,
     transport::upgrade::{MuxerKind, Security},
 };
 
@@ -38,6 +39,12 @@ pub(crate) struct Common {
     /// Listen on all interfaces, so that other machines reach this node
     #[arg(long, global = true, conflicts_with = "listen")]
     pub(crate) lan: bool,
+    /// Tell peers of ADDR, too, as that of a port that a router forwards to this node; repeatable
+    #[arg(long, global = true, value_name = "ADDR", value_parser = address::parse)]
+    pub(crate) announce: Vec<Multiaddr>,
+    /// Keep an address, or those of a network (10.0.0.0/8), from peers on other machines; repeatable
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub(crate) no_announce: Vec<Filter>,
     /// Offer and accept only this security protocol: noise; repeatable, the preferred first [default: all]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) security: Vec<Security>,

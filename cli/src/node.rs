@@ -18,13 +18,21 @@ pub(crate) enum Unless {
     Nowhere,
 }
 
-/// What `--identity`, `--store`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk`
-/// make of a node.
+/// What `--identity`, `--store`, `--announce`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk` make of a
+/// node.
 pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failure> {
     let keypair: Keypair = identity::keypair(common.identity.as_deref())?;
     let mut builder = Node::builder(keypair);
     if let Some(file) = &common.store {
         builder = builder.store(file);
+    }
+    for address in &common.announce {
+        let Ok(announcing) = builder.announce(address.clone());
+        builder = announcing;
+    }
+    for filter in &common.no_announce {
+        let Ok(hiding) = builder.no_announce(filter.clone());
+        builder = hiding;
     }
     if !common.security.is_empty() {
         builder = builder.security(common.security.clone());

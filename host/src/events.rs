@@ -1,7 +1,7 @@
 use peerage_core::{Multiaddr, PeerId};
 use tokio::sync::{broadcast, watch};
 
-use crate::{hub::ConnInfo, identify};
+use crate::{addresses::OwnAddress, hub::ConnInfo, identify};
 
 /// What happens on a node. Every subscriber has its own bounded queue; one that is too slow loses the oldest events
 /// and is told how many.
@@ -19,6 +19,11 @@ pub enum Event {
         address: Multiaddr,
         /// Why.
         why: String,
+    },
+    /// The node's own addresses have changed. Several changes within a second are one event.
+    OwnAddresses {
+        /// All that are known now.
+        addresses: Vec<OwnAddress>,
     },
     /// A connection was established, its peer's identity proven.
     Connected {

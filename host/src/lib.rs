@@ -7,6 +7,7 @@
 //! | [`hub`] | who is connected, who may be, who is told of it |
 //! | [`dial`] | which addresses are tried, when, and what is reported of it |
 //! | [`book`] | what is remembered of peers |
+//! | [`addresses`] | where this node is, and who is told so |
 //! | [`listen`] | what is bound, and bound again |
 //! | [`key_file`] | how a node stays who it is |
 //! | [`store`] | nothing: it keeps rows of bytes on disk |
@@ -29,6 +30,7 @@
 )]
 
 pub mod actor;
+pub mod addresses;
 pub mod book;
 mod conn;
 pub mod dial;
@@ -52,6 +54,7 @@ mod testing;
 mod upgrade;
 
 pub use actor::{Effects, Fault, Faults, Gone, Point, Port};
+pub use addresses::OwnAddress;
 pub use dial::{Connected, DialError, DialErrorKind, Report};
 pub use events::{Event, Events};
 pub use hub::{ConnInfo, ConnectionEvent};

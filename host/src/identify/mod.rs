@@ -1,17 +1,24 @@
 //! Identify, as in the libp2p spec `identify/README.md`: who a peer is, what it speaks, where it listens, and from
 //! where it sees the asker come.
 //!
+//! When this node's addresses or protocols change, the peers that speak `/ipfs/id/push/1.0.0` are told after
+//! [`PUSH_DELAY`]. What they tell in turn changes what is known of them: what a message does not name stays.
+//!
 //! Nothing waits for it: streams are opened as soon as a connection is there.
 
 mod codec;
 mod effects;
 mod engine;
+mod rate;
 
 pub use codec::{
     DecodeError, MAX_ADDRESSES, MAX_AGENT, MAX_FIELDS, MAX_MESSAGE, MAX_MESSAGES, MAX_PROTOCOLS,
     PeerRecordState,
 };
-pub use engine::{MAX_RUNNING, TIMEOUT};
+pub use engine::{MAX_PUSHES, MAX_RUNNING, PUSH_DELAY, RETRIES, TIMEOUT};
+pub use rate::{ALL_PUSH_BURST, ALL_PUSH_EVERY, PUSH_BURST, PUSH_EVERY};
+
+use std::sync::Arc;
 
 use std::borrow::Cow;
 
@@ -26,6 +33,10 @@ use crate::{
 
 /// The protocol's name on the wire.
 pub const PROTOCOL: ProtocolId = ProtocolId::from_static("/ipfs/id/1.0.0");
+/// The protocol by which a peer tells of its changes.
+pub const PUSH: ProtocolId = ProtocolId::from_static("/ipfs/id/push/1.0.0");
+/// Streams on which one peer may tell of changes at once.
+pub const MAX_PUSH_STREAMS: usize = 2;
 /// What is said for the protocol version, as all others say it.
 pub const PROTOCOL_VERSION: &str = "ipfs/0.1.0";
 /// Its name in the tree of actors.
@@ -63,6 +74,26 @@ pub struct Info {
 }
 
 impl Info {
+    /// What is known after the peer has told of a change: identify/README.md, "identify/push", says that missing fields
+    /// have stayed as they were.
+    pub(crate) fn changed_by(self, change: Info) -> Info {
+        fn newer<T: Default + PartialEq>(old: T, new: T) -> T {
+            if new == T::default() { old } else { new }
+        }
+        let certified = change.signed_record != PeerRecordState::Absent;
+        Info {
+            public_key: change.public_key.or(self.public_key),
+            protocol_version: newer(self.protocol_version, change.protocol_version),
+            agent_version: newer(self.agent_version, change.agent_version),
+            listen_addrs: newer(self.listen_addrs, change.listen_addrs),
+            observed_addr: change.observed_addr.or(self.observed_addr),
+            protocols: newer(self.protocols, change.protocols),
+            signed_record: if certified { change.signed_record } else { self.signed_record },
+            envelope: if certified { change.envelope } else { self.envelope },
+            incomplete: self.incomplete || change.incomplete,
+        }
+    }
+
     /// The peer's own record, if it sent one that holds.
     pub(crate) fn certified(&self) -> Option<book::Certified> {
         match (&self.signed_record, &self.envelope) {
@@ -106,11 +137,12 @@ pub enum IdentifyError {
 
 impl Handle {
     /// What the peer says: at once if it said it already on a connection that is still there, else when it does.
-    /// A peer is asked once for each connection; where that failed, the answer is how.
+    /// A peer is asked once for each connection; where that failed, the answer is how, until it is asked again
+    /// ([`RETRIES`]).
     ///
     /// # Errors
     /// [`IdentifyError`], by [`TIMEOUT`] at the latest.
-    pub async fn info(&self, peer: PeerId) -> Result<std::sync::Arc<Info>, IdentifyError> {
+    pub async fn info(&self, peer: PeerId) -> Result<Arc<Info>, IdentifyError> {
         let asked = self.port.ask(|reply| engine::Command::Ask { peer, reply });
         // Its query may wait behind those of others.
         match timeout(TIMEOUT, asked).await {
@@ -141,9 +173,20 @@ impl Protocol for Identify {
                 ConnectionEvent::Closed { info, .. } => engine::Command::Closed { id: info.id },
             }),
         );
-        let limits = StreamLimits::new(MAX_INBOUND_STREAMS, StreamLimits::default().inbound_total);
-        let options = ServeOptions::default().limits(limits).allow_limited();
-        registrar.serve(PROTOCOL, options, move |stream, _| effects::tell(own.clone(), stream));
+        let changed = port.clone();
+        registrar.on_change(move || changed.post(engine::Command::Changed));
+        let streams = |per_peer| {
+            let limits = StreamLimits::new(per_peer, StreamLimits::default().inbound_total);
+            ServeOptions::default().limits(limits).allow_limited()
+        };
+        let pushed = (registrar.node(), port.clone(), Arc::new(rate::PushRate::default()));
+        registrar.serve(PROTOCOL, streams(MAX_INBOUND_STREAMS), move |stream, _| {
+            effects::tell(own.clone(), stream)
+        });
+        registrar.serve(PUSH, streams(MAX_PUSH_STREAMS), move |stream, _| {
+            let (node, port, rate) = pushed.clone();
+            effects::hear(node, port, rate, stream)
+        });
         Handle { port }
     }
 }

@@ -18,6 +18,7 @@ use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, tree
 use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
+    addresses::{Filter, Table},
     book, conn, events, hub, identify,
     limits::{Ledger, Limits},
     ping,
@@ -40,6 +41,8 @@ pub struct Builder {
     faults: Option<Faults>,
     sources: Vec<Arc<dyn AddressSource>>,
     store: Option<Keep>,
+    announce: Vec<Multiaddr>,
+    no_announce: Vec<Filter>,
     plan: Plan,
 }
 
@@ -98,6 +101,8 @@ impl Builder {
             faults: None,
             sources: Vec::new(),
             store: None,
+            announce: Vec::new(),
+            no_announce: Vec::new(),
             plan: Plan::default(),
         }
     }
@@ -143,6 +148,32 @@ impl Builder {
     pub fn address_source(mut self, source: impl AddressSource) -> Self {
         self.sources.push(Arc::new(source));
         self
+    }
+
+    /// Tells peers of an address beside those that it listens on, as that of a port that a router forwards; repeatable,
+    /// [`MAX_ANNOUNCED`](crate::addresses::MAX_ANNOUNCED) are kept. It is told to everybody, and is not tried before.
+    ///
+    /// # Errors
+    /// If `address` is not a multiaddr.
+    pub fn announce<A>(mut self, address: A) -> Result<Self, A::Error>
+    where
+        A: TryInto<Multiaddr>,
+    {
+        self.announce.push(address.try_into()?);
+        Ok(self)
+    }
+
+    /// Keeps an address, or those of a network (`10.0.0.0/8`), from peers on other machines; repeatable. What is
+    /// [announced](Builder::announce) is told all the same: with `0.0.0.0/0` and `::/0` that is all they are told.
+    ///
+    /// # Errors
+    /// If `filter` is neither a multiaddr nor a network.
+    pub fn no_announce<F>(mut self, filter: F) -> Result<Self, F::Error>
+    where
+        F: TryInto<Filter>,
+    {
+        self.no_announce.push(filter.try_into()?);
+        Ok(self)
     }
 
     /// Keeps the peer book in the file at `path`, which is made if it is missing: addresses and protocols of peers that
@@ -318,7 +349,8 @@ impl Builder {
             transports: RwLock::new(transports.into_iter().map(TransportEntry::new).collect()),
             transport_arrivals: Mutex::new(None),
             nurseries,
-            listening: Mutex::default(),
+            own: Mutex::new(Table::new(self.announce, self.no_announce)),
+            on_change: self.plan.on_change,
             events,
             first_event: Mutex::new(first_event),
             stop: CancellationToken::new(),
