@@ -18,9 +18,7 @@ pub use codec::{
 pub use engine::{MAX_PUSHES, MAX_RUNNING, PUSH_DELAY, RETRIES, TIMEOUT};
 pub use rate::{ALL_PUSH_BURST, ALL_PUSH_EVERY, PUSH_BURST, PUSH_EVERY};
 
-use std::sync::Arc;
-
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use peerage_core::{Multiaddr, PeerId, ProtocolId, PublicKey};
