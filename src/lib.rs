@@ -51,7 +51,8 @@
 //! | measure, and ask who a peer is | [`ping`], [`perf`], [`identify`] |
 //! | bound what a node spends | [`Limits`], [`LimitError`], [`Node::usage`] |
 //! | see the actors at work | [`Node::tree`] |
-//! | keep an identity | [`Keypair::to_protobuf`], [`Keypair::from_protobuf`] |
+//! | keep an identity | [`KeyFile`] |
+//! | keep what is known of peers | [`Builder::store`] |
 //! | read and build addresses | [`Multiaddr`], [`multiaddr::Protocol`] |
 //! | write a protocol that has an actor of its own | [`Protocol`], [`engine`], [`actor`] |
 //! | write a transport, or run without sockets | [`transport`] |
@@ -69,10 +70,10 @@ pub use peerage_core::{
 };
 pub use peerage_host::{
     AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
-    DialErrorKind, Direction, ErrorCode, Event, Events, LimitError, Limits, Matcher, Node, NodeRef,
-    OpenError, OpenOptions, Outcome, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId,
-    StartError, Stream, StreamError, StreamLimits, Target, Usage, actor, book, dial, identify, limits,
-    listen, node, perf, ping, request_response,
+    DialErrorKind, Direction, ErrorCode, Event, Events, KeyFile, KeyFileError, LimitError, Limits, Matcher,
+    Node, NodeRef, OpenError, OpenOptions, Outcome, OwnAddress, Protocol, Registrar, Report, ServeError,
+    ServeOptions, ServingId, StartError, Stream, StreamError, StreamLimits, Target, Usage, actor, addresses,
+    book, dial, identify, key_file, limits, listen, node, perf, ping, request_response, store,
 };
 
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use peerage::{
     Multiaddr,
+    addresses::Filter,
     identity::KeyType,
     transport::upgrade::{MuxerKind, Security},
 };
@@ -30,12 +31,21 @@ pub(crate) struct Common {
     /// Keep this node's private key in FILE, which is made if it is missing. Without it, every run has a new identity
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) identity: Option<PathBuf>,
+    /// Keep what this node knows of peers in FILE, which is made if it is missing. Without it, every run begins anew
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) store: Option<PathBuf>,
     /// Listen on ADDR, a multiaddr; repeatable. Port 0 lets the system choose
     #[arg(long, global = true, value_name = "ADDR", value_parser = address::parse)]
     pub(crate) listen: Vec<Multiaddr>,
     /// Listen on all interfaces, so that other machines reach this node
     #[arg(long, global = true, conflicts_with = "listen")]
     pub(crate) lan: bool,
+    /// Tell peers of ADDR, too, as that of a port that a router forwards to this node; repeatable
+    #[arg(long, global = true, value_name = "ADDR", value_parser = address::parse)]
+    pub(crate) announce: Vec<Multiaddr>,
+    /// Keep an address, or those of a network (10.0.0.0/8), from peers on other machines; repeatable
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub(crate) no_announce: Vec<Filter>,
     /// Offer and accept only this security protocol: noise or tls, repeatable, the preferred first [default: both];
     /// or plaintext, alone, for tests: it hides and proves nothing
     #[arg(long, global = true, value_name = "NAME")]

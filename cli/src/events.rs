@@ -6,7 +6,7 @@ use peerage::{
 };
 use serde::Serialize;
 
-use crate::{address, failure::Failure, output::Output, text::clean};
+use crate::{failure::Failure, output::Output, text::clean};
 
 /// The node accepts connections.
 #[derive(Serialize)]
@@ -18,7 +18,7 @@ pub(crate) struct Listening {
 
 impl Listening {
     pub(crate) fn of(node: &Node) -> Self {
-        Self { peer: node.peer_id().to_string(), addrs: texts(&address::dialable(node)) }
+        Self { peer: node.peer_id().to_string(), addrs: texts(&node.addresses()) }
     }
 
     pub(crate) fn addrs(&self) -> &[String] {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use peerage::{Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol, transport::pnet};
+use peerage::{
+    Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol, store::OpenError, transport::pnet,
+};
 use tokio::time::timeout;
 
 use crate::{Context, args::Common, failure::Failure, identity, psk};
@@ -16,10 +18,22 @@ pub(crate) enum Unless {
     Nowhere,
 }
 
-/// What `--identity`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk` make of a node.
+/// What `--identity`, `--store`, `--announce`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk` make of a
+/// node.
 pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failure> {
     let keypair: Keypair = identity::keypair(common.identity.as_deref())?;
     let mut builder = Node::builder(keypair);
+    if let Some(file) = &common.store {
+        builder = builder.store(file);
+    }
+    for address in &common.announce {
+        let Ok(announcing) = builder.announce(address.clone());
+        builder = announcing;
+    }
+    for filter in &common.no_announce {
+        let Ok(hiding) = builder.no_announce(filter.clone());
+        builder = hiding;
+    }
     if !common.security.is_empty() {
         builder = builder.security(common.security.clone());
     }
@@ -86,6 +100,13 @@ fn hint(error: &StartError) -> String {
         StartError::Plaintext => {
             "give --security plaintext alone, on both sides, and only for tests".to_owned()
         }
+        StartError::Store { why: OpenError::InUse, .. } => {
+            "name another file, or end the node that uses this one".to_owned()
+        }
+        StartError::Store { why: OpenError::Newer { .. }, .. } => {
+            "name another file, or use the version that wrote this one".to_owned()
+        }
+        StartError::Store { .. } => "name a file in a directory that is there and can be written".to_owned(),
         _ => "this is not about what you asked for; please report it".to_owned(),
     }
 }

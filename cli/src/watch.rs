@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use peerage::{Event, Events, Multiaddr, Node, PeerId};
+use peerage::{Event, Events, Multiaddr, Node, OwnAddress, PeerId};
 use serde::Serialize;
 use tokio::{
     sync::mpsc,
@@ -159,10 +159,24 @@ enum Line {
     ActorPanicked { actor: String, panic: String, peer: Option<String> },
     ActorSwitchedOff { actor: String, why: String },
     PeerBanned { peer: String, seconds: u64, why: String },
+    OwnAddresses { addresses: Vec<Own> },
+    StoreFailed { why: String },
+    StoreResumed,
+    StoreDamaged { moved_to: String, why: String },
     Missed { events: u64 },
     Echoed { peer: String, bytes: u64 },
     EchoFailed { peer: String, why: String },
     Tree { actors: Vec<Actor> },
+}
+
+/// An address of this node.
+#[derive(Serialize)]
+struct Own {
+    address: String,
+    sources: Vec<String>,
+    reachability: String,
+    observers: usize,
+    announced: bool,
 }
 
 #[derive(Serialize)]
@@ -209,6 +223,21 @@ impl Line {
             Event::PeerBanned { peer, duration, why } => {
                 Self::PeerBanned { peer: peer.to_string(), seconds: duration.as_secs(), why: clean(why) }
             }
+            Event::OwnAddresses { addresses } => {
+                let own = |own: &OwnAddress| Own {
+                    address: clean(&own.address.to_string()),
+                    sources: own.sources.iter().map(ToString::to_string).collect(),
+                    reachability: own.reachability.to_string(),
+                    observers: own.observers,
+                    announced: own.announced,
+                };
+                Self::OwnAddresses { addresses: addresses.iter().map(own).collect() }
+            }
+            Event::StoreFailed { why } => Self::StoreFailed { why: clean(why) },
+            Event::StoreResumed => Self::StoreResumed,
+            Event::StoreDamaged { moved_to, why } => {
+                Self::StoreDamaged { moved_to: clean(&moved_to.display().to_string()), why: clean(why) }
+            }
             Event::Missed(events) => Self::Missed { events: *events },
             _ => return None,
         })
@@ -236,6 +265,21 @@ impl Line {
             }
             Self::PeerBanned { peer, seconds, why } => {
                 format!("{} is banned for {seconds} s: {why}", who(peer))
+            }
+            Self::OwnAddresses { addresses } => {
+                let line = |own: &Own| {
+                    let told = if own.announced { "" } else { ", not told to others" };
+                    format!("\n  {} ({}, {}{told})", own.address, own.sources.join(" and "), own.reachability)
+                };
+                let lines: String = addresses.iter().map(line).collect();
+                format!("this node's addresses:{lines}")
+            }
+            Self::StoreFailed { why } => {
+                format!("{} what is known of peers is not kept for now: {why}", paint.red("!"))
+            }
+            Self::StoreResumed => "what is known of peers is kept again".to_owned(),
+            Self::StoreDamaged { moved_to, why } => {
+                format!("{} the store was damaged and is now {moved_to}: {why}", paint.red("!"))
             }
             Self::Missed { events } => format!("{events} events were too many to show"),
             Self::Echoed { peer, bytes } => format!("{} had {bytes} bytes echoed", who(peer)),

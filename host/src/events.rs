@@ -1,7 +1,7 @@
 use peerage_core::{Multiaddr, PeerId};
 use tokio::sync::{broadcast, watch};
 
-use crate::{hub::ConnInfo, identify};
+use crate::{addresses::OwnAddress, hub::ConnInfo, identify};
 
 /// What happens on a node. Every subscriber has its own bounded queue; one that is too slow loses the oldest events
 /// and is told how many.
@@ -19,6 +19,11 @@ pub enum Event {
         address: Multiaddr,
         /// Why.
         why: String,
+    },
+    /// The node's own addresses have changed. Several changes within a second are one event.
+    OwnAddresses {
+        /// All that are known now.
+        addresses: Vec<OwnAddress>,
     },
     /// A connection was established, its peer's identity proven.
     Connected {
@@ -75,6 +80,21 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// The store fails: nothing is kept until it works again. The node goes on from memory. Told once a minute at most.
+    StoreFailed {
+        /// Why.
+        why: String,
+    },
+    /// The store works again; what was not written is written now.
+    StoreResumed,
+    /// The store's file was damaged. It was renamed, and an empty one has taken its place. If that was found at the
+    /// node's start, the first subscriber is told.
+    StoreDamaged {
+        /// Where the damaged file is now.
+        moved_to: std::path::PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
     /// This subscriber was too slow: that many events are lost to it.
     Missed(
         /// How many.
@@ -90,15 +110,24 @@ pub(crate) const QUEUE: usize = 1024;
 pub struct Events {
     events: broadcast::Receiver<Event>,
     ended: watch::Receiver<Option<String>>,
+    /// What happened before anybody could subscribe.
+    first: Option<Event>,
 }
 
 impl Events {
-    pub(crate) fn new(events: broadcast::Receiver<Event>, ended: watch::Receiver<Option<String>>) -> Self {
-        Self { events, ended }
+    pub(crate) fn new(
+        events: broadcast::Receiver<Event>,
+        ended: watch::Receiver<Option<String>>,
+        first: Option<Event>,
+    ) -> Self {
+        Self { events, ended, first }
     }
 
     /// The next event; `None` once the node has ended and all were read. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         let event = tokio::select! {
             biased;
             event = self.events.recv() => event,

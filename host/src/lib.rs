@@ -7,7 +7,10 @@
 //! | [`hub`] | who is connected, who may be, who is told of it |
 //! | [`dial`] | which addresses are tried, when, and what is reported of it |
 //! | [`book`] | what is remembered of peers |
+//! | [`addresses`] | where this node is, and who is told so |
 //! | [`listen`] | what is bound, and bound again |
+//! | [`key_file`] | how a node stays who it is |
+//! | [`store`] | nothing: it keeps rows of bytes on disk |
 //! | `upgrade` | which handshakes are under way |
 //! | `conn` | the life of one connection, and of the streams on it |
 //! | [`limits`] | how much there may be of everything |
@@ -27,12 +30,14 @@
 )]
 
 pub mod actor;
+pub mod addresses;
 pub mod book;
 mod conn;
 pub mod dial;
 mod events;
 pub mod hub;
 pub mod identify;
+pub mod key_file;
 pub mod limits;
 pub mod listen;
 pub mod node;
@@ -42,13 +47,18 @@ mod protocol;
 pub mod registry;
 mod reply;
 pub mod request_response;
+pub mod store;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod upgrade;
 
 pub use actor::{Effects, Fault, Faults, Gone, Point, Port};
+pub use addresses::OwnAddress;
 pub use dial::{Connected, DialError, DialErrorKind, Report};
 pub use events::{Event, Events};
 pub use hub::{ConnInfo, ConnectionEvent};
+pub use key_file::{KeyFile, KeyFileError};
 pub use limits::{ConnectionId, Direction, LimitError, Limits, StreamLimits, Usage};
 pub use node::{
     AddressSource, Builder, ConnectOptions, Node, NodeRef, OpenError, OpenOptions, StartError, Target,

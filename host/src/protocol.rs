@@ -62,6 +62,11 @@ impl Registrar<'_> {
         self.plan.actor(self.name.clone(), make, connections)
     }
 
+    /// Has `told` called whenever the node's own addresses or served protocols change. It must be quick.
+    pub fn on_change(&mut self, told: impl Fn() + Send + Sync + 'static) {
+        self.plan.on_change.push(Box::new(told));
+    }
+
     /// Serves the streams that peers open for `matcher`, from the node's start on.
     pub fn serve<H, Fut, O>(&mut self, matcher: impl Into<Matcher>, options: ServeOptions, handler: H)
     where

@@ -231,3 +231,46 @@ fn a_transport_can_be_added_to_a_running_node() {
         assert!(carol.tree().at("transports/second").is_some());
     });
 }
+
+#[test]
+fn a_peer_hears_of_what_has_changed() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        let mut events = alice.events();
+        alice.connect(address(&bob)).await.expect("connected");
+        let speaks = |name: &'static str| {
+            move |event| match event {
+                Event::Identified { peer: who, info } if who == peer(2) => {
+                    Some(info.protocols.iter().any(|known| known.as_str() == name))
+                }
+                _ => None,
+            }
+        };
+        assert!(!event(&mut events, speaks("/new/1")).await);
+        let id = bob.serve("/new/1", |_, _| async {}).expect("not served yet");
+        while !event(&mut events, speaks("/new/1")).await {}
+        let known = alice.peer(bob.peer_id()).await.expect("known");
+        assert!(known.protocols.iter().any(|known| known.as_str() == "/new/1"), "the book is told");
+        bob.unserve(id);
+        while event(&mut events, speaks("/new/1")).await {}
+
+        let mut told = bob.events();
+        let second = bob.listen("/memory/0".parse().expect("valid")).await.expect("bound");
+        let own = event(&mut told, |event| match event {
+            Event::OwnAddresses { addresses } => Some(addresses),
+            _ => None,
+        });
+        assert_eq!(own.await, bob.own_addresses());
+        assert_eq!(bob.own_addresses().len(), 2);
+        let hears = move |event| match event {
+            Event::Identified { info, .. } => {
+                second.addresses.iter().all(|new| info.listen_addrs.contains(new)).then_some(())
+            }
+            _ => None,
+        };
+        event(&mut events, hears).await;
+        alice.shutdown().await;
+        bob.shutdown().await;
+    });
+}

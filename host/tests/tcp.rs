@@ -137,3 +137,23 @@ async fn a_dial_from_the_listening_port_is_seen_to_come_from_there() {
     until("the other side has it", || !other.connections().is_empty()).await;
     assert_eq!(other.connections()[0].remote, listening.addresses[0]);
 }
+
+#[test]
+fn a_wildcard_is_told_as_the_addresses_behind_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let builder =
+            Node::builder(Keypair::generate()).workers(1).no_announce("127.0.0.0/8").expect("a network");
+        let builder = builder.announce("/dns4/example.com/tcp/4001").expect("an address");
+        let node =
+            builder.listen("/ip4/0.0.0.0/tcp/0").expect("an address").start().await.expect("it starts");
+        assert!(node.listen_addresses()[0].is_unspecified());
+        let addresses = node.addresses();
+        assert!(addresses.iter().all(|address| !address.is_unspecified()), "{addresses:?}");
+        assert!(addresses[0].to_string().starts_with("/dns4/example.com/tcp/4001/p2p/"));
+        assert!(addresses.last().is_some_and(peerage_core::Multiaddr::is_loopback), "{addresses:?}");
+        let loopback = node.own_addresses().into_iter().find(|own| own.address.is_loopback());
+        assert!(loopback.is_some_and(|own| !own.announced), "it is hidden");
+        node.shutdown().await;
+    });
+}

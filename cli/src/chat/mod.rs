@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use self::{room::Room, show::Show};
 use crate::{
-    Context, address,
+    Context,
     args::Chat,
     dial,
     failure::Failure,
@@ -69,7 +69,7 @@ async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure
         Some(address) => Some(join(context, node, address).await?),
         None => None,
     };
-    let addresses = address::dialable(node);
+    let addresses = node.addresses();
     let show = Show::new(context.out, me, name.clone());
     show.welcome(&addresses, first.as_ref().map(|first| first.peer))?;
     Room::new(node.clone(), show, name, addresses).run(context, first, arrivals, stdin::lines()?).await

@@ -1,14 +1,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    convert::Infallible,
     time::{Duration, Instant},
 };
 
-use peerage_core::{Deadline, Multiaddr, Now, PeerId, ProtocolId, engine};
+use peerage_core::{Deadline, Multiaddr, Now, PeerId, engine};
 
 use super::{
     PeerInfo, Source, address_of,
-    entry::{Entry, Standing, expiry},
+    entry::{Entry, Said, Standing, expiry},
+    keep::{Keeping, Tell},
+    row::Kept,
 };
 use crate::{hub::ConnInfo, limits::Direction, reply::Reply};
 
@@ -20,6 +21,8 @@ pub const MAX_PEERS: usize = 1024;
 pub const RECENT: Duration = Duration::from_secs(30 * 60);
 /// How long an address is kept where this node reached the peer.
 pub const WORKED_TTL: Duration = Duration::from_secs(60 * 60);
+/// How long addresses are kept that a peer named, after its last connection.
+pub const SAID_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// What the book is told and asked. What strangers said is in here, too: it was checked and is charged where it came
 /// in.
@@ -37,11 +40,24 @@ pub(crate) enum Command {
     /// The peer was not reached there.
     Failed { peer: PeerId, address: Multiaddr },
     /// What a peer said of itself.
-    Identified { peer: PeerId, protocols: Vec<ProtocolId>, agent: String },
+    Identified { peer: PeerId, said: Said },
     /// Everything about a peer; `None` if it is not known.
     Known { peer: PeerId, reply: Reply<Option<PeerInfo>> },
     /// Forget everything about a peer, but that it is connected.
     Forget { peer: PeerId },
+    /// Write what has changed now; answered when that is done or has failed, at once without a store.
+    Flush { reply: Reply<()> },
+}
+
+/// What the store brought.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Rows that were read; what has expired is not among them.
+    Read { rows: Vec<(PeerId, Kept)> },
+    /// There are no more, or they cannot be read.
+    Loaded { failed: Option<String> },
+    /// How a write went.
+    Written { failed: Option<String> },
 }
 
 /// What the book answers.
@@ -51,6 +67,16 @@ pub(crate) enum Action {
     AnswerLookup { reply: Reply<Vec<Multiaddr>>, addresses: Vec<Multiaddr> },
     /// Answer a `Known`.
     AnswerKnown { reply: Reply<Option<PeerInfo>>, info: Option<PeerInfo> },
+    /// Answer a `Flush`.
+    AnswerFlush { reply: Reply<()> },
+    /// Read the store, and bring it as input.
+    Load,
+    /// Write these rows, delete those without a value, and say how it went.
+    Write { rows: Vec<(PeerId, Option<Kept>)> },
+    /// Tell the user that the store fails; the book goes on from memory.
+    StoreFailed { why: String },
+    /// Tell the user that it works again.
+    StoreResumed,
 }
 
 /// The state of the book.
@@ -61,13 +87,20 @@ pub(crate) struct Engine {
     lapses: BTreeSet<(Instant, PeerId)>,
     /// The peers that are not connected, in the order in which they go when there is no room.
     idle: BTreeSet<(Standing, Instant, PeerId)>,
+    keeping: Keeping,
     actions: VecDeque<Action>,
 }
 
 impl Engine {
-    /// Nothing known.
+    /// Nothing known, and nothing kept.
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// Kept in a store, and begins with reading it.
+    pub(crate) fn kept() -> Self {
+        let actions = [Action::Load].into();
+        Self { keeping: Keeping::on(), actions, ..Self::default() }
     }
 
     fn add(&mut self, peer: PeerId, addresses: &[Multiaddr], source: Source, expires: Instant, now: Now) {
@@ -107,6 +140,7 @@ impl Engine {
             entry.used = now.mono;
             if !entry.is_connected() {
                 entry.keep_until(now.after(RECENT));
+                entry.shrink();
             }
         });
     }
@@ -119,7 +153,7 @@ impl Engine {
 
     fn lookup(&mut self, peer: &PeerId, reply: Reply<Vec<Multiaddr>>, now: Now) {
         let mut addresses = Vec::new();
-        self.edit(peer, now, |entry| {
+        self.touch(peer, now, |entry| {
             entry.used = now.mono;
             entry.expire(now);
             addresses = entry.ranked();
@@ -128,7 +162,7 @@ impl Engine {
     }
 
     fn known(&mut self, peer: PeerId, reply: Reply<Option<PeerInfo>>, now: Now) {
-        self.edit(&peer, now, |_| ());
+        self.touch(&peer, now, |_| ());
         let info = self.peers.get(&peer).map(|entry| entry.info(peer, now));
         self.actions.push_back(Action::AnswerKnown { reply, info });
     }
@@ -141,6 +175,7 @@ impl Engine {
                     return;
                 };
                 self.remove(&idlest);
+                self.keeping.changed(idlest, false, now);
             }
             self.put(peer, Entry::new(now));
         }
@@ -149,13 +184,58 @@ impl Engine {
 
     /// Changes the entry of a peer that is known, and drops it if nothing is left.
     fn edit(&mut self, peer: &PeerId, now: Now, change: impl FnOnce(&mut Entry)) {
+        self.touch(peer, now, change);
+        self.keeping.changed(*peer, is_worth(self.peers.get(peer)), now);
+    }
+
+    /// The same for changes that are not worth writing. What expires does so on disk as well.
+    fn touch(&mut self, peer: &PeerId, now: Now, change: impl FnOnce(&mut Entry)) {
         let Some(mut entry) = self.remove(peer) else {
             return;
         };
+        let worth = is_worth(Some(&entry));
         change(&mut entry);
         entry.expire(now);
+        if worth && !is_worth(Some(&entry)) {
+            self.keeping.changed(*peer, false, now);
+        }
         if !entry.is_empty() {
             self.put(*peer, entry);
+        }
+    }
+
+    fn read(&mut self, rows: Vec<(PeerId, Kept)>, now: Now) {
+        for (peer, kept) in rows {
+            self.keeping.read(peer);
+            let room = self.peers.len() < MAX_PEERS || self.peers.contains_key(&peer);
+            if room {
+                let mut entry = self.remove(&peer).unwrap_or_else(|| Entry::new(now));
+                entry.restore(kept, now);
+                self.put(peer, entry);
+            } else {
+                self.keeping.changed(peer, false, now);
+            }
+        }
+    }
+
+    fn write(&mut self, now: Now) {
+        let peers = &self.peers;
+        let batch = self.keeping.take(|peer| is_worth(peers.get(peer)), now);
+        if !batch.is_empty() {
+            let row = |peer: PeerId| (peer, peers.get(&peer).and_then(|entry| entry.kept(now)));
+            self.actions.push_back(Action::Write { rows: batch.into_iter().map(row).collect() });
+        }
+        let answers = self.keeping.answered().into_iter().map(|reply| Action::AnswerFlush { reply });
+        self.actions.extend(answers);
+    }
+
+    fn tell(&mut self, tell: Tell, why: Option<String>) {
+        match tell {
+            Tell::Nothing => {}
+            Tell::Failed => {
+                self.actions.push_back(Action::StoreFailed { why: why.unwrap_or_default() });
+            }
+            Tell::Resumed => self.actions.push_back(Action::StoreResumed),
         }
     }
 
@@ -175,9 +255,14 @@ impl Engine {
     }
 }
 
+/// Peers that were only spoken of are not written: else strangers could make this node write.
+fn is_worth(entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.standing() > Standing::Hearsay)
+}
+
 impl engine::Engine for Engine {
     type Command = Command;
-    type Input = Infallible;
+    type Input = Input;
     type Action = Action;
 
     fn handle_command(&mut self, command: Command, now: Now) {
@@ -189,17 +274,36 @@ impl engine::Engine for Engine {
             Command::Connected { info, first } => self.connected(&info, first, now),
             Command::Disconnected { info, last } => self.disconnected(&info, last, now),
             Command::Failed { peer, address } => self.failed(peer, &address, now),
-            Command::Identified { peer, protocols, agent } => self.edit_or_new(peer, now, |entry| {
+            Command::Identified { peer, said } => self.edit_or_new(peer, now, |entry| {
                 entry.used = now.mono;
-                entry.identified(protocols, &agent, now.after(RECENT));
+                entry.identified(peer, said, now.after(RECENT), now.after(SAID_TTL));
             }),
             Command::Known { peer, reply } => self.known(peer, reply, now),
             Command::Forget { peer } => self.edit(&peer, now, Entry::forget),
+            Command::Flush { reply } => {
+                let done = self.keeping.flush(reply, now);
+                self.actions.extend(done.map(|reply| Action::AnswerFlush { reply }));
+                self.write(now);
+            }
         }
     }
 
-    fn handle_input(&mut self, input: Infallible, _: Now) {
-        match input {}
+    fn handle_input(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Read { rows } => self.read(rows, now),
+            Input::Loaded { failed } => {
+                self.keeping.loaded(now);
+                if failed.is_some() {
+                    let tell = self.keeping.report(now);
+                    self.tell(tell, failed);
+                }
+            }
+            Input::Written { failed } => {
+                let tell = self.keeping.written(failed.is_none(), now);
+                self.tell(tell, failed);
+                self.write(now);
+            }
+        }
     }
 
     fn handle_timeout(&mut self, now: Now) {
@@ -207,12 +311,14 @@ impl engine::Engine for Engine {
             if at > now.mono {
                 break;
             }
-            self.edit(&peer, now, |_| ());
+            self.touch(&peer, now, |_| ());
         }
+        self.write(now);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.lapses.first().map(|(at, _)| Deadline { at: *at, reason: "an address expires" })
+        let lapse = self.lapses.first().map(|(at, _)| Deadline { at: *at, reason: "an address expires" });
+        Deadline::earlier(lapse, self.keeping.deadline())
     }
 
     fn poll_action(&mut self) -> Option<Action> {

@@ -4,14 +4,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use peerage_core::{Multiaddr, Now, PeerId, ProtocolId};
+use peerage_core::{Multiaddr, Now, PeerId, ProtocolId, engine::NEVER};
 
-use super::{AddressInfo, PeerInfo, Source};
+use super::{
+    AddressInfo, PeerInfo, RECENT, Source, address_of,
+    row::{Certified, Kept, KeptAddress},
+};
 use crate::{dial::tidy, limits::ConnectionId};
 
 /// The most addresses that are kept of one peer. The user's stay longest, then those that worked; of the others, those
 /// that failed least and expire last.
 pub const MAX_ADDRESSES_PER_PEER: usize = 64;
+/// The most of these that stay when the last connection with the peer is gone, the best of them.
+pub const KEPT_UNCONNECTED: usize = 20;
 /// The most protocols that are kept of one peer.
 pub const MAX_PROTOCOLS_PER_PEER: usize = 128;
 /// The most characters that are kept of the name of a peer's software.
@@ -36,6 +41,7 @@ pub(super) struct Entry {
     /// Bounded by the ledger's connections per peer. The numbers, because a restarted Host tells of a connection again.
     pub(super) connections: BTreeSet<ConnectionId>,
     facts: Option<Facts>,
+    record: Option<Certified>,
     /// When somebody last asked for it or it was connected.
     pub(super) used: Instant,
 }
@@ -47,6 +53,21 @@ struct Known {
     expires: Instant,
     worked: Option<Instant>,
     failures: u32,
+    /// Whether it stands in the peer's record.
+    certified: bool,
+}
+
+/// What a peer says of itself in identify.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) protocols: Vec<ProtocolId>,
+    pub(crate) agent: String,
+    /// Where it listens, uncertified.
+    pub(crate) addresses: Vec<Multiaddr>,
+    /// Its own record, if it sent one: then only the addresses in there count.
+    pub(crate) record: Option<Certified>,
+    /// Those of the record that are believed, as far as the connection shows.
+    pub(crate) certified: Vec<Multiaddr>,
 }
 
 /// What a peer said of itself.
@@ -59,7 +80,13 @@ struct Facts {
 
 impl Entry {
     pub(super) fn new(now: Now) -> Self {
-        Self { addresses: Vec::new(), connections: BTreeSet::new(), facts: None, used: now.mono }
+        Self {
+            addresses: Vec::new(),
+            connections: BTreeSet::new(),
+            facts: None,
+            record: None,
+            used: now.mono,
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -94,12 +121,17 @@ impl Entry {
             self.addresses.retain(|known| known.expires > now.mono);
             self.facts = self.facts.take().filter(|facts| facts.expires > now.mono);
         }
+        // A record is as good as the addresses in it.
+        if !self.addresses.iter().any(|known| known.certified) {
+            self.record = None;
+        }
     }
 
     /// Forgets everything but the connections.
     pub(super) fn forget(&mut self) {
         self.addresses.clear();
         self.facts = None;
+        self.record = None;
     }
 
     /// Lets nothing expire before `until`.
@@ -112,13 +144,27 @@ impl Entry {
         }
     }
 
+    /// Keeps the best addresses only.
+    pub(super) fn shrink(&mut self) {
+        if self.addresses.len() > KEPT_UNCONNECTED {
+            self.addresses.sort_by_key(Known::rank);
+            // The user's stay, however they did.
+            self.addresses.sort_by_key(|known| known.source != Source::Manual);
+            self.addresses.truncate(KEPT_UNCONNECTED);
+        }
+    }
+
     pub(super) fn add(&mut self, address: Multiaddr, source: Source, expires: Instant) {
         if let Some(known) = self.find(&address) {
             known.expires = known.expires.max(expires);
             known.source = known.source.max(source);
             return;
         }
-        self.addresses.push(Known { address, source, expires, worked: None, failures: 0 });
+        self.push(Known { address, source, expires, worked: None, failures: 0, certified: false });
+    }
+
+    fn push(&mut self, known: Known) {
+        self.addresses.push(known);
         if self.addresses.len() > MAX_ADDRESSES_PER_PEER {
             // It may be the one that was just added.
             let value = |known: &Known| {
@@ -150,7 +196,8 @@ impl Entry {
             self.addresses.remove(place);
         }
         let (address, worked) = (address.clone(), Some(now.mono));
-        self.addresses.push(Known { address, source: Source::Dialed, expires, worked, failures: 0 });
+        let source = Source::Dialed;
+        self.addresses.push(Known { address, source, expires, worked, failures: 0, certified: false });
     }
 
     pub(super) fn failed(&mut self, address: &Multiaddr) {
@@ -160,9 +207,93 @@ impl Entry {
         }
     }
 
-    pub(super) fn identified(&mut self, mut protocols: Vec<ProtocolId>, agent: &str, expires: Instant) {
+    /// What the peer says now takes the place of what it said before. Its record is listened to if it is not older
+    /// than the one that is there; one that is has no say.
+    pub(super) fn identified(&mut self, peer: PeerId, said: Said, facts: Instant, addresses: Instant) {
+        let mut protocols = said.protocols;
         protocols.truncate(MAX_PROTOCOLS_PER_PEER);
-        self.facts = Some(Facts { protocols, agent: tidy(agent, MAX_AGENT), expires });
+        self.facts = Some(Facts { protocols, agent: tidy(&said.agent, MAX_AGENT), expires: facts });
+        let Some(new) = said.record else {
+            // What it certified stays; what it only said before does not.
+            self.replace(
+                said.addresses.iter().filter_map(|said| address_of(peer, said).ok()).collect(),
+                addresses,
+            );
+            return;
+        };
+        if self.record.as_ref().is_some_and(|old| old.record.seq() > new.record.seq()) {
+            return;
+        }
+        for known in &mut self.addresses {
+            known.certified = false;
+        }
+        let certified: Vec<_> =
+            said.certified.iter().filter_map(|said| address_of(peer, said).ok()).collect();
+        self.replace(certified.clone(), addresses);
+        for known in &mut self.addresses {
+            known.certified = certified.contains(&known.address);
+        }
+        self.record = Some(new);
+    }
+
+    /// These are the peer's addresses by its own account, and no others.
+    fn replace(&mut self, new: Vec<Multiaddr>, expires: Instant) {
+        self.addresses.retain(|known| {
+            known.source != Source::Identify || known.certified || new.contains(&known.address)
+        });
+        for address in new.into_iter().take(MAX_ADDRESSES_PER_PEER) {
+            self.add(address, Source::Identify, expires);
+        }
+    }
+
+    /// What is kept of it on disk; `None` of a peer that was only spoken of.
+    pub(super) fn kept(&self, now: Now) -> Option<Kept> {
+        if self.standing() == Standing::Hearsay {
+            return None;
+        }
+        let left = |until: Instant| {
+            let left = until.saturating_duration_since(now.mono);
+            // When this node comes back, it is as if the connection had just ended.
+            if self.is_connected() { left.max(RECENT) } else { left }
+        };
+        let mut addresses = self.by_rank();
+        addresses.truncate(MAX_ADDRESSES_PER_PEER);
+        let address = |known: &Known| KeptAddress {
+            address: known.address.clone(),
+            source: known.source,
+            left: left(known.expires),
+            worked: known.worked.is_some(),
+            failures: known.failures,
+        };
+        Some(Kept {
+            addresses: addresses.into_iter().map(address).collect(),
+            protocols: self.facts.as_ref().map(|facts| facts.protocols.clone()).unwrap_or_default(),
+            agent: self.facts.as_ref().map(|facts| facts.agent.clone()),
+            facts_left: self.facts.as_ref().map_or(Duration::ZERO, |facts| left(facts.expires)),
+            record: self.record.clone(),
+        })
+    }
+
+    /// Adds what was kept. What is known already is newer.
+    pub(super) fn restore(&mut self, kept: Kept, now: Now) {
+        let until = |left: Duration| now.after(left.min(NEVER));
+        for KeptAddress { address, source, left, worked, failures } in kept.addresses {
+            if self.find(&address).is_none() {
+                let certified = false;
+                let worked = worked.then_some(now.mono);
+                self.push(Known { address, source, expires: until(left), worked, failures, certified });
+            }
+        }
+        if let (None, Some(agent)) = (&self.facts, kept.agent) {
+            let (protocols, expires) = (kept.protocols, until(kept.facts_left));
+            self.facts = Some(Facts { protocols, agent, expires });
+        }
+        if let (None, Some(record)) = (&self.record, kept.record) {
+            for known in &mut self.addresses {
+                known.certified = record.record.addresses().contains(&known.address);
+            }
+            self.record = Some(record);
+        }
     }
 
     /// The addresses, best first: where it worked last, then where it failed least, then by trust.
@@ -179,6 +310,7 @@ impl Entry {
             expires_in: left(known.expires),
             worked: known.worked.is_some(),
             failures: known.failures,
+            certified: known.certified,
         };
         PeerInfo {
             peer,
@@ -186,19 +318,26 @@ impl Entry {
             addresses: self.by_rank().into_iter().map(info).collect(),
             protocols: self.facts.as_ref().map(|facts| facts.protocols.clone()).unwrap_or_default(),
             agent: self.facts.as_ref().map(|facts| facts.agent.clone()),
+            record: self.record.as_ref().map(|certified| certified.envelope.clone()),
         }
     }
 
     fn by_rank(&self) -> Vec<&Known> {
         let mut all: Vec<_> = self.addresses.iter().collect();
-        all.sort_by_key(|known| {
-            (Reverse(known.worked), known.failures, Reverse(known.source), Reverse(known.expires))
-        });
+        all.sort_by_key(|known| known.rank());
         all
     }
 
     fn find(&mut self, address: &Multiaddr) -> Option<&mut Known> {
         self.addresses.iter_mut().find(|known| known.address == *address)
+    }
+}
+
+impl Known {
+    /// The best have the least.
+    fn rank(&self) -> impl Ord + use<> {
+        let said = (Reverse(self.source), Reverse(self.certified));
+        (Reverse(self.worked), self.failures, said, Reverse(self.expires))
     }
 }
 

@@ -2,21 +2,31 @@
 //!
 //! The PeerBook actor runs this `Engine`. It is a memory, not a judge: dials try what it names, best first, and tell
 //! it what worked.
+//!
+//! With a store (`Builder::store`) peers that this node met, and those that the user named, are kept on disk. Rows are
+//! read when the actor starts, without what has expired meanwhile, and written [`WRITE_DELAY`] after a change. When a
+//! write fails, the book goes on from memory and tries again every [`RETRY`].
 
 mod effects;
 mod engine;
 mod entry;
+mod keep;
+mod row;
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use peerage_core::{Multiaddr, PeerId, ProtocolId};
 
 use crate::hub::ConnectionEvent;
 
 pub(crate) use effects::{BookSource, spawn};
-pub(crate) use engine::{Action, Command, Engine};
-pub use engine::{MAX_PEERS, RECENT, WORKED_TTL};
-pub use entry::{MAX_ADDRESSES_PER_PEER, MAX_AGENT, MAX_PROTOCOLS_PER_PEER};
+pub(crate) use engine::{Action, Command, Engine, Input};
+pub use engine::{MAX_PEERS, RECENT, SAID_TTL, WORKED_TTL};
+pub(crate) use entry::Said;
+pub use entry::{KEPT_UNCONNECTED, MAX_ADDRESSES_PER_PEER, MAX_AGENT, MAX_PROTOCOLS_PER_PEER};
+pub use keep::{REPORT_EVERY, RETRY, WRITE_DELAY};
+pub(crate) use row::Certified;
 
 /// Who named an address. The order is that of trust, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +67,8 @@ pub struct PeerInfo {
     pub protocols: Vec<ProtocolId>,
     /// Its software, by its own account; at most [`MAX_AGENT`] characters. `None` until it was identified.
     pub agent: Option<String>,
+    /// Its signed record of its addresses, as the peer sent it: an envelope that can be passed on. It was checked.
+    pub record: Option<Bytes>,
 }
 
 /// What is known of an address.
@@ -73,6 +85,8 @@ pub struct AddressInfo {
     pub worked: bool,
     /// Attempts there that failed, since one succeeded.
     pub failures: u32,
+    /// Whether it stands in the peer's signed record.
+    pub certified: bool,
 }
 
 /// Why an address is not one of a peer. The fault of whoever named it.

@@ -222,6 +222,8 @@ impl Decoder {
         let protocols: Vec<_> =
             merged.protocols.into_iter().filter_map(|name| ProtocolId::new(name).ok()).collect();
         self.incomplete |= protocols.len() < named;
+        let envelope = merged.signed_peer_record.clone();
+        let signed_record = record(merged.signed_peer_record, self.peer);
         Ok(Info {
             public_key,
             protocol_version: tidy(merged.protocol_version),
@@ -229,7 +231,8 @@ impl Decoder {
             listen_addrs,
             observed_addr: merged.observed_addr.and_then(|bytes| Multiaddr::from_bytes(&bytes).ok()),
             protocols,
-            signed_record: record(merged.signed_peer_record, self.peer),
+            envelope: envelope.filter(|_| matches!(signed_record, PeerRecordState::Valid(_))),
+            signed_record,
             incomplete: self.incomplete,
         })
     }

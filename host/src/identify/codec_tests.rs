@@ -205,3 +205,35 @@ proptest! {
         prop_assert_eq!(decoder.finish(), decode(&bytes));
     }
 }
+
+/// S10 of the hostile scenarios; go-libp2p#3501 for the many messages.
+#[test]
+fn s10_ten_thousand_addresses_a_hundred_thousand_protocols_and_a_mebibyte_of_agent() {
+    let address = Bytes::copy_from_slice(address(1).as_bytes());
+    let named = Message { protocols: vec!["/p".to_owned()], ..Message::default() };
+    for huge in [
+        Message { listen_addrs: vec![address; 10_000], ..named.clone() },
+        Message { protocols: vec!["/p".to_owned(); 100_000], ..named.clone() },
+        Message { agent_version: Some("a".repeat(1 << 20)), ..named.clone() },
+        Message { signed_peer_record: Some(vec![0; 1 << 20].into()), ..named.clone() },
+    ] {
+        assert!(matches!(decode(&framed(&[huge])), Err(DecodeError::Frame(_))), "refused by its length");
+    }
+    // As many as fit into every message that is read.
+    let full = Message { protocols: vec!["/p".to_owned(); 1_000], ..named.clone() };
+    let info = decode(&framed(&vec![full.clone(); MAX_MESSAGES])).expect("it is cut");
+    assert_eq!((info.protocols.len(), info.incomplete), (MAX_PROTOCOLS, true));
+    assert_eq!(decode(&framed(&vec![full; MAX_MESSAGES + 1])), Err(DecodeError::TooManyMessages));
+}
+
+#[test]
+fn s10_the_records_of_others_are_not_kept() {
+    let other = Keypair::from_ed25519_seed([4; 32]);
+    let record = PeerRecord::new(other.peer_id(), 1, vec![address(1)]).expect("one address");
+    let envelope = record.seal(&other).expect("its own").encode();
+    let info =
+        decode(&framed(&[Message { signed_peer_record: Some(envelope.into()), ..Message::default() }]));
+    let info = info.expect("the rest is fine");
+    assert!(matches!(info.signed_record, PeerRecordState::Invalid(_)) && info.envelope.is_none());
+    assert!(info.certified().is_none());
+}

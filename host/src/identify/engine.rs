@@ -1,12 +1,12 @@
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use peerage_core::{Deadline, Now, PeerId, engine};
 
-use super::{IdentifyError, Info};
+use super::{IdentifyError, Info, PUSH};
 use crate::{limits::ConnectionId, reply::Reply};
 
 /// How long a peer may take to say who it is.
@@ -16,12 +16,24 @@ pub const MAX_RUNNING: usize = 64;
 /// Requests that may wait for one connection's answer.
 const MAX_WAITING: usize = 64;
 
-/// Asks on every connection who the peer is, and remembers it as long as the connection is there.
+/// How long changes of this node are gathered before its peers are told.
+pub const PUSH_DELAY: Duration = Duration::from_secs(1);
+/// Peers that are told at once; the others' turn comes later.
+pub const MAX_PUSHES: usize = 32;
+/// How long after each failure a peer is asked again on the same connection; after the last one it is not.
+pub const RETRIES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+
+/// Asks on every connection who the peer is, and remembers it as long as the connection is there. Tells peers when this node
+/// changes, and hears when they do.
 #[derive(Debug, Default)]
 pub(crate) struct Engine {
     connections: BTreeMap<ConnectionId, Connection>,
     queue: VecDeque<ConnectionId>,
     running: usize,
+    /// When peers are told that this node has changed.
+    tell_at: Option<Instant>,
+    to_tell: VecDeque<ConnectionId>,
+    telling: BTreeSet<ConnectionId>,
     actions: VecDeque<Action>,
 }
 
@@ -30,6 +42,12 @@ struct Connection {
     peer: PeerId,
     state: State,
     waiting: Vec<Answer>,
+    /// How often asking has failed.
+    failures: usize,
+    /// What the peer has pushed before it has answered.
+    early: Option<Info>,
+    /// Whether this node has changed since the peer may have heard of it.
+    behind: bool,
 }
 
 #[derive(Debug)]
@@ -37,7 +55,7 @@ enum State {
     Queued,
     Running { until: Instant },
     Known(Arc<Info>),
-    Failed(IdentifyError),
+    Failed { error: IdentifyError, again: Option<Instant> },
 }
 
 pub(crate) type Answer = Reply<Result<Arc<Info>, IdentifyError>>;
@@ -48,6 +66,8 @@ pub(crate) enum Command {
     Opened { id: ConnectionId, peer: PeerId },
     /// A connection has ended.
     Closed { id: ConnectionId },
+    /// This node's addresses or protocols have changed.
+    Changed,
     /// Who is that?
     Ask { peer: PeerId, reply: Answer },
 }
@@ -56,6 +76,10 @@ pub(crate) enum Command {
 pub(crate) enum Input {
     /// The peer has said something, or nothing that could be read.
     Said { id: ConnectionId, result: Result<Info, IdentifyError> },
+    /// The peer tells of a change; what it did not name has stayed.
+    Pushed { id: ConnectionId, change: Info },
+    /// It was told of ours, or could not be.
+    Told { id: ConnectionId },
 }
 
 #[derive(Debug)]
@@ -69,8 +93,16 @@ pub(crate) enum Action {
     Abort {
         id: ConnectionId,
     },
+    /// Tell the peer on that connection what this node is now.
+    Tell {
+        id: ConnectionId,
+        peer: PeerId,
+    },
+    /// Tell the user of what has changed.
+    Announce,
     /// A peer is known.
     Identified {
+        id: ConnectionId,
         peer: PeerId,
         info: Arc<Info>,
     },
@@ -83,7 +115,14 @@ pub(crate) enum Action {
 impl Engine {
     fn opened(&mut self, id: ConnectionId, peer: PeerId) {
         if let Entry::Vacant(place) = self.connections.entry(id) {
-            place.insert(Connection { peer, state: State::Queued, waiting: Vec::new() });
+            place.insert(Connection {
+                peer,
+                state: State::Queued,
+                waiting: Vec::new(),
+                failures: 0,
+                early: None,
+                behind: false,
+            });
             self.queue.push_back(id);
         }
     }
@@ -98,8 +137,9 @@ impl Engine {
                 self.actions.push_back(Action::Abort { id });
             }
             State::Queued => self.queue.retain(|queued| *queued != id),
-            State::Known(_) | State::Failed(_) => {}
+            State::Known(_) | State::Failed { .. } => {}
         }
+        self.to_tell.retain(|waiting| *waiting != id);
         for reply in connection.waiting {
             self.actions.push_back(Action::Answer { reply, result: Err(IdentifyError::NotConnected) });
         }
@@ -111,7 +151,7 @@ impl Engine {
         let rank = |connection: &&mut Connection| match connection.state {
             State::Known(_) => 0,
             State::Queued | State::Running { .. } => 1,
-            State::Failed(_) => 2,
+            State::Failed { .. } => 2,
         };
         let Some(best) = of_peer.min_by_key(rank) else {
             self.actions.push_back(Action::Answer { reply, result: Err(IdentifyError::NotConnected) });
@@ -119,7 +159,7 @@ impl Engine {
         };
         let result = match &best.state {
             State::Known(info) => Ok(info.clone()),
-            State::Failed(error) => Err(error.clone()),
+            State::Failed { error, .. } => Err(error.clone()),
             State::Queued | State::Running { .. } if best.waiting.len() < MAX_WAITING => {
                 best.waiting.push(reply);
                 return;
@@ -129,7 +169,7 @@ impl Engine {
         self.actions.push_back(Action::Answer { reply, result });
     }
 
-    fn said(&mut self, id: ConnectionId, result: Result<Info, IdentifyError>) {
+    fn said(&mut self, id: ConnectionId, result: Result<Info, IdentifyError>, now: Now) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -137,21 +177,97 @@ impl Engine {
             return;
         }
         self.running = self.running.saturating_sub(1);
-        let result = result.map(Arc::new);
-        connection.state = match &result {
-            Ok(info) => {
-                let peer = connection.peer;
-                self.actions.push_back(Action::Identified { peer, info: info.clone() });
-                State::Known(info.clone())
+        match (result, connection.early.take()) {
+            (Ok(info), None) => self.known(id, info),
+            (Ok(info), Some(change)) => self.known(id, info.changed_by(change)),
+            (Err(error), early) => {
+                let again = RETRIES.get(connection.failures).map(|wait| now.after(*wait));
+                connection.failures = connection.failures.saturating_add(1);
+                connection.early = early;
+                connection.state = State::Failed { error: error.clone(), again };
+                for reply in connection.waiting.drain(..) {
+                    self.actions.push_back(Action::Answer { reply, result: Err(error.clone()) });
+                }
             }
-            Err(error) => State::Failed(error.clone()),
+        }
+    }
+
+    /// What the peer is, as far as it has said.
+    fn known(&mut self, id: ConnectionId, info: Info) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
         };
+        let (peer, info) = (connection.peer, Arc::new(info));
+        self.actions.push_back(Action::Identified { id, peer, info: info.clone() });
         for reply in connection.waiting.drain(..) {
-            self.actions.push_back(Action::Answer { reply, result: result.clone() });
+            self.actions.push_back(Action::Answer { reply, result: Ok(info.clone()) });
+        }
+        connection.state = State::Known(info);
+        self.owe(id);
+    }
+
+    fn pushed(&mut self, id: ConnectionId, change: Info) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        match &connection.state {
+            State::Known(info) => {
+                let info = info.as_ref().clone().changed_by(change);
+                self.known(id, info);
+            }
+            // The answer may have been written before the change, and says all of the rest.
+            State::Queued | State::Running { .. } | State::Failed { .. } => {
+                connection.early = Some(match connection.early.take() {
+                    Some(early) => early.changed_by(change),
+                    None => change,
+                });
+            }
+        }
+    }
+
+    /// This node has changed: each peer that listens to such is told once, on its newest connection.
+    fn announce(&mut self) {
+        self.tell_at = None;
+        self.actions.push_back(Action::Announce);
+        let mut told = BTreeSet::new();
+        let mut owed = Vec::new();
+        for (id, connection) in self.connections.iter_mut().rev() {
+            connection.behind = told.insert(connection.peer);
+            owed.push(*id);
+        }
+        owed.into_iter().for_each(|id| self.owe(id));
+    }
+
+    /// Tells the peer if it is behind, speaks the protocol, and is not being told already.
+    fn owe(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let State::Known(info) = &connection.state else {
+            return;
+        };
+        if connection.behind && info.protocols.contains(&PUSH) && !self.to_tell.contains(&id) {
+            self.to_tell.push_back(id);
+        }
+    }
+
+    fn start_telling(&mut self) {
+        while self.telling.len() < MAX_PUSHES {
+            // Who is being told of the last change hears of this one afterwards.
+            let next = self.to_tell.iter().position(|id| !self.telling.contains(id));
+            let Some(id) = next.and_then(|place| self.to_tell.remove(place)) else {
+                return;
+            };
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.behind = false;
+                self.telling.insert(id);
+                self.actions.push_back(Action::Tell { id, peer: connection.peer });
+            }
         }
     }
 
     fn start_queued(&mut self, now: Now) {
+        self.start_telling();
         while self.running < MAX_RUNNING
             && let Some(id) = self.queue.pop_front()
         {
@@ -173,13 +289,20 @@ impl engine::Engine for Engine {
         match command {
             Command::Opened { id, peer } => self.opened(id, peer),
             Command::Closed { id } => self.closed(id),
+            Command::Changed => {
+                self.tell_at.get_or_insert_with(|| now.after(PUSH_DELAY));
+            }
             Command::Ask { peer, reply } => self.ask(peer, reply),
         }
         self.start_queued(now);
     }
 
-    fn handle_input(&mut self, Input::Said { id, result }: Input, now: Now) {
-        self.said(id, result);
+    fn handle_input(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Said { id, result } => self.said(id, result, now),
+            Input::Pushed { id, change } => self.pushed(id, change),
+            Input::Told { id } => drop(self.telling.remove(&id)),
+        }
         self.start_queued(now);
     }
 
@@ -191,17 +314,30 @@ impl engine::Engine for Engine {
         let late: Vec<ConnectionId> = self.connections.iter().filter_map(late).collect();
         for id in late {
             self.actions.push_back(Action::Abort { id });
-            self.said(id, Err(IdentifyError::Timeout));
+            self.said(id, Err(IdentifyError::Timeout), now);
+        }
+        for (id, connection) in &mut self.connections {
+            if matches!(connection.state, State::Failed { again: Some(at), .. } if at <= now.mono) {
+                connection.state = State::Queued;
+                self.queue.push_back(*id);
+            }
+        }
+        if self.tell_at.is_some_and(|at| at <= now.mono) {
+            self.announce();
         }
         self.start_queued(now);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let running = self.connections.values().filter_map(|connection| match connection.state {
-            State::Running { until } => Some(until),
+        let waits = self.connections.values().filter_map(|connection| match connection.state {
+            State::Running { until } => Some(Deadline { at: until, reason: "a peer does not say who it is" }),
+            State::Failed { again: Some(at), .. } => {
+                Some(Deadline { at, reason: "a peer is asked again who it is" })
+            }
             _ => None,
         });
-        running.min().map(|at| Deadline { at, reason: "a peer does not say who it is" })
+        let tell = self.tell_at.map(|at| Deadline { at, reason: "peers are told of a change" });
+        Deadline::earlier(waits.min_by_key(|wait| wait.at), tell)
     }
 
     fn poll_action(&mut self) -> Option<Action> {

@@ -1,30 +1,41 @@
 //! Identify, as in the libp2p spec `identify/README.md`: who a peer is, what it speaks, where it listens, and from
 //! where it sees the asker come.
 //!
+//! When this node's addresses or protocols change, the peers that speak `/ipfs/id/push/1.0.0` are told after
+//! [`PUSH_DELAY`]. What they tell in turn changes what is known of them: what a message does not name stays.
+//!
 //! Nothing waits for it: streams are opened as soon as a connection is there.
 
 mod codec;
 mod credible;
 mod effects;
 mod engine;
+mod rate;
 
 pub use codec::{
     DecodeError, MAX_ADDRESSES, MAX_AGENT, MAX_FIELDS, MAX_MESSAGE, MAX_MESSAGES, MAX_PROTOCOLS,
     PeerRecordState,
 };
-pub use engine::{MAX_RUNNING, TIMEOUT};
+pub use engine::{MAX_PUSHES, MAX_RUNNING, PUSH_DELAY, RETRIES, TIMEOUT};
+pub use rate::{ALL_PUSH_BURST, ALL_PUSH_EVERY, PUSH_BURST, PUSH_EVERY};
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
 use peerage_core::{Multiaddr, PeerId, ProtocolId, PublicKey};
 use tokio::time::timeout;
 
 use crate::{
-    Protocol, Registrar, actor::Port, hub::ConnectionEvent, limits::StreamLimits, protocol::ServeOptions,
+    Protocol, Registrar, actor::Port, book, hub::ConnectionEvent, limits::StreamLimits,
+    protocol::ServeOptions,
 };
 
 /// The protocol's name on the wire.
 pub const PROTOCOL: ProtocolId = ProtocolId::from_static("/ipfs/id/1.0.0");
+/// The protocol by which a peer tells of its changes.
+pub const PUSH: ProtocolId = ProtocolId::from_static("/ipfs/id/push/1.0.0");
+/// Streams on which one peer may tell of changes at once.
+pub const MAX_PUSH_STREAMS: usize = 2;
 /// What is said for the protocol version, as all others say it.
 pub const PROTOCOL_VERSION: &str = "ipfs/0.1.0";
 /// Its name in the tree of actors.
@@ -55,8 +66,42 @@ pub struct Info {
     pub protocols: Vec<ProtocolId>,
     /// What became of the signed record of its addresses.
     pub signed_record: PeerRecordState,
+    /// The valid record as it came, an envelope that can be passed on.
+    pub envelope: Option<Bytes>,
     /// Whether it named more addresses or protocols than are kept, or some that are none.
     pub incomplete: bool,
+}
+
+impl Info {
+    /// What is known after the peer has told of a change: identify/README.md, "identify/push", says that missing fields
+    /// have stayed as they were.
+    pub(crate) fn changed_by(self, change: Info) -> Info {
+        fn newer<T: Default + PartialEq>(old: T, new: T) -> T {
+            if new == T::default() { old } else { new }
+        }
+        let certified = change.signed_record != PeerRecordState::Absent;
+        Info {
+            public_key: change.public_key.or(self.public_key),
+            protocol_version: newer(self.protocol_version, change.protocol_version),
+            agent_version: newer(self.agent_version, change.agent_version),
+            listen_addrs: newer(self.listen_addrs, change.listen_addrs),
+            observed_addr: change.observed_addr.or(self.observed_addr),
+            protocols: newer(self.protocols, change.protocols),
+            signed_record: if certified { change.signed_record } else { self.signed_record },
+            envelope: if certified { change.envelope } else { self.envelope },
+            incomplete: self.incomplete || change.incomplete,
+        }
+    }
+
+    /// The peer's own record, if it sent one that holds.
+    pub(crate) fn certified(&self) -> Option<book::Certified> {
+        match (&self.signed_record, &self.envelope) {
+            (PeerRecordState::Valid(record), Some(envelope)) => {
+                Some(book::Certified { record: record.clone(), envelope: envelope.clone() })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Asks peers who they are. Cheap to clone.
@@ -91,11 +136,12 @@ pub enum IdentifyError {
 
 impl Handle {
     /// What the peer says: at once if it said it already on a connection that is still there, else when it does.
-    /// A peer is asked once for each connection; where that failed, the answer is how.
+    /// A peer is asked once for each connection; where that failed, the answer is how, until it is asked again
+    /// ([`RETRIES`]).
     ///
     /// # Errors
     /// [`IdentifyError`], by [`TIMEOUT`] at the latest.
-    pub async fn info(&self, peer: PeerId) -> Result<std::sync::Arc<Info>, IdentifyError> {
+    pub async fn info(&self, peer: PeerId) -> Result<Arc<Info>, IdentifyError> {
         let asked = self.port.ask(|reply| engine::Command::Ask { peer, reply });
         // Its query may wait behind those of others.
         match timeout(TIMEOUT, asked).await {
@@ -126,12 +172,20 @@ impl Protocol for Identify {
                 ConnectionEvent::Closed { info, .. } => engine::Command::Closed { id: info.id },
             }),
         );
-        let limits = StreamLimits::new(MAX_INBOUND_STREAMS, StreamLimits::default().inbound_total);
-        let options = ServeOptions::default().limits(limits).allow_limited();
-        registrar.serve(PROTOCOL, options, move |stream, _| effects::tell(own.clone(), stream));
+        let changed = port.clone();
+        registrar.on_change(move || changed.post(engine::Command::Changed));
+        let streams = |per_peer| {
+            let limits = StreamLimits::new(per_peer, StreamLimits::default().inbound_total);
+            ServeOptions::default().limits(limits).allow_limited()
+        };
+        let pushed = (registrar.node(), port.clone(), Arc::new(rate::PushRate::default()));
+        registrar.serve(PROTOCOL, streams(MAX_INBOUND_STREAMS), move |stream, _| {
+            effects::tell(own.clone(), stream)
+        });
+        registrar.serve(PUSH, streams(MAX_PUSH_STREAMS), move |stream, _| {
+            let (node, port, rate) = pushed.clone();
+            effects::hear(node, port, rate, stream)
+        });
         Handle { port }
     }
 }
-
-/// How long addresses are kept that a peer named, after its last connection.
-pub(crate) const ADDRESS_TTL: Duration = Duration::from_secs(60 * 60);

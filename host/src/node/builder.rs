@@ -1,4 +1,5 @@
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
     thread::available_parallelism,
 };
@@ -18,11 +19,13 @@ use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, tree
 use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
+    addresses::{Filter, Table},
     book, conn, events, hub, identify,
     limits::{Ledger, Limits},
     ping,
     protocol::{Protocol, Registrar},
     registry::Registry,
+    store::{self, FileStore, Shared, Store},
 };
 
 /// Puts a node together. Conditional parts are plain `if`s: there are no phases.
@@ -39,7 +42,16 @@ pub struct Builder {
     faults: Option<Faults>,
     sources: Vec<Arc<dyn AddressSource>>,
     resolver: Arc<dyn Resolver>,
+    store: Option<Keep>,
+    announce: Vec<Multiaddr>,
+    no_announce: Vec<Filter>,
     plan: Plan,
+}
+
+/// Where what a node remembers is kept.
+enum Keep {
+    File(PathBuf),
+    Store(Shared),
 }
 
 /// What a node calls itself in identify, unless told otherwise.
@@ -66,6 +78,14 @@ pub enum StartError {
     /// Plaintext was configured beside a protocol that secures something, which it would nullify.
     #[error("plaintext cannot be offered beside other security protocols")]
     Plaintext,
+    /// The store cannot be used; the file is as it was.
+    #[error("cannot keep the peer book in {}: {why}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What stood in the way.
+        why: store::OpenError,
+    },
     /// The operating system gave no thread.
     #[error("cannot start a worker thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -86,6 +106,9 @@ impl Builder {
             faults: None,
             sources: Vec::new(),
             resolver: Arc::new(dns::System::new()),
+            store: None,
+            announce: Vec::new(),
+            no_announce: Vec::new(),
             plan: Plan::default(),
         }
     }
@@ -137,6 +160,50 @@ impl Builder {
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolver) -> Self {
         self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Tells peers of an address beside those that it listens on, as that of a port that a router forwards; repeatable,
+    /// [`MAX_ANNOUNCED`](crate::addresses::MAX_ANNOUNCED) are kept. It is told to everybody, and is not tried before.
+    ///
+    /// # Errors
+    /// If `address` is not a multiaddr.
+    pub fn announce<A>(mut self, address: A) -> Result<Self, A::Error>
+    where
+        A: TryInto<Multiaddr>,
+    {
+        self.announce.push(address.try_into()?);
+        Ok(self)
+    }
+
+    /// Keeps an address, or those of a network (`10.0.0.0/8`), from peers on other machines; repeatable. What is
+    /// [announced](Builder::announce) is told all the same: with `0.0.0.0/0` and `::/0` that is all they are told.
+    ///
+    /// # Errors
+    /// If `filter` is neither a multiaddr nor a network.
+    pub fn no_announce<F>(mut self, filter: F) -> Result<Self, F::Error>
+    where
+        F: TryInto<Filter>,
+    {
+        self.no_announce.push(filter.try_into()?);
+        Ok(self)
+    }
+
+    /// Keeps the peer book in the file at `path`, which is made if it is missing: addresses and protocols of peers that
+    /// this node met, and of those that the user named. Only its owner can read it; one node uses it at a time.
+    ///
+    /// A damaged file is renamed to `NAME.damaged-N` and reported ([`Event::StoreDamaged`]); a full or failing disk is
+    /// reported ([`Event::StoreFailed`]), and the node goes on from memory. Default: nothing is kept.
+    #[must_use]
+    pub fn store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.store = Some(Keep::File(path.into()));
+        self
+    }
+
+    /// As [`Builder::store`], in a store of the program's own.
+    #[must_use]
+    pub fn store_in(mut self, store: impl Store) -> Self {
+        self.store = Some(Keep::Store(Shared::new(store)));
         self
     }
 
@@ -231,6 +298,18 @@ impl Builder {
         if self.security.iter().any(plaintext) && !self.security.iter().all(plaintext) {
             return Err(StartError::Plaintext);
         }
+        let mut first_event = None;
+        let store = match self.store.take() {
+            None => None,
+            Some(Keep::Store(store)) => Some(store),
+            Some(Keep::File(path)) => {
+                let mut store = FileStore::open(&path).map_err(|why| StartError::Store { path, why })?;
+                let damage = store.take_damage();
+                first_event =
+                    damage.map(|damage| Event::StoreDamaged { moved_to: damage.moved_to, why: damage.why });
+                Some(Shared::new(store))
+            }
+        };
         let workers = match self.workers {
             Some(0) => Workers::here(),
             Some(count) => Workers::threads(count)?,
@@ -277,6 +356,7 @@ impl Builder {
             ports,
             outbound_turns: Semaphore::new(self.limits.handshakes_outbound.min(Semaphore::MAX_PERMITS)),
             ledger: Ledger::new(self.limits),
+            store,
             closers: self.plan.closers,
             registry,
             directory: conn::Directory::default(),
@@ -288,8 +368,10 @@ impl Builder {
             transports: RwLock::new(transports.into_iter().map(TransportEntry::new).collect()),
             transport_arrivals: Mutex::new(None),
             nurseries,
-            listening: Mutex::default(),
+            own: Mutex::new(Table::new(self.announce, self.no_announce)),
+            on_change: self.plan.on_change,
             events,
+            first_event: Mutex::new(first_event),
             stop: CancellationToken::new(),
             ended: watch::Sender::new(None),
             next_connection: AtomicU64::new(1),

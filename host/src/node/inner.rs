@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Event,
     actor::{Kernel, Nursery, Port, Spec},
+    addresses::Table,
     book, conn, dial,
     hub::{self, ConnInfo, SharedAccounts, SubscriberId},
     limits::{ConnectionId, Direction, Ledger},
     listen::{self, ListenerId},
     node::{AddressSource, plan::Subscriber},
     registry::Registry,
+    store::Shared,
     upgrade,
 };
 
@@ -38,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) kernel: Kernel,
     pub(crate) ports: Ports,
     pub(crate) ledger: Ledger,
+    /// Where the peer book is kept.
+    pub(crate) store: Option<Shared>,
     /// As many as the ledger allows outbound handshakes.
     pub(crate) outbound_turns: Semaphore,
     /// Tells everybody who waits at an actor that nobody will be there any more.
@@ -54,8 +58,12 @@ pub(crate) struct Inner {
     /// Where transports that come later are handed to their supervisor; of its present life.
     pub(crate) transport_arrivals: Mutex<Option<mpsc::Sender<Spec>>>,
     pub(crate) nurseries: Vec<Arc<Nursery>>,
-    pub(crate) listening: Mutex<BTreeMap<ListenerId, Vec<Multiaddr>>>,
+    pub(crate) own: Mutex<Table>,
+    /// Told when own addresses or served protocols have changed.
+    pub(crate) on_change: Vec<Box<dyn Fn() + Send + Sync>>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// What the first subscriber is told: it happened before there could be one.
+    pub(crate) first_event: Mutex<Option<Event>>,
     pub(crate) stop: CancellationToken,
     /// `Some` once the root supervisor has ended, with the way it did.
     pub(crate) ended: watch::Sender<Option<String>>,
@@ -167,42 +175,55 @@ impl Inner {
     }
 
     pub(crate) fn listening(&self, id: ListenerId, addresses: Vec<Multiaddr>) {
-        self.lock_listening().insert(id, addresses.clone());
+        let wildcard = addresses.iter().any(Multiaddr::is_unspecified);
+        let interfaces = if wildcard { interfaces() } else { Vec::new() };
+        self.lock_own().listening(id, addresses.clone(), &interfaces);
         for address in addresses {
             self.emit(Event::Listening { address });
         }
+        self.changed();
     }
 
     pub(crate) fn forget_listening(&self, id: ListenerId) {
-        self.lock_listening().remove(&id);
+        self.lock_own().not_listening(id);
+        self.changed();
     }
 
     pub(crate) fn not_listening(&self, id: ListenerId, addresses: &[Multiaddr], why: &str) {
-        self.lock_listening().remove(&id);
+        self.lock_own().not_listening(id);
         for address in addresses {
             self.emit(Event::NotListening { address: address.clone(), why: why.to_owned() });
         }
+        self.changed();
+    }
+
+    /// Own addresses, or the protocols that are served, have changed.
+    pub(crate) fn changed(&self) {
+        self.on_change.iter().for_each(|told| told());
     }
 
     /// The addresses that the node is bound to.
     pub(crate) fn bound_addresses(&self) -> Vec<Multiaddr> {
-        self.lock_listening().values().flatten().cloned().collect()
+        self.lock_own().bound().cloned().collect()
     }
 
-    /// The addresses that are told to a peer: what the node is bound to, and for unspecified ones the address at which
-    /// that peer reached this node. Never an unspecified one.
+    /// The addresses that are told to a peer.
     pub(crate) fn advertised_addresses(&self, to: &ConnInfo) -> Vec<Multiaddr> {
-        let specified = |address: Multiaddr| {
-            if !address.is_unspecified() {
-                return Some(address);
-            }
-            let (ip, port) = (to.local.ip()?, address.socket_addr()?.addr.port());
-            (to.direction == Direction::Inbound).then(|| Multiaddr::tcp((ip, port).into()))
-        };
-        self.bound_addresses().into_iter().filter_map(specified).collect()
+        self.lock_own().told(to)
     }
 
-    fn lock_listening(&self) -> MutexGuard<'_, BTreeMap<ListenerId, Vec<Multiaddr>>> {
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_own(&self) -> MutexGuard<'_, Table> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The addresses of this machine.
+fn interfaces() -> Vec<IpAddr> {
+    match if_addrs::get_if_addrs() {
+        Ok(found) => found.iter().map(if_addrs::Interface::ip).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the interfaces of this machine cannot be listed");
+            Vec::new()
+        }
     }
 }

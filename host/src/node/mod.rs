@@ -29,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     Events, Stream,
     actor::{Gone, Port, TreeSnapshot},
+    addresses::OwnAddress,
     book, dial, hub,
     hub::ConnInfo,
     limits::Usage,
@@ -129,11 +130,17 @@ impl Node {
         self.inner.bound_addresses()
     }
 
-    /// The same with the peer id at the end: what another node can dial. An unspecified IP is left as it is; which of the
-    /// machine's addresses stand behind it, others see from where they are.
+    /// What another node can dial, the peer id at the end: what the user announced, then what listeners are bound to,
+    /// loopback last. A wildcard IP stands for the interfaces' addresses; it is never among them itself.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let with_peer = |address: Multiaddr| address.with_peer(self.inner.local).ok();
-        self.inner.bound_addresses().into_iter().filter_map(with_peer).collect()
+        self.inner.lock_own().dialable().into_iter().filter_map(with_peer).collect()
+    }
+
+    /// All own addresses that are known, without the peer id: where each came from, whether it was tried, and whether
+    /// peers are told of it.
+    pub fn own_addresses(&self) -> Vec<OwnAddress> {
+        self.inner.lock_own().all()
     }
 
     /// Listens on one more address, and keeps it bound.
@@ -238,17 +245,22 @@ impl Node {
         O: Outcome,
     {
         let handler = protocol::handler(handler);
-        self.inner.registry.add(matcher.into(), options.limits, options.allow_limited, handler)
+        let id = self.inner.registry.add(matcher.into(), options.limits, options.allow_limited, handler)?;
+        self.inner.changed();
+        Ok(id)
     }
 
     /// Serves a protocol no more; streams that are open go on. `false` if it was not served.
     pub fn unserve(&self, id: ServingId) -> bool {
-        self.inner.registry.remove(id)
+        let removed = self.inner.registry.remove(id);
+        self.inner.changed();
+        removed
     }
 
     /// Subscribes to what happens from now on.
     pub fn events(&self) -> Events {
-        Events::new(self.inner.events.subscribe(), self.inner.ended.subscribe())
+        let first = self.inner.first_event.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Events::new(self.inner.events.subscribe(), self.inner.ended.subscribe(), first)
     }
 
     /// The connections that there are.
@@ -307,8 +319,13 @@ impl Node {
     }
 
     /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done: in a second or two, or,
-    /// where parts are stuck and are left behind, after 4 s for each of the five groups of actors.
+    /// where parts are stuck and are left behind, after 4 s for each of the five groups of actors. What is to be kept is
+    /// written before; a disk that hangs is waited for 2 s.
     pub async fn shutdown(&self) {
+        if self.inner.store.is_some() {
+            let flush = self.inner.ports.book.ask(|reply| book::Command::Flush { reply });
+            let _ = timeout(FLUSH_TIMEOUT, flush).await;
+        }
         // Posted, not told: a stuck actor must not keep the node from stopping.
         self.inner.ports.dialer.post(dial::Command::ShutDown);
         self.inner.ports.hub.post(hub::Command::ShuttingDown);
@@ -331,6 +348,8 @@ impl Node {
     }
 }
 
+/// How long writing what is to be kept may take at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long binding an address may take.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 

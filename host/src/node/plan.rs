@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) serving: Vec<(Matcher, ServeOptions, Handler)>,
     pub(crate) closers: Vec<Box<dyn Fn() + Send + Sync>>,
+    /// Told when own addresses or served protocols change.
+    pub(crate) on_change: Vec<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// An actor that will be started with the node: makes its child of the supervisor of protocols.
