@@ -28,6 +28,7 @@
         clippy::cast_possible_truncation
     )
 )]
+#![cfg_attr(test, allow(clippy::duplicate_mod, reason = "two implementations of yamux run the same suite"))]
 
 mod connection;
 mod error;

@@ -154,10 +154,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             }
         }
         self.read_size = if received < LARGE_READ / 4 { SMALL_READ } else { LARGE_READ };
-        if self.input.is_empty() && self.input.capacity() > SMALL_READ {
+        // Large buffers go back when little moves; the next ping at the latest finds that out.
+        if received < LARGE_READ / 4 && self.input.is_empty() && self.input.capacity() > SMALL_READ {
             self.input = Vec::new();
         }
-        if self.output.is_empty() && self.output.capacity() > SMALL_READ {
+        let busy = self.left <= BUDGET / 2;
+        if !busy && self.output.is_empty() && self.output.capacity() > SMALL_READ {
             self.output = Vec::new();
         }
         self.poll_flush(cx, now)?;

@@ -232,6 +232,7 @@ impl Engine {
     /// A part of a body; the last one, if nothing is left.
     fn handle_body(&mut self, body: Body, part: &[u8]) {
         if let Some(stream) = self.streams.get_mut(&body.id) {
+            stream.receive.arrived(part.len());
             if stream.released {
                 let bytes = u32::try_from(part.len()).unwrap_or(u32::MAX);
                 stream.discarded = stream.discarded.saturating_add(bytes);

@@ -67,6 +67,7 @@ impl Liveness {
         Some(value)
     }
 
+    #[cfg(test)]
     pub(super) fn ping_is_due(&self) -> bool {
         self.ping_due
     }
@@ -81,7 +82,7 @@ impl Liveness {
         let sample = now.saturating_duration_since(sent);
         // Weighted as TCP does it (RFC 6298): one bad sample is not believed at once.
         self.rtt = Some(match self.rtt {
-            Some(before) => before.saturating_mul(7).saturating_add(sample) / 8,
+            Some(before) => before.saturating_mul(7).saturating_add(sample).checked_div(8).unwrap_or(sample),
             None => sample,
         });
         self.measured = Some(now);

@@ -224,10 +224,6 @@ impl Engine {
         self.wake_all();
     }
 
-    pub(super) fn ended(&self) -> Option<&ConnectionError> {
-        self.end.as_ref()
-    }
-
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing(_) | Phase::Closed)
     }

@@ -46,6 +46,7 @@ impl Engine {
     }
 
     /// Whether [`Self::poll_output`] would give anything.
+    #[cfg(test)]
     pub(in super::super) fn has_output(&self) -> bool {
         let frames = !self.pongs.is_empty()
             || self.liveness.ping_is_due()

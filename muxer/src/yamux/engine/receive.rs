@@ -32,6 +32,8 @@ pub(super) struct Receive {
     window: u32,
     /// What the peer may still send. Never more, together with what is unread, than the window.
     credit: u32,
+    /// Of a body whose header was taken off the credit: what has not come yet.
+    incoming: u32,
     /// When the peer last got credit, or sent its first byte.
     pub(super) since: Option<Instant>,
 }
@@ -50,6 +52,7 @@ impl Receive {
             held: budget.nothing(),
             window: INITIAL_WINDOW,
             credit: INITIAL_WINDOW,
+            incoming: 0,
             since: None,
         }
     }
@@ -76,10 +79,16 @@ impl Receive {
         match self.credit.checked_sub(bytes) {
             Some(left) => {
                 self.credit = left;
+                self.incoming = self.incoming.saturating_add(bytes);
                 true
             }
             None => false,
         }
+    }
+
+    /// A part of a body has come, to be kept or not.
+    pub(super) fn arrived(&mut self, bytes: usize) {
+        self.incoming = self.incoming.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// Keeps a part of a body that was spent before.
@@ -151,7 +160,8 @@ impl Receive {
     /// The credit that was read away and not yet given back, once it is half of the window.
     pub(super) fn due(&self) -> Option<u32> {
         let unread = u32::try_from(self.unread).unwrap_or(u32::MAX);
-        let owed = self.window.saturating_sub(self.credit).saturating_sub(unread);
+        let here = unread.saturating_add(self.incoming);
+        let owed = self.window.saturating_sub(self.credit).saturating_sub(here);
         (owed >= self.window / 2).then_some(owed)
     }
 

@@ -342,7 +342,8 @@ fn every_code_of_go_away_is_an_end() {
 #[test]
 fn so_many_strays_and_not_one_more() {
     let max = Config::default().max_strays as u32;
-    let kinds: [fn(&mut Side, u32) -> Result<(), Violation>; 5] = [
+    type Kind = fn(&mut Side, u32) -> Result<(), Violation>;
+    let kinds: [Kind; 5] = [
         |side, i| {
             side.data(SYN, 2 * i + 1, b"x")?;
             side.frame(DATA, RST, 2 * i + 1, 0)

@@ -36,7 +36,7 @@ async fn opening_and_resetting_without_end_ends_the_connection() {
         tokio::task::yield_now().await;
         sent += 1;
     }
-    assert!(sent >= 1000 && sent < 3000, "{sent}");
+    assert!((1000..3000).contains(&sent), "{sent}");
     let end = peer.driver.await.unwrap().expect_err("ended");
     assert!(matches!(end, ConnectionError::Protocol(_)), "{end:?}");
     // What was reset before anybody saw it is not handed out.
