@@ -11,9 +11,12 @@
 mod config;
 mod error;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
