@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use peerage_core::{Multiaddr, PeerId};
 use tokio::sync::{broadcast, watch};
 
-use crate::{hub::ConnInfo, identify};
+use crate::{hub::ConnInfo, identify, metrics::Counters};
 
 /// What happens on a node. Every subscriber has its own bounded queue; one that is too slow loses the oldest events
 /// and is told how many.
@@ -90,11 +92,16 @@ pub(crate) const QUEUE: usize = 1024;
 pub struct Events {
     events: broadcast::Receiver<Event>,
     ended: watch::Receiver<Option<String>>,
+    counters: Arc<Counters>,
 }
 
 impl Events {
-    pub(crate) fn new(events: broadcast::Receiver<Event>, ended: watch::Receiver<Option<String>>) -> Self {
-        Self { events, ended }
+    pub(crate) fn new(
+        events: broadcast::Receiver<Event>,
+        ended: watch::Receiver<Option<String>>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { events, ended, counters }
     }
 
     /// The next event; `None` once the node has ended and all were read. Cancel-safe.
@@ -106,7 +113,10 @@ impl Events {
         };
         match event {
             Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                self.counters.missed(missed);
+                Some(Event::Missed(missed))
+            }
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }

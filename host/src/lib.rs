@@ -7,10 +7,13 @@
 //! | [`hub`] | who is connected, who may be, who is told of it |
 //! | [`dial`] | which addresses are tried, when, and what is reported of it |
 //! | [`book`] | what is remembered of peers |
+//! | [`manager`] | which connections are kept |
 //! | [`listen`] | what is bound, and bound again |
 //! | `upgrade` | which handshakes are under way |
 //! | `conn` | the life of one connection, and of the streams on it |
 //! | [`limits`] | how much there may be of everything |
+//! | [`gater`] | who may connect, by rules of the program |
+//! | [`metrics`] | nothing: it shows what is counted |
 //! | [`registry`] | which protocols are served |
 //! | [`identify`], [`ping`] | the two protocols of every node |
 //! | [`perf`] | how fast a connection is |
@@ -31,10 +34,13 @@ pub mod book;
 mod conn;
 pub mod dial;
 mod events;
+pub mod gater;
 pub mod hub;
 pub mod identify;
 pub mod limits;
 pub mod listen;
+pub mod manager;
+pub mod metrics;
 pub mod node;
 pub mod perf;
 pub mod ping;
@@ -48,8 +54,10 @@ mod upgrade;
 pub use actor::{Effects, Fault, Faults, Gone, Point, Port};
 pub use dial::{Connected, DialError, DialErrorKind, Report};
 pub use events::{Event, Events};
+pub use gater::{Gated, Gater};
 pub use hub::{ConnInfo, ConnectionEvent};
 pub use limits::{ConnectionId, Direction, LimitError, Limits, StreamLimits, Usage};
+pub use manager::{Keep, Policy, TagError};
 pub use node::{
     AddressSource, Builder, ConnectOptions, Node, NodeRef, OpenError, OpenOptions, StartError, Target,
 };

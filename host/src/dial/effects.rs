@@ -2,9 +2,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
 use peerage_core::{Multiaddr, PeerId};
-use peerage_transport::{
-    DialOpts, Established, Fault, Progress, Stage, TransportError, upgrade::UpgradeErrorKind,
-};
+use peerage_transport::{DialOpts, Fault, Progress, Stage, TransportError, upgrade::UpgradeErrorKind};
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -15,11 +13,11 @@ use crate::{
     book,
     conn::Candidate,
     hub::{self, Refused},
-    limits::Direction,
+    limits::{Direction, NotAdmitted},
     listen,
     node::Inner,
     reply::Reply,
-    upgrade::{self, Outbound},
+    upgrade::{self, Outbound, Upgraded},
 };
 
 /// How to make the dialer's actor.
@@ -61,7 +59,9 @@ impl Effects<Action<Candidate>> for Performer {
             }
             Action::Adopt { dial, connection, .. } => self.adopt(dial, connection),
             Action::Discard { connection } => {
-                self.node.refuse(connection.established.muxed, peerage_muxer::ErrorCode::SUPPLANTED);
+                let Candidate { established, lease, .. } = connection;
+                let code = peerage_muxer::ErrorCode::SUPPLANTED;
+                self.node.refuse(established.muxed, code, lease.into_place());
             }
             Action::Answer { reply, result } => reply.send(result),
         }
@@ -110,6 +110,8 @@ impl Performer {
             let (port, progress, tried) = (port.clone(), progress.clone(), address.clone());
             async move {
                 let result = connect(&node, &port, attempt, address, opts, &progress).await;
+                let stage = result.as_ref().map_or_else(|failed| failed.stage, |_| Stage::Muxer);
+                node.counters.dialed(result.is_ok(), stage);
                 let (peer, result) = match result {
                     Ok(won) => (Some(won.peer), Ok(won)),
                     Err(failed) => {
@@ -138,7 +140,7 @@ impl Performer {
     }
 
     fn adopt(&self, dial: DialId, connection: Candidate) {
-        let info = self.node.info(&connection.established, Direction::Outbound);
+        let info = connection.info.clone();
         let port = self.port.clone();
         let reply = OwedAdoption { port: Some(port), dial };
         let reply = Reply::new(move |result| reply.keep(result));
@@ -180,6 +182,10 @@ async fn connect(
         |stage, error: &dyn ToString, fault| Failed { stage, error: error.to_string(), fault, found: None };
     let local = |error: &dyn ToString| failed(progress.stage(), error, Fault::Local);
 
+    if let Some(peer) = opts.expected {
+        node.gate(|gater| gater.dial_peer(peer)).map_err(|gated| local(&gated))?;
+    }
+    node.gate(|gater| gater.dial_address(opts.expected, &address)).map_err(|gated| local(&gated))?;
     let transport = node.transport(|transport| transport.dials(&address));
     let transport = transport.ok_or_else(|| local(&"no transport of this node dials such an address"))?;
     if node.upgrader.is_private() && transport.object.brings_security() {
@@ -187,7 +193,8 @@ async fn connect(
     }
     // Attempts over the limit wait for their turn; the dialer ends them by their deadline.
     let _turn = node.outbound_turns.acquire().await.map_err(|closed| local(&closed))?;
-    let lease = node.ledger.handshake(Direction::Outbound).map_err(|limit| local(&limit))?;
+    let now = node.kernel.clock.now();
+    let lease = node.ledger.handshake(Direction::Outbound, &address, now).map_err(|limit| local(&limit))?;
     let stages = Stages { port, attempt, progress };
 
     stages.enter(Stage::Connect);
@@ -211,7 +218,7 @@ async fn connect(
     };
     let upgraded = node.ports.upgrades.ask(upgrade).await;
     let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
-    let established: Box<Established> = upgraded.map_err(|error| Failed {
+    let Upgraded { established, lease } = upgraded.map_err(|error| Failed {
         stage: error.stage,
         error: error.to_string(),
         fault: error.fault,
@@ -221,12 +228,17 @@ async fn connect(
         },
     })?;
 
-    let peer = established.peer;
-    match node.ledger.connection(peer, Direction::Outbound) {
-        Ok(lease) => Ok(Won { peer, connection: Candidate { established, lease } }),
-        Err(limit) => {
-            node.refuse(established.muxed, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
-            Err(failed(Stage::Muxer, &limit, Fault::Local))
+    let info = node.info(&established, Direction::Outbound);
+    let peer = info.peer;
+    if let Err(gated) = node.gate(|gater| gater.secured(&info)) {
+        node.refuse(established.muxed, peerage_muxer::ErrorCode::GATED, lease.into_place());
+        return Err(failed(Stage::Muxer, &gated, Fault::Local));
+    }
+    match lease.admit(peer, info.id) {
+        Ok(lease) => Ok(Won { peer, connection: Candidate { info, established, lease } }),
+        Err(NotAdmitted { error, place }) => {
+            node.refuse(established.muxed, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED, place);
+            Err(failed(Stage::Muxer, &error, Fault::Local))
         }
     }
 }
