@@ -50,7 +50,10 @@
 //! | know who comes and goes | [`Node::events`], [`Event`], [`Node::peers`] |
 //! | measure, and ask who a peer is | [`ping`], [`perf`], [`identify`] |
 //! | bound what a node spends | [`Limits`], [`LimitError`], [`Node::usage`] |
+//! | decide who may connect | [`Gater`], [`gater::Lists`], [`Node::ban`] |
+//! | decide which connections are kept | [`Policy`], [`Node::protect`], [`Node::keep`], [`Node::tag`] |
 //! | see the actors at work | [`Node::tree`] |
+//! | watch it over time | [`Node::metrics`] |
 //! | keep an identity | [`KeyFile`] |
 //! | keep what is known of peers | [`Builder::store`] |
 //! | read and build addresses | [`Multiaddr`], [`multiaddr::Protocol`] |
@@ -65,15 +68,16 @@
 //!   overflown stacks, exhausted memory and endless loops are not survived either way.
 
 pub use peerage_core::{
-    Keypair, Multiaddr, PeerId, ProtocolId, PublicKey, engine, envelope, frame, identity, multiaddr,
+    Keypair, Multiaddr, PeerId, ProtocolId, PublicKey, budget, engine, envelope, frame, identity, multiaddr,
     peer_record, protocol_id,
 };
 pub use peerage_host::{
     AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
-    DialErrorKind, Direction, ErrorCode, Event, Events, KeyFile, KeyFileError, LimitError, Limits, Matcher,
-    Node, NodeRef, OpenError, OpenOptions, Outcome, OwnAddress, Protocol, Registrar, Report, ServeError,
-    ServeOptions, ServingId, StartError, Stream, StreamError, StreamLimits, Target, Usage, actor, addresses,
-    book, dial, identify, key_file, limits, listen, node, perf, ping, request_response, store,
+    DialErrorKind, Direction, ErrorCode, Event, Events, Gated, Gater, Keep, KeyFile, KeyFileError,
+    LimitError, Limits, Matcher, Node, NodeRef, OpenError, OpenOptions, Outcome, OwnAddress, Policy,
+    Protocol, Registrar, Report, ServeError, ServeOptions, ServingId, StartError, Stream, StreamError,
+    StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify, key_file, limits,
+    listen, manager, metrics, node, perf, ping, request_response, store,
 };
 
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use peerage::{
@@ -10,7 +10,7 @@ use peerage::{
     transport::upgrade::{MuxerKind, Security},
 };
 
-use crate::address;
+use crate::{address, metrics};
 
 /// A libp2p node on supervised actors: listen, dial, ping, identify, chat.
 ///
@@ -57,6 +57,9 @@ pub(crate) struct Common {
     /// one
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) psk: Option<PathBuf>,
+    /// Serve what the node counts over HTTP, for Prometheus and its like: http://ADDR/metrics. A port alone is on loopback
+    #[arg(long, global = true, value_name = "ADDR", value_parser = metrics::parse)]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Print one JSON object a line on standard output. Logs stay on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -67,6 +70,7 @@ impl Common {
     pub(crate) fn says_how_to_connect(&self) -> bool {
         self.lan
             || self.psk.is_some()
+            || self.metrics.is_some()
             || !(self.listen.is_empty() && self.security.is_empty() && self.muxer.is_empty())
     }
 }
@@ -252,7 +256,8 @@ const LISTEN_EXAMPLES: &str = "\
 Examples:
   peerage listen                                  on loopback, on a port of the system's choice
   peerage listen --lan --json                     for other machines, and for a program to read
-  peerage listen --listen /ip6/::/tcp/4001 --tree with the actors at work";
+  peerage listen --listen /ip6/::/tcp/4001 --tree with the actors at work
+  peerage listen --metrics 9100                   and curl http://127.0.0.1:9100/metrics elsewhere";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:

@@ -11,6 +11,7 @@ mod identify;
 mod identity;
 mod interrupt;
 mod listen;
+mod metrics;
 mod node;
 mod output;
 mod perf;

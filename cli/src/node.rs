@@ -7,7 +7,7 @@ use peerage::{
 };
 use tokio::time::timeout;
 
-use crate::{Context, args::Common, failure::Failure, identity, psk};
+use crate::{Context, args::Common, failure::Failure, identity, metrics, psk};
 
 /// Where a command listens that was not told where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,12 @@ pub(crate) async fn start(context: &Context, builder: Builder) -> Result<Node, F
     })?;
     if node.listen_addresses().iter().any(|address| !address.is_loopback()) {
         context.out.note("This node accepts connections from other machines.");
+    }
+    if let Some(address) = context.common.metrics
+        && let Err(failure) = metrics::serve(context, &node, address).await
+    {
+        stop(&node).await;
+        return Err(failure);
     }
     Ok(node)
 }

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
+
 use common::{Peerage, run};
 use peerage::{Keypair, Node};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -250,6 +252,20 @@ fn who_stops_reading_ends_it_quietly() {
     let ended = pinger.stop_reading().ended();
     assert_eq!(ended.status.code(), Some(141));
     assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn metrics_are_served_on_loopback() {
+    let mut listener = Peerage::start("listen --json --metrics 0");
+    let url = listener.event("metrics")["url"].as_str().unwrap().to_owned();
+    let at = url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
+    let mut stream = std::net::TcpStream::connect(at).unwrap();
+    assert!(stream.peer_addr().unwrap().ip().is_loopback());
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("# EOF\n"), "{answer}");
+    assert!(answer.contains("peerage_listen_addresses 1\n"), "{answer}");
 }
 
 #[test]

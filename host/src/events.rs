@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use peerage_core::{Multiaddr, PeerId};
 use tokio::sync::{broadcast, watch};
 
-use crate::{addresses::OwnAddress, hub::ConnInfo, identify};
+use crate::{addresses::OwnAddress, hub::ConnInfo, identify, metrics::Counters};
 
 /// What happens on a node. Every subscriber has its own bounded queue; one that is too slow loses the oldest events
 /// and is told how many.
@@ -112,6 +114,7 @@ pub struct Events {
     ended: watch::Receiver<Option<String>>,
     /// What happened before anybody could subscribe.
     first: Option<Event>,
+    counters: Arc<Counters>,
 }
 
 impl Events {
@@ -119,8 +122,9 @@ impl Events {
         events: broadcast::Receiver<Event>,
         ended: watch::Receiver<Option<String>>,
         first: Option<Event>,
+        counters: Arc<Counters>,
     ) -> Self {
-        Self { events, ended, first }
+        Self { events, ended, first, counters }
     }
 
     /// The next event; `None` once the node has ended and all were read. Cancel-safe.
@@ -135,7 +139,10 @@ impl Events {
         };
         match event {
             Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                self.counters.missed(missed);
+                Some(Event::Missed(missed))
+            }
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }

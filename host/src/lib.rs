@@ -8,12 +8,15 @@
 //! | [`dial`] | which addresses are tried, when, and what is reported of it |
 //! | [`book`] | what is remembered of peers |
 //! | [`addresses`] | where this node is, and who is told so |
+//! | [`manager`] | which connections are kept |
 //! | [`listen`] | what is bound, and bound again |
 //! | [`key_file`] | how a node stays who it is |
 //! | [`store`] | nothing: it keeps rows of bytes on disk |
 //! | `upgrade` | which handshakes are under way |
 //! | `conn` | the life of one connection, and of the streams on it |
 //! | [`limits`] | how much there may be of everything |
+//! | [`gater`] | who may connect, by rules of the program |
+//! | [`metrics`] | nothing: it shows what is counted |
 //! | [`registry`] | which protocols are served |
 //! | [`identify`], [`ping`] | the two protocols of every node |
 //! | [`perf`] | how fast a connection is |
@@ -35,11 +38,14 @@ pub mod book;
 mod conn;
 pub mod dial;
 mod events;
+pub mod gater;
 pub mod hub;
 pub mod identify;
 pub mod key_file;
 pub mod limits;
 pub mod listen;
+pub mod manager;
+pub mod metrics;
 pub mod node;
 pub mod perf;
 pub mod ping;
@@ -57,9 +63,11 @@ pub use actor::{Effects, Fault, Faults, Gone, Point, Port};
 pub use addresses::OwnAddress;
 pub use dial::{Connected, DialError, DialErrorKind, Report};
 pub use events::{Event, Events};
+pub use gater::{Gated, Gater};
 pub use hub::{ConnInfo, ConnectionEvent};
 pub use key_file::{KeyFile, KeyFileError};
 pub use limits::{ConnectionId, Direction, LimitError, Limits, StreamLimits, Usage};
+pub use manager::{Keep, Policy, TagError};
 pub use node::{
     AddressSource, Builder, ConnectOptions, Node, NodeRef, OpenError, OpenOptions, StartError, Target,
 };

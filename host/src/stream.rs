@@ -1,16 +1,21 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::OnceLock,
     task::{Context, Poll},
 };
 
-use peerage_core::{PeerId, ProtocolId};
+use peerage_core::{PeerId, ProtocolId, budget::Budget};
 use peerage_muxer as muxer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 pub use peerage_muxer::{ErrorCode, StreamError};
 
-use crate::limits::{ConnectionId, StreamLease};
+use crate::{
+    conn,
+    limits::{ConnectionId, MemoryScope, StreamLease},
+    manager::Use,
+};
 
 /// A stream on which a protocol was agreed: `AsyncRead + AsyncWrite`, usable from any task and any runtime.
 ///
@@ -27,6 +32,9 @@ pub struct Stream {
     peer: PeerId,
     connection: ConnectionId,
     limited: bool,
+    memory: OnceLock<Budget>,
+    within: MemoryScope,
+    in_use: Option<Use>,
     _lease: StreamLease,
 }
 
@@ -34,12 +42,23 @@ impl Stream {
     pub(crate) fn new(
         inner: muxer::Stream,
         protocol: ProtocolId,
-        peer: PeerId,
-        connection: ConnectionId,
-        limited: bool,
+        on: &conn::Handle,
+        in_use: Use,
         lease: StreamLease,
     ) -> Self {
-        Self { inner, protocol, peer, connection, limited, _lease: lease }
+        let (peer, connection, limited) = (on.info.peer, on.info.id, on.info.limited);
+        let (memory, within) = (OnceLock::new(), on.memory.clone());
+        Self {
+            inner,
+            protocol,
+            peer,
+            connection,
+            limited,
+            memory,
+            within,
+            in_use: Some(in_use),
+            _lease: lease,
+        }
     }
 
     /// The protocol that was agreed on, as the dialer named it.
@@ -60,6 +79,22 @@ impl Stream {
     /// Whether the connection goes through a relay that bounds time and bytes.
     pub fn is_limited(&self) -> bool {
         self.limited
+    }
+
+    /// Where a handler asks for memory before it keeps what the peer sent: charged to this stream, its protocol, its
+    /// connection, the peer, its address and the node, each within its limit ([`Limits`](crate::Limits)). What was taken
+    /// is given back when it is dropped, and may outlive the stream.
+    pub fn memory(&self) -> &Budget {
+        self.memory.get_or_init(|| self.within.of_stream(&self.protocol, self.peer).budget())
+    }
+
+    /// From now on this stream does not keep its connection: it is closed when nothing else uses it for a while
+    /// ([`Policy`](crate::manager::Policy)). For what runs beside the things that a connection is there for, as answers
+    /// to pings do.
+    pub fn in_background(&mut self) {
+        if let Some(in_use) = self.in_use.take() {
+            in_use.unnoticed();
+        }
     }
 
     /// Closes the writing half: the peer reads an end of file after all that was written.

@@ -118,9 +118,15 @@ fn passages() -> BTreeMap<(String, Point), u64> {
 fn a_panic_anywhere_is_over_in_100_ms_and_leaves_exact_accounts() {
     let passages = passages();
     let actors: std::collections::BTreeSet<_> = passages.keys().map(|(actor, _)| actor.as_str()).collect();
-    for actor in
-        ["core/book", "core/host", "core/dialer", "transports/memory", "upgrades/upgrade", "protocols/ping"]
-    {
+    for actor in [
+        "core/book",
+        "core/host",
+        "core/dialer",
+        "core/manager",
+        "transports/memory",
+        "upgrades/upgrade",
+        "protocols/ping",
+    ] {
         assert!(actors.contains(actor), "{actor} is not struck: {actors:?}");
     }
     let mut rng = engine::rng(7);

@@ -51,11 +51,13 @@ async fn serve(node: Arc<Inner>, handle: Handle, stream: muxer::Stream, lease: S
 
 async fn agree_and_handle(node: &Inner, handle: &Handle, stream: muxer::Stream, lease: StreamLease) {
     let info = &handle.info;
+    // It shall not be closed as idle while its protocol is agreed on.
+    let in_use = handle.activity.stream();
     let Some((stream, lease, protocol, handler)) = agree(node, stream, lease, handle).await else {
         let _ = handle.port.input(Some(info.peer), Input::BadStream).await;
         return;
     };
-    let stream = Stream::new(stream, protocol.clone(), info.peer, info.id, info.limited, lease);
+    let stream = Stream::new(stream, protocol.clone(), handle, in_use, lease);
     if let Err(error) = handler(stream).await {
         tracing::debug!(peer = %info.peer, %protocol, error, "a stream's handler failed");
     }

@@ -20,6 +20,7 @@ use crate::{
 
 /// A connection that the host has not admitted yet. Dropping it ends it.
 pub(crate) struct Candidate {
+    pub(crate) info: ConnInfo,
     pub(crate) established: Box<Established>,
     pub(crate) lease: ConnectionLease,
 }
@@ -31,17 +32,20 @@ const HANDLERS_GRACE: Duration = Duration::from_secs(5);
 
 /// Brings an admitted connection to life on a worker: its actor, its driver, and the acceptance of streams are
 /// linked; when one ends, all end.
-pub(crate) fn start(node: &Arc<Inner>, info: ConnInfo, candidate: Candidate) {
-    let Candidate { established, lease } = candidate;
+pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
+    let Candidate { info, established, lease } = candidate;
     let Muxed { connection, driver } = established.muxed;
     let worker = node.kernel.workers.next();
     // There is one for each worker.
     let Some(nursery) = node.nursery(worker) else { return };
     let (id, peer) = (info.id, info.peer);
+    let (activity, entered) = node.board.enter(id, &node.kernel.clock);
     let handle = Handle {
         port: Port::new(format!("connections/{worker}/{id}")),
         info: Arc::new(info),
         muxer: connection,
+        memory: lease.memory().clone(),
+        activity,
     };
     // Entered before the host speaks of it: who hears `Connected` can open a stream.
     node.directory.enter(handle.clone());
@@ -51,7 +55,7 @@ pub(crate) fn start(node: &Arc<Inner>, info: ConnInfo, candidate: Candidate) {
         peer,
         move |stop| live(own, handle, driver, worker, stop, noted),
         move |exit| {
-            drop(lease);
+            drop((lease, entered));
             let why = reason.lock().ok().and_then(|mut reason| reason.take());
             let why = why.unwrap_or_else(|| exit.to_string());
             ended.directory.end(id, &why);

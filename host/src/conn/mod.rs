@@ -19,7 +19,8 @@ use peerage_muxer as muxer;
 use crate::{
     actor::Port,
     hub::{ConnInfo, pick},
-    limits::ConnectionId,
+    limits::{ConnectionId, MemoryScope},
+    manager::Activity,
 };
 
 /// A live connection, as the rest of the node holds it. Cheap to clone.
@@ -28,6 +29,8 @@ pub(crate) struct Handle {
     pub(crate) info: Arc<ConnInfo>,
     pub(crate) muxer: muxer::Connection,
     pub(crate) port: Port<Engine>,
+    pub(crate) memory: MemoryScope,
+    pub(crate) activity: Activity,
 }
 
 /// The connections there are. A connection stands here from the moment the host starts it until the host has heard

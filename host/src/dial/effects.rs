@@ -1,10 +1,10 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
-use peerage_core::{Multiaddr, PeerId, engine};
+use peerage_core::{Multiaddr, PeerId};
 use peerage_muxer::ErrorCode;
 use peerage_transport::{
-    DialOpts, Established, Fault, Progress, Stage, dns,
+    DialOpts, Fault, Progress, Stage, TransportError, dns,
     upgrade::{UpgradeError, UpgradeErrorKind},
 };
 use tokio::{task::AbortHandle, time::Instant};
@@ -17,11 +17,11 @@ use crate::{
     book,
     conn::Candidate,
     hub::{self, Refused},
-    limits::Direction,
+    limits::{Direction, NotAdmitted},
     listen,
     node::Inner,
     reply::Reply,
-    upgrade::{self, Outbound},
+    upgrade::{self, Outbound, Upgraded},
 };
 
 /// How to make the dialer's actor.
@@ -65,7 +65,8 @@ impl Effects<Action<Candidate>> for Performer {
             }
             Action::Adopt { dial, connection, .. } => self.adopt(dial, connection),
             Action::Discard { connection } => {
-                self.node.refuse(connection.established.muxed, ErrorCode::SUPPLANTED);
+                let Candidate { established, lease, .. } = connection;
+                self.node.refuse(established.muxed, ErrorCode::SUPPLANTED, lease.into_place());
             }
             Action::Answer { reply, result } => reply.send(result),
         }
@@ -134,6 +135,8 @@ impl Performer {
             let (port, progress, tried) = (port.clone(), progress.clone(), address.clone());
             async move {
                 let result = connect(&node, &port, attempt, address, opts, &progress).await;
+                let stage = result.as_ref().map_or_else(|failed| failed.stage, |_| Stage::Muxer);
+                node.counters.dialed(result.is_ok(), stage);
                 let (peer, result) = match result {
                     Ok(won) => (Some(won.peer), Ok(won)),
                     Err(failed) => {
@@ -166,7 +169,7 @@ impl Performer {
     }
 
     fn adopt(&self, dial: DialId, connection: Candidate) {
-        let info = self.node.info(&connection.established, Direction::Outbound);
+        let info = connection.info.clone();
         let port = self.port.clone();
         let reply = OwedAdoption { port: Some(port), dial };
         let reply = Reply::new(move |result| reply.keep(result));
@@ -216,6 +219,10 @@ async fn connect(
         |stage, error: &dyn ToString, fault| Failed { stage, error: error.to_string(), fault, found: None };
     let local = |error: &dyn ToString| failed(progress.stage(), error, Fault::Local);
 
+    if let Some(peer) = opts.expected {
+        node.gate(|gater| gater.dial_peer(peer)).map_err(|gated| local(&gated))?;
+    }
+    node.gate(|gater| gater.dial_address(opts.expected, &address)).map_err(|gated| local(&gated))?;
     let transport = node.transport(|transport| transport.dials(&address));
     let transport = transport.ok_or_else(|| local(&"no transport of this node dials such an address"))?;
     if node.upgrader.is_private() && transport.object.brings_security() {
@@ -223,7 +230,8 @@ async fn connect(
     }
     // Attempts over the limit wait for their turn; the dialer ends them by their deadline.
     let _turn = node.outbound_turns.acquire().await.map_err(|closed| local(&closed))?;
-    let lease = node.ledger.handshake(Direction::Outbound).map_err(|limit| local(&limit))?;
+    let now = node.kernel.clock.now();
+    let lease = node.ledger.handshake(Direction::Outbound, &address, now).map_err(|limit| local(&limit))?;
     let stages = Stages { port, attempt, progress };
 
     stages.enter(Stage::Connect);
@@ -242,7 +250,7 @@ async fn connect(
         let reply: Reply<Result<Unclaimed, UpgradeError>> = reply;
         let to = node.clone();
         let reply = Reply::new(move |result: Result<_, _>| {
-            reply.send(result.map(|established| Unclaimed { node: to, established: Some(established) }));
+            reply.send(result.map(|upgraded| Unclaimed { node: to, upgraded: Some(upgraded) }));
         });
         upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, reply })
     };
@@ -257,16 +265,21 @@ async fn connect(
             _ => None,
         },
     })?;
-    let Some(established) = unclaimed.claim() else {
+    let Some(Upgraded { established, lease }) = unclaimed.claim() else {
         return Err(local(&"the connection is gone"));
     };
 
-    let peer = established.peer;
-    match node.ledger.connection(peer, Direction::Outbound) {
-        Ok(lease) => Ok(Won { peer, connection: Candidate { established, lease } }),
-        Err(limit) => {
-            node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED);
-            Err(failed(Stage::Muxer, &limit, Fault::Local))
+    let info = node.info(&established, Direction::Outbound);
+    let peer = info.peer;
+    if let Err(gated) = node.gate(|gater| gater.secured(&info)) {
+        node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());
+        return Err(failed(Stage::Muxer, &gated, Fault::Local));
+    }
+    match lease.admit(peer, info.id) {
+        Ok(lease) => Ok(Won { peer, connection: Candidate { info, established, lease } }),
+        Err(NotAdmitted { error, place }) => {
+            node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED, place);
+            Err(failed(Stage::Muxer, &error, Fault::Local))
         }
     }
 }
@@ -275,19 +288,19 @@ async fn connect(
 /// won, the peer is told so instead of being hung up on.
 struct Unclaimed {
     node: Arc<Inner>,
-    established: Option<Box<Established>>,
+    upgraded: Option<Upgraded>,
 }
 
 impl Unclaimed {
-    fn claim(mut self) -> Option<Box<Established>> {
-        self.established.take()
+    fn claim(mut self) -> Option<Upgraded> {
+        self.upgraded.take()
     }
 }
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        if let Some(established) = self.established.take() {
-            self.node.refuse(established.muxed, ErrorCode::SUPPLANTED);
+        if let Some(Upgraded { established, lease }) = self.upgraded.take() {
+            self.node.refuse(established.muxed, ErrorCode::SUPPLANTED, lease.into_place());
         }
     }
 }

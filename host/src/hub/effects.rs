@@ -44,14 +44,15 @@ impl Effects<Action<Candidate>> for Performer {
         match action {
             Action::Start { info, connection, reply } => {
                 let id = info.id;
-                conn::start(&self.node, info, connection);
+                conn::start(&self.node, connection);
                 if let Some(reply) = reply {
                     reply.send(Ok(id));
                 }
             }
             Action::Refuse { info, connection, why, reply } => {
                 tracing::debug!(peer = %info.peer, %why, "refused a connection");
-                self.node.refuse(connection.established.muxed, ErrorCode::GATED);
+                let Candidate { established, lease, .. } = connection;
+                self.node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());
                 match reply {
                     Some(reply) => reply.send(Err(why)),
                     None => {

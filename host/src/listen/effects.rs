@@ -147,11 +147,16 @@ async fn accept(
     }
 }
 
-/// Over the limit, the socket is dropped before it costs anything else.
+/// Over the limit, or not wanted, the socket is dropped before it costs anything else. Limits are asked first: what they
+/// refuse comes by the thousand, and shall not be the gaters' work.
 async fn incoming(node: &Inner, link: Link) {
     let remote = upgrade::remote(&link);
-    match node.ledger.handshake(Direction::Inbound) {
+    match node.ledger.handshake(Direction::Inbound, &remote, node.kernel.clock.now()) {
         Ok(lease) => {
+            let local = upgrade::local(&link);
+            if let Err(gated) = node.gate(|gater| gater.accept(&local, &remote)) {
+                return node.emit(Event::IncomingFailed { remote, why: gated.to_string() });
+            }
             let _ = node.ports.upgrades.tell(upgrade::Command::Inbound { link, lease }).await;
         }
         Err(limit) => {

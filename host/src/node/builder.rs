@@ -20,8 +20,12 @@ use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
     addresses::{Filter, Table},
-    book, conn, events, hub, identify,
+    book, conn, events,
+    gater::{Gater, Gaters},
+    hub, identify,
     limits::{Ledger, Limits},
+    manager,
+    metrics::Counters,
     ping,
     protocol::{Protocol, Registrar},
     registry::Registry,
@@ -37,7 +41,9 @@ pub struct Builder {
     security: Vec<Security>,
     muxers: Vec<MuxerKind>,
     private_network: Option<PreSharedKey>,
-    limits: Limits,
+    limits: Option<Limits>,
+    gaters: Gaters,
+    policy: Option<manager::Policy>,
     workers: Option<usize>,
     faults: Option<Faults>,
     sources: Vec<Arc<dyn AddressSource>>,
@@ -101,7 +107,9 @@ impl Builder {
             security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
             private_network: None,
-            limits: Limits::default(),
+            limits: None,
+            gaters: Gaters::default(),
+            policy: None,
             workers: None,
             faults: None,
             sources: Vec::new(),
@@ -231,10 +239,25 @@ impl Builder {
         self
     }
 
-    /// Sets the limits.
+    /// Sets the limits, as they are. Default: [`Limits::default`], but no more memory than an eighth of what this machine
+    /// has, and no more file descriptors than half of what this process may open.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Adds a gater, which decides who may connect; all of them have to agree. [`Lists`](crate::gater::Lists) are ready-made.
+    #[must_use]
+    pub fn gater(mut self, gater: impl Gater) -> Self {
+        self.gaters.push(gater);
+        self
+    }
+
+    /// Sets which connections are kept. Default: [`Policy::of`](manager::Policy::of) the limits.
+    #[must_use]
+    pub fn connection_policy(mut self, policy: manager::Policy) -> Self {
+        self.policy = Some(policy);
         self
     }
 
@@ -326,23 +349,28 @@ impl Builder {
             hub: Port::new("core/host"),
             dialer: Port::new("core/dialer"),
             upgrades: Port::new("upgrades/upgrade"),
+            manager: Port::new("core/manager"),
         };
         let mut sources: Vec<Arc<dyn AddressSource>> = vec![Arc::new(book::BookSource(ports.book.clone()))];
         sources.extend(self.sources);
         let book_subscription = self.plan.subscribe(ports.book.clone(), book::on_connection);
+        let manager_subscription = self.plan.subscribe(ports.manager.clone(), manager::on_connection);
         let (events, _) = broadcast::channel(events::QUEUE);
+        let counters = Arc::new(Counters::default());
         let kernel = Kernel {
             clock: Clock::start(),
             tree: Default::default(),
             faults: self.faults,
             workers: Arc::new(workers),
-            notices: notices(ports.hub.clone(), events.clone()),
+            notices: notices(ports.hub.clone(), events.clone(), counters.clone()),
         };
         let nurseries = (0..kernel.workers.count())
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
         let transports = self.transports.unwrap_or_else(|| vec![Arc::new(tcp::Tcp::default())]);
         let keypair = self.keypair;
+        let limits = self.limits.unwrap_or_else(Limits::default_here);
+        let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
         let mut config = upgrades::Config::default();
         config.security = self.security;
         config.muxers = self.muxers;
@@ -354,9 +382,13 @@ impl Builder {
             agent: self.agent,
             kernel,
             ports,
-            outbound_turns: Semaphore::new(self.limits.handshakes_outbound.min(Semaphore::MAX_PERMITS)),
-            ledger: Ledger::new(self.limits),
+            outbound_turns: Semaphore::new(limits.handshakes_outbound.min(Semaphore::MAX_PERMITS)),
+            ledger: Ledger::new(limits),
             store,
+            gaters: self.gaters,
+            policy,
+            board: manager::Board::default(),
+            manager_subscription,
             closers: self.plan.closers,
             registry,
             directory: conn::Directory::default(),
@@ -372,6 +404,7 @@ impl Builder {
             on_change: self.plan.on_change,
             events,
             first_event: Mutex::new(first_event),
+            counters,
             stop: CancellationToken::new(),
             ended: watch::Sender::new(None),
             next_connection: AtomicU64::new(1),
@@ -388,10 +421,12 @@ impl Builder {
 fn notices(
     hub: Port<hub::Engine<conn::Candidate>>,
     events: broadcast::Sender<Event>,
+    counters: Arc<Counters>,
 ) -> Arc<dyn Fn(Notice) + Send + Sync> {
     Arc::new(move |notice| {
         let event = match notice {
             Notice::Panicked { actor, text, peer } => {
+                counters.panicked();
                 if let Some(peer) = peer {
                     // A stream's handler takes its stream with it and nothing else; what an actor loses is everybody's.
                     let disconnect = !actor.starts_with(inner::STREAM_ACTOR);

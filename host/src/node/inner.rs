@@ -21,9 +21,12 @@ use crate::{
     actor::{Kernel, Nursery, Port, Spec},
     addresses::Table,
     book, conn, dial,
+    gater::{Gated, Gater, Gaters},
     hub::{self, ConnInfo, SharedAccounts, SubscriberId},
-    limits::{ConnectionId, Direction, Ledger},
+    limits::{ConnectionId, Direction, Ledger, Place},
     listen::{self, ListenerId},
+    manager,
+    metrics::Counters,
     node::{AddressSource, plan::Subscriber},
     registry::Registry,
     store::Shared,
@@ -42,6 +45,11 @@ pub(crate) struct Inner {
     pub(crate) ledger: Ledger,
     /// Where the peer book is kept.
     pub(crate) store: Option<Shared>,
+    pub(crate) gaters: Gaters,
+    pub(crate) policy: manager::Policy,
+    pub(crate) board: manager::Board,
+    /// The manager's own subscription to connections.
+    pub(crate) manager_subscription: SubscriberId,
     /// As many as the ledger allows outbound handshakes.
     pub(crate) outbound_turns: Semaphore,
     /// Tells everybody who waits at an actor that nobody will be there any more.
@@ -64,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) events: broadcast::Sender<Event>,
     /// What the first subscriber is told: it happened before there could be one.
     pub(crate) first_event: Mutex<Option<Event>>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) stop: CancellationToken,
     /// `Some` once the root supervisor has ended, with the way it did.
     pub(crate) ended: watch::Sender<Option<String>>,
@@ -79,6 +88,7 @@ pub(crate) struct Ports {
     pub(crate) hub: Port<hub::Engine<conn::Candidate>>,
     pub(crate) dialer: Port<dial::Engine<conn::Candidate>>,
     pub(crate) upgrades: Port<upgrade::Engine>,
+    pub(crate) manager: Port<manager::Engine>,
 }
 
 /// A registered transport.
@@ -113,6 +123,11 @@ impl Inner {
         (self.kernel.notices)(crate::actor::Notice::Panicked { actor, text, peer });
     }
 
+    /// Asks the gaters. One that panics refuses.
+    pub(crate) fn gate(&self, ask: impl Fn(&dyn Gater) -> Result<(), Gated>) -> Result<(), Gated> {
+        self.gaters.ask(ask, |panic| self.panicked("gater".to_owned(), panic, None))
+    }
+
     pub(crate) fn info(&self, established: &Established, direction: Direction) -> ConnInfo {
         ConnInfo {
             id: ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed)),
@@ -126,12 +141,13 @@ impl Inner {
         }
     }
 
-    /// Closes a connection that was not admitted, telling the peer why.
-    pub(crate) fn refuse(&self, muxed: Muxed, code: ErrorCode) {
+    /// Closes a connection that was not admitted, telling the peer why. It keeps its socket until then.
+    pub(crate) fn refuse(&self, muxed: Muxed, code: ErrorCode, place: Place) {
         let Muxed { connection, driver } = muxed;
         connection.close(code);
         self.kernel.workers.spawn(self.kernel.workers.next(), move || async move {
             let _ = timeout(REFUSAL, driver).await;
+            drop(place);
         });
     }
 
@@ -152,6 +168,7 @@ impl Inner {
         self.ports.hub.close();
         self.ports.dialer.close();
         self.ports.upgrades.close();
+        self.ports.manager.close();
         self.all_transports().iter().for_each(|entry| entry.port.close());
         self.closers.iter().for_each(|close| close());
         self.registry.clear();

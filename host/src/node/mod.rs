@@ -32,8 +32,10 @@ use crate::{
     addresses::OwnAddress,
     book, dial, hub,
     hub::ConnInfo,
-    limits::Usage,
+    limits::{ConnectionId, Usage},
     listen::{self, ListenerId},
+    manager::{Keep, TagError},
+    metrics,
     protocol::{self, Outcome, ServeOptions},
     registry::{Matcher, ServeError, ServingId},
 };
@@ -260,7 +262,8 @@ impl Node {
     /// Subscribes to what happens from now on.
     pub fn events(&self) -> Events {
         let first = self.inner.first_event.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Events::new(self.inner.events.subscribe(), self.inner.ended.subscribe(), first)
+        let (events, ended) = (self.inner.events.subscribe(), self.inner.ended.subscribe());
+        Events::new(events, ended, first, self.inner.counters.clone())
     }
 
     /// The connections that there are.
@@ -298,6 +301,45 @@ impl Node {
         let _ = self.inner.ports.hub.tell(hub::Command::Unban { peer }).await;
     }
 
+    /// Keeps a connection from being closed for being idle, or to make room, until what is returned is dropped. `None`
+    /// when it is gone.
+    pub fn keep(&self, connection: ConnectionId) -> Option<Keep> {
+        self.inner.directory.connection(connection).map(|handle| handle.activity.keep())
+    }
+
+    /// Protects all connections with a peer, those to come as well, from being closed for being idle or to make room.
+    /// Whoever protects does so by a tag of its own: the protection ends with the last tag.
+    ///
+    /// # Errors
+    /// [`TagError`] if there are too many.
+    pub fn protect(&self, peer: PeerId, tag: &str) -> Result<(), TagError> {
+        self.inner.board.protect(peer, tag)
+    }
+
+    /// Takes a protection back; whether another one remains.
+    pub fn unprotect(&self, peer: PeerId, tag: &str) -> bool {
+        self.inner.board.unprotect(peer, tag)
+    }
+
+    /// Whether connections with a peer are protected.
+    pub fn is_protected(&self, peer: PeerId) -> bool {
+        self.inner.board.is_protected(&peer)
+    }
+
+    /// Says what a peer is worth when room has to be made: connections whose peer's values add up to little are closed
+    /// first. Without tags it is 0. The same tag again replaces its value.
+    ///
+    /// # Errors
+    /// [`TagError`] if there are too many.
+    pub fn tag(&self, peer: PeerId, tag: &str, value: i32) -> Result<(), TagError> {
+        self.inner.board.tag(peer, tag, value)
+    }
+
+    /// Takes a value back; whether there was one.
+    pub fn untag(&self, peer: PeerId, tag: &str) -> bool {
+        self.inner.board.untag(peer, tag)
+    }
+
     /// Forgets the addresses of a peer and what it said of itself.
     pub async fn forget(&self, peer: PeerId) {
         let _ = self.inner.ports.book.tell(book::Command::Forget { peer }).await;
@@ -316,6 +358,18 @@ impl Node {
     /// What is in use of the limited resources.
     pub fn usage(&self) -> Usage {
         self.inner.ledger.snapshot()
+    }
+
+    /// How many times each limit has refused something since the start, by the name that the refusal gave
+    /// ([`LimitError::limit`](crate::LimitError)).
+    pub fn refusals(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        self.inner.ledger.refusals()
+    }
+
+    /// What the node counts, as [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text. Its content
+    /// type is [`CONTENT_TYPE`](crate::metrics::CONTENT_TYPE). No label names a peer.
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.inner)
     }
 
     /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done: in a second or two, or,

@@ -286,6 +286,7 @@ impl Inner {
         // Charged to what is hoped for; which of the proposals it becomes is the peer's choice.
         let hoped = protocols.first().ok_or(OpenError::NoProtocol)?;
         let lease = self.ledger.outbound_stream(info.peer, hoped)?;
+        let in_use = handle.activity.stream();
         let opening = async {
             let mut stream = handle.muxer.open().await?;
             match select::dial(&mut stream, protocols).await {
@@ -300,7 +301,7 @@ impl Inner {
         let limit = deadline.saturating_duration_since(Instant::now()).min(NEGOTIATION_TIMEOUT);
         let opened = timeout(limit, opening).await;
         let (stream, protocol) = opened.unwrap_or(Err(OpenError::Timeout(limit)))?;
-        Ok(Stream::new(stream, protocol, info.peer, info.id, info.limited, lease))
+        Ok(Stream::new(stream, protocol, handle, in_use, lease))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     actor::{Exit, Group, Intensity, Nursery, OnSpent, Spec, Strategy, supervise},
-    book, dial, hub, listen, upgrade,
+    book, dial, hub, listen, manager, upgrade,
 };
 
 /// Failures that one supervisor forgives within [`PERIOD`] before it gives up.
@@ -23,7 +23,7 @@ const ARRIVALS: usize = 16;
 ///
 /// ```text
 /// root (rest_for_one)
-/// ├─ core (rest_for_one): book, host, dialer
+/// ├─ core (rest_for_one): book, host, dialer, manager
 /// ├─ transports (one_for_one): tcp, memory, ...; more may come at run time
 /// ├─ upgrades (one_for_one): upgrade
 /// ├─ connections: a nursery for each worker
@@ -83,6 +83,7 @@ fn core(node: &Arc<Inner>) -> Vec<Spec> {
         spec("book", node, book::spawn(node)),
         spec("host", node, hub::spawn(node)),
         spec("dialer", node, dial::spawn(node)),
+        spec("manager", node, manager::spawn(node)),
     ]
 }
 

@@ -119,6 +119,7 @@ async fn round_trip(stream: &mut Stream) -> Result<std::time::Duration, PingErro
 
 /// The other side: sends back what comes, until the pinger closes or is idle for too long.
 pub(super) async fn answer(mut stream: Stream) -> io::Result<()> {
+    stream.in_background();
     let mut bytes = [0; SIZE];
     loop {
         // A total time for the 32 bytes, not one between them: a drip does not keep the stream.

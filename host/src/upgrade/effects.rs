@@ -1,18 +1,20 @@
 use std::sync::Arc;
 
+use peerage_core::budget::Budget;
+use peerage_muxer::ErrorCode;
 use peerage_transport::{
     DialOpts, Established, Link, Progress, UpgradeError, Upgrader,
     upgrade::{TIMEOUT, UpgradeOpts},
 };
 use tokio::time::Instant;
 
-use super::engine::{Action, Engine, How, Input};
+use super::engine::{Action, Engine, How, Input, Upgraded};
 use crate::{
     Event,
     actor::{Effects, Port, Spawn, Tasks},
     conn::Candidate,
     hub,
-    limits::Direction,
+    limits::{Direction, HandshakeLease, NotAdmitted},
     node::Inner,
 };
 
@@ -38,7 +40,7 @@ impl Effects<Action> for Performer {
         match action {
             Action::Run { job, link, lease, how } => self.run(job, link, how, lease),
             Action::Answer { reply, result } => reply.send(result),
-            Action::Admit(established) => self.admit(established),
+            Action::Admit(upgraded) => self.admit(upgraded),
             Action::InboundFailed { remote, error } => {
                 let why =
                     error.map_or_else(|| "its handshake panicked".to_owned(), |error| error.to_string());
@@ -50,20 +52,22 @@ impl Effects<Action> for Performer {
 }
 
 impl Performer {
-    fn run(&mut self, job: u64, link: Link, how: How, lease: impl Sized + 'static) {
+    fn run(&mut self, job: u64, link: Link, how: How, lease: HandshakeLease) {
         let (upgrader, port) = (self.upgrader.clone(), self.port.clone());
         let task = async move {
+            let budget = lease.memory().budget();
             let result = match how {
-                How::AsListener => listener(&upgrader, link).await.map_err(Some),
+                How::AsListener => listener(&upgrader, link, budget).await.map_err(Some),
                 How::AsDialer { opts, progress, cancelled } => tokio::select! {
                     () = cancelled.cancelled() => Err(None),
-                    result = dialer(&upgrader, link, opts, progress) => result.map_err(Some),
+                    result = dialer(&upgrader, link, opts, progress, budget) => result.map_err(Some),
                 },
             };
-            drop(lease);
             match result {
                 Ok(established) => {
-                    port.post_input(Some(established.peer), Input::Done { job, established });
+                    let peer = established.peer;
+                    let upgraded = Upgraded { established, lease };
+                    port.post_input(Some(peer), Input::Done { job, upgraded });
                 }
                 Err(error) => port.post_input(None, Input::Failed { job, error }),
             }
@@ -75,30 +79,34 @@ impl Performer {
         });
     }
 
-    fn admit(&self, established: Box<Established>) {
-        match self.node.ledger.connection(established.peer, Direction::Inbound) {
+    fn admit(&self, Upgraded { established, lease }: Upgraded) {
+        let info = self.node.info(&established, Direction::Inbound);
+        let peer = info.peer;
+        if let Err(gated) = self.node.gate(|gater| gater.secured(&info)) {
+            self.node.emit(Event::IncomingFailed { remote: info.remote, why: gated.to_string() });
+            return self.node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());
+        }
+        match lease.admit(peer, info.id) {
             Ok(lease) => {
-                let info = self.node.info(&established, Direction::Inbound);
-                let connection = Candidate { established, lease };
-                self.node
-                    .ports
-                    .hub
-                    .post_for(info.peer, hub::Command::Admit { info, connection, reply: None });
+                let connection = Candidate { info: info.clone(), established, lease };
+                let admit = hub::Command::Admit { info, connection, reply: None };
+                self.node.ports.hub.post_for(peer, admit);
             }
-            Err(limit) => {
-                let (remote, why) = (established.remote.clone(), limit.to_string());
+            Err(NotAdmitted { error, place }) => {
+                let (remote, why) = (info.remote, error.to_string());
                 tracing::debug!(%remote, why, "refused an incoming connection");
                 self.node.emit(Event::IncomingFailed { remote, why });
-                self.node.refuse(established.muxed, peerage_muxer::ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+                let code = ErrorCode::RESOURCE_LIMIT_EXCEEDED;
+                self.node.refuse(established.muxed, code, place);
             }
         }
     }
 }
 
-async fn listener(upgrader: &Upgrader, link: Link) -> Result<Box<Established>, UpgradeError> {
+async fn listener(upgrader: &Upgrader, link: Link, budget: Budget) -> Result<Box<Established>, UpgradeError> {
     let now = Instant::now();
     let deadline = now.checked_add(TIMEOUT).unwrap_or(now);
-    upgrader.finish(link, UpgradeOpts::incoming(deadline)).await.map(Box::new)
+    upgrader.finish(link, UpgradeOpts { budget, ..UpgradeOpts::incoming(deadline) }).await.map(Box::new)
 }
 
 async fn dialer(
@@ -106,7 +114,8 @@ async fn dialer(
     link: Link,
     opts: DialOpts,
     progress: Arc<Progress>,
+    budget: Budget,
 ) -> Result<Box<Established>, UpgradeError> {
-    let opts = UpgradeOpts { progress: Some(progress), ..UpgradeOpts::from(&opts) };
+    let opts = UpgradeOpts { progress: Some(progress), budget, ..UpgradeOpts::from(&opts) };
     upgrader.finish(link, opts).await.map(Box::new)
 }

@@ -25,13 +25,20 @@ pub(crate) struct Outbound {
     pub(crate) progress: Arc<Progress>,
     /// Cancelled when nobody wants the connection any more.
     pub(crate) cancelled: CancellationToken,
-    pub(crate) reply: Reply<Result<Box<Established>, UpgradeError>>,
+    pub(crate) reply: Reply<Result<Upgraded, UpgradeError>>,
+}
+
+/// A connection whose peer is known, and the place that it had while it was not.
+#[derive(Debug)]
+pub(crate) struct Upgraded {
+    pub(crate) established: Box<Established>,
+    pub(crate) lease: HandshakeLease,
 }
 
 #[derive(Debug)]
 enum Origin {
     Inbound { remote: Multiaddr },
-    Outbound { reply: Reply<Result<Box<Established>, UpgradeError>> },
+    Outbound { reply: Reply<Result<Upgraded, UpgradeError>> },
 }
 
 #[derive(Debug)]
@@ -45,7 +52,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A handshake succeeded.
-    Done { job: u64, established: Box<Established> },
+    Done { job: u64, upgraded: Upgraded },
     /// It did not. `error` is empty when nobody wanted it any more, or its task panicked.
     Failed { job: u64, error: Option<UpgradeError> },
 }
@@ -59,10 +66,10 @@ pub(crate) enum Action {
         how: How,
     },
     /// An inbound connection wants to be admitted.
-    Admit(Box<Established>),
+    Admit(Upgraded),
     Answer {
-        reply: Reply<Result<Box<Established>, UpgradeError>>,
-        result: Result<Box<Established>, UpgradeError>,
+        reply: Reply<Result<Upgraded, UpgradeError>>,
+        result: Result<Upgraded, UpgradeError>,
     },
     InboundFailed {
         remote: Multiaddr,
@@ -107,15 +114,15 @@ impl engine::Engine for Engine {
 
     fn handle_input(&mut self, input: Input, _: Now) {
         let (job, result) = match input {
-            Input::Done { job, established } => (job, Ok(established)),
+            Input::Done { job, upgraded } => (job, Ok(upgraded)),
             Input::Failed { job, error } => (job, Err(error)),
         };
         let action = match (self.running.remove(&job), result) {
             (None, _) => return,
-            (Some(Origin::Inbound { .. }), Ok(established)) => Action::Admit(established),
+            (Some(Origin::Inbound { .. }), Ok(upgraded)) => Action::Admit(upgraded),
             (Some(Origin::Inbound { remote }), Err(error)) => Action::InboundFailed { remote, error },
-            (Some(Origin::Outbound { reply }), Ok(established)) => {
-                Action::Answer { reply, result: Ok(established) }
+            (Some(Origin::Outbound { reply }), Ok(upgraded)) => {
+                Action::Answer { reply, result: Ok(upgraded) }
             }
             (Some(Origin::Outbound { reply }), Err(Some(error))) => {
                 Action::Answer { reply, result: Err(error) }

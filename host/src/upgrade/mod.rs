@@ -4,10 +4,18 @@ mod effects;
 mod engine;
 
 pub(crate) use effects::spawn;
-pub(crate) use engine::{Command, Engine, Outbound};
+pub(crate) use engine::{Command, Engine, Outbound, Upgraded};
 
 use peerage_core::Multiaddr;
 use peerage_transport::Link;
+
+/// This side's address.
+pub(crate) fn local(link: &Link) -> Multiaddr {
+    match link {
+        Link::Raw(raw) => raw.local.clone(),
+        Link::Established(established) => established.local.clone(),
+    }
+}
 
 /// The other side's address.
 pub(crate) fn remote(link: &Link) -> Multiaddr {
