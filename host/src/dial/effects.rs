@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
-use peerage_core::{Multiaddr, PeerId};
+use peerage_core::{Multiaddr, PeerId, engine};
 use peerage_muxer::ErrorCode;
 use peerage_transport::{
     DialOpts, Fault, Progress, Stage, TransportError, dns,

@@ -118,7 +118,7 @@ impl KeyFileError {
             Kind::Exposed { .. } => {
                 format!("chmod 600 {path}; if somebody may have read it, make a new identity")
             }
-            Kind::NotAKey(form::Error::Key(DecodeError::Unsupported(_))) => {
+            Kind::NotAKey(form::Error::Key(DecodeError::Curve(_))) => {
                 "name another file; this version cannot be that peer".to_owned()
             }
             Kind::NotAKey(_) => {
