@@ -105,7 +105,7 @@ pub(crate) enum Command {
     /// Print what a peer says of itself
     #[command(after_help = IDENTIFY_EXAMPLES)]
     Identify(Dial),
-    /// Chat: plain lines over direct streams
+    /// Chat, over direct streams
     #[command(after_help = CHAT_EXAMPLES, long_about = CHAT_ABOUT)]
     Chat(Chat),
 }
@@ -214,6 +214,9 @@ pub(crate) struct Chat {
     /// What the others see as your name [default: the end of your peer id]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Plain lines, also on a terminal that could show a screen
+    #[arg(long)]
+    pub(crate) plain: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -289,7 +292,8 @@ Examples:
   peerage identify /ip4/192.0.2.1/tcp/4001";
 
 const CHAT_ABOUT: &str = "\
-Chat: plain lines over direct streams.
+Chat, over direct streams. On a terminal it shows a screen: what is said, who is there, and
+a line to type in. Piped, or with --plain, it reads and prints plain lines.
 
 Without ADDR it waits, and prints the line to paste where somebody else wants to join.
 With ADDR it joins that participant, who introduces the others to it: lines go directly

@@ -1,8 +1,11 @@
 //! Ctrl-C.
 
-use std::{process, time::Duration};
+use std::{process, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 
 use crate::failure::Failure;
 
@@ -11,29 +14,43 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells commands that they are to end. Whoever asks twice, or waits for longer than [`PATIENCE`], gets an end at once.
 #[derive(Clone, Debug)]
-pub(crate) struct Interrupt(watch::Receiver<bool>);
+pub(crate) struct Interrupt {
+    told: watch::Receiver<bool>,
+    asked: Arc<Notify>,
+}
 
 impl Interrupt {
     pub(crate) fn install() -> Result<Self, Failure> {
         let failed = |error| Failure::new(format!("cannot catch Ctrl-C: {error}"));
         let (told, watch) = watch::channel(false);
         let mut signals = Signals::new().map_err(failed)?;
+        let asked = Arc::new(Notify::new());
+        let asks = asked.clone();
         tokio::spawn(async move {
-            signals.next().await;
+            tokio::select! {
+                () = signals.next() => {}
+                () = asks.notified() => {}
+            }
             told.send_replace(true);
             tokio::select! {
                 () = signals.next() => {}
+                () = asks.notified() => {}
                 () = sleep(PATIENCE) => {}
             }
             process::exit(130);
         });
-        Ok(Self(watch))
+        Ok(Self { told: watch, asked })
+    }
+
+    /// Ends the command as Ctrl-C does, which a terminal in raw mode gives as a key.
+    pub(crate) fn ask(&self) {
+        self.asked.notify_one();
     }
 
     /// Returns once the command is to end. Cancel-safe.
     pub(crate) async fn wait(&self) {
         // The sender lives in a task that never ends.
-        let _ = self.0.clone().wait_for(|told| *told).await;
+        let _ = self.told.clone().wait_for(|told| *told).await;
     }
 
     /// Does `work`, but no longer than until the command is to end.

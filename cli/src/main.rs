@@ -11,6 +11,7 @@ mod identify;
 mod identity;
 mod interrupt;
 mod listen;
+mod logs;
 mod metrics;
 mod node;
 mod output;
@@ -23,13 +24,9 @@ mod text;
 mod timeline;
 mod watch;
 
-use std::{
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     args::{Cli, Command, Common},
@@ -55,7 +52,7 @@ fn main() -> ExitCode {
     if let Some(goes_with) = goes_with.filter(|_| cli.common.says_how_to_connect()) {
         Cli::command().error(ErrorKind::ArgumentConflict, goes_with).exit();
     }
-    log_to_stderr();
+    logs::install();
     let out = Output::new(cli.common.json);
     // The node brings its own threads. Two here, so that Ctrl-C is heard while one waits for a full pipe.
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -88,16 +85,4 @@ fn end(out: &Output, failure: &Failure) -> ExitCode {
         out.fail(told);
     }
     failure.code()
-}
-
-fn log_to_stderr() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .with_env_var("PEERAGE_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
 }

@@ -38,6 +38,8 @@ pub mod book;
 mod conn;
 pub mod dial;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gater;
 pub mod hub;
 pub mod identify;

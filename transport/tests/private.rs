@@ -13,6 +13,7 @@ use peerage_transport::{
     Fault, Link, Raw, Role, Stage, Upgrader,
     pnet::PreSharedKey,
     tcp::Tcp,
+    upgrade,
     upgrade::{Config, TIMEOUT, UpgradeErrorKind},
 };
 use tokio::{
@@ -150,14 +151,14 @@ async fn drips_that_are_fast_enough_are_as_good_as_anything() {
 #[tokio::test(start_paused = true)]
 async fn links_that_come_secured_are_refused() {
     let (near, far) = memory_link().await;
-    let (near, _far) = upgrade_both(near, far).await;
+    let (near, _far) = upgrade_both(upgrade::Security::Noise, near, far).await;
     let link = Link::Established(Box::new(near.unwrap()));
     let error = member(1, Some(7)).finish(link, opts(Role::Initiator, None)).await.unwrap_err();
     assert_error(&error, Stage::Security, Fault::Local);
     assert!(matches!(error.kind, UpgradeErrorKind::NotPrivate));
 
     let (near, far) = memory_link().await;
-    let (near, _far) = upgrade_both(near, far).await;
+    let (near, _far) = upgrade_both(upgrade::Security::Noise, near, far).await;
     let link = Link::Established(Box::new(near.unwrap()));
     member(1, None).finish(link, opts(Role::Initiator, None)).await.unwrap();
 }

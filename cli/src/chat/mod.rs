@@ -8,6 +8,7 @@ mod invocation;
 mod links;
 mod room;
 mod roster;
+mod screen;
 mod show;
 mod stdin;
 mod wire;
@@ -17,7 +18,11 @@ pub(crate) use invocation::command;
 use peerage::{Multiaddr, Node, OpenOptions, PeerId, ServeOptions, Stream, StreamLimits};
 use tokio::sync::mpsc;
 
-use self::{room::Room, show::Show};
+use self::{
+    room::Room,
+    screen::{Model, Screen},
+    show::Show,
+};
 use crate::{
     Context,
     args::Chat,
@@ -70,9 +75,18 @@ async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure
         None => None,
     };
     let addresses = node.addresses();
-    let show = Show::new(context.out, me, name.clone());
+    let painted = !args.plain && !context.out.is_json() && Screen::is_possible();
+    // The terminal is given back when this returns, before anything is said about how it ended.
+    let (screen, _running, lines) = if painted {
+        let model = Model::new(me, name.clone());
+        let (screen, running, lines) = Screen::start(model, &context.interrupt)?;
+        (Some(screen), Some(running), lines)
+    } else {
+        (None, None, stdin::lines()?)
+    };
+    let show = Show::new(context.out, me, name.clone(), screen);
     show.welcome(&addresses, first.as_ref().map(|first| first.peer))?;
-    Room::new(node.clone(), show, name, addresses).run(context, first, arrivals, stdin::lines()?).await
+    Room::new(node.clone(), show, name, addresses).run(context, first, arrivals, lines).await
 }
 
 /// Connects with the one who was named on the command line. What fails here is the user's business.

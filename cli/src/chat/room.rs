@@ -126,6 +126,7 @@ impl Room {
         if alone && self.held.is_empty() {
             self.show.note("Nobody is here yet: what you say is kept for whoever joins first.");
         }
+        self.show.said_by_me(&line);
         let mut rest = line.as_str();
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE));

@@ -6,7 +6,10 @@ use jiff::{Timestamp, Zoned};
 use peerage::{Multiaddr, PeerId};
 use serde::Serialize;
 
-use super::invocation;
+use super::{
+    invocation,
+    screen::{Entry, Model, Screen},
+};
 use crate::{failure::Failure, output::Output};
 
 #[derive(Serialize)]
@@ -24,16 +27,22 @@ pub(super) struct Show {
     out: Output,
     me: PeerId,
     name: String,
+    /// Where it is shown, if not line by line.
+    screen: Option<Screen>,
 }
 
 impl Show {
-    pub(super) fn new(out: Output, me: PeerId, name: String) -> Self {
-        Self { out, me, name }
+    pub(super) fn new(out: Output, me: PeerId, name: String, screen: Option<Screen>) -> Self {
+        Self { out, me, name, screen }
     }
 
     /// Who we are, whom we join, and how others join.
     pub(super) fn welcome(&self, addresses: &[Multiaddr], joins: Option<PeerId>) -> Result<(), Failure> {
         let addrs: Vec<String> = addresses.iter().map(Multiaddr::to_string).collect();
+        if let Some(screen) = &self.screen {
+            screen.update(|model| greet(model, self.me, &addrs, joins));
+            return Ok(());
+        }
         let paint = self.out.paint();
         let mut text = format!("You are {}, peer {}.\n", paint.bold(&self.name), self.me);
         match (joins, addrs.split_first()) {
@@ -53,35 +62,61 @@ impl Show {
     }
 
     pub(super) fn joined(&self, peer: PeerId, name: &str) -> Result<(), Failure> {
+        if let Some(screen) = &self.screen {
+            screen.update(|model| {
+                model.joined(peer, name);
+                model.add(happened(format!("{name} joined")));
+            });
+            return Ok(());
+        }
         let event = Event::Joined { time: now(), peer: peer.to_string(), name };
         self.line(&event, format_args!("{} joined", self.paint(peer, name)))
     }
 
     pub(super) fn said(&self, peer: PeerId, name: &str, text: &str) -> Result<(), Failure> {
+        if let Some(screen) = &self.screen {
+            let (name, text) = (name.to_owned(), text.to_owned());
+            screen.update(|model| model.add(Entry::Said { time: clock(), peer, name, text }));
+            return Ok(());
+        }
         let event = Event::Said { time: now(), peer: peer.to_string(), name, text };
         self.line(&event, format_args!("{}: {text}", self.paint(peer, name)))
     }
 
     pub(super) fn left(&self, peer: PeerId, name: &str, why: Option<&str>) -> Result<(), Failure> {
+        let because = why.map(|why| format!(": {why}")).unwrap_or_default();
+        if let Some(screen) = &self.screen {
+            screen.update(|model| {
+                model.left(peer);
+                model.add(happened(format!("{name} left{because}")));
+            });
+            return Ok(());
+        }
         let event = Event::Left { time: now(), peer: peer.to_string(), name, why };
-        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-        self.line(&event, format_args!("{} left{why}", self.paint(peer, name)))
+        self.line(&event, format_args!("{} left{because}", self.paint(peer, name)))
     }
 
     /// Somebody who was introduced, or who knocked, and is not heard or not spoken to.
     pub(super) fn unreachable(&self, peer: PeerId, why: &str) -> Result<(), Failure> {
-        let event = Event::Unreachable { time: now(), peer: peer.to_string(), why };
-        self.line(&event, format_args!("{peer} is not in this chat with you: {why}"))
+        let text = format!("{peer} is not in this chat with you: {why}");
+        if let Some(screen) = &self.screen {
+            screen.update(|model| model.add(happened(text)));
+            return Ok(());
+        }
+        self.line(&Event::Unreachable { time: now(), peer: peer.to_string(), why }, text)
     }
 
     /// Advice, which is for people.
     pub(super) fn note(&self, text: impl Display) {
-        self.out.note(text);
+        match &self.screen {
+            Some(screen) => screen.update(|model| model.add(Entry::Note { text: text.to_string() })),
+            None => self.out.note(text),
+        }
     }
 
     fn line(&self, event: &Event<'_>, text: impl Display) -> Result<(), Failure> {
         let paint = self.out.paint();
-        self.out.say(event, format_args!("{} {text}", paint.dim(Zoned::now().strftime("%H:%M:%S"))))
+        self.out.say(event, format_args!("{} {text}", paint.dim(clock())))
     }
 
     fn paint(&self, peer: PeerId, name: &str) -> String {
@@ -89,6 +124,38 @@ impl Show {
         let seed = peer.as_bytes().last().copied().unwrap_or_default();
         self.out.paint().one_of(seed, name).to_string()
     }
+}
+
+/// What one said, which only a screen has to repeat: a terminal shows what is typed.
+impl Show {
+    pub(super) fn said_by_me(&self, text: &str) {
+        if let Some(screen) = &self.screen {
+            let (name, text) = (self.name.clone(), text.to_owned());
+            screen.update(|model| model.add(Entry::Said { time: clock(), peer: self.me, name, text }));
+        }
+    }
+}
+
+fn greet(model: &mut Model, me: PeerId, addrs: &[String], joins: Option<PeerId>) {
+    let mut note = |text: String| model.add(Entry::Note { text });
+    note(format!("You are peer {me}."));
+    if let Some(peer) = joins {
+        return note(format!("You join {peer}."));
+    }
+    note("To chat with you, others paste into a terminal:".to_owned());
+    let command = invocation::command();
+    for address in addrs {
+        note(format!("  {command} chat {address}"));
+    }
+}
+
+fn happened(text: String) -> Entry {
+    Entry::Happened { time: clock(), text }
+}
+
+/// For people, where they are.
+fn clock() -> String {
+    Zoned::now().strftime("%H:%M:%S").to_string()
 }
 
 /// For programs, in UTC.

@@ -189,3 +189,30 @@ impl Protocol for Identify {
         Handle { port }
     }
 }
+
+/// For the fuzz targets: whole and in pieces are the same.
+#[cfg(feature = "fuzzing")]
+#[allow(clippy::panic, reason = "that is what the fuzzer looks for")]
+pub(crate) fn decode(peer: PeerId, bytes: &[u8]) {
+    let read = |size: usize| {
+        let mut decoder = codec::Decoder::new(peer);
+        for piece in bytes.chunks(size) {
+            decoder.feed(piece)?;
+        }
+        decoder.finish()
+    };
+    assert_eq!(read(bytes.len().max(1)), read(1));
+}
+
+/// For the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn example(keypair: &peerage_core::Keypair, addresses: &[Multiaddr]) -> Vec<u8> {
+    codec::encode(&codec::Own {
+        keypair,
+        agent: "agent/1",
+        listen_addrs: addresses,
+        observed_addr: &Multiaddr::empty(),
+        protocols: &[PROTOCOL],
+        sequence: std::time::Duration::from_secs(1),
+    })
+}

@@ -131,6 +131,11 @@ impl<C: Codec> RequestResponse<C> {
         Ok(Self { protocol: ProtocolId::new(protocol)?, codec, config: Config::default(), handler: None })
     }
 
+    /// How messages are written and read, without a node.
+    pub fn codec(&self) -> &C {
+        &self.codec
+    }
+
     /// Sets the numbers.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {

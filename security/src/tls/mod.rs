@@ -18,6 +18,8 @@ mod alpn;
 mod certificate;
 mod config;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod stream;
 #[cfg(test)]
 mod tests;

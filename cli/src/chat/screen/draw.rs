@@ -1,0 +1,235 @@
+//! The picture.
+
+use peerage::PeerId;
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Position, Rect},
+    style::{Color, Modifier, Style, Stylize as _},
+    text::{Line, Span},
+    widgets::{Block, Borders, Paragraph},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    model::{Entry, Model},
+    wrap::wrap,
+};
+use crate::text::count;
+
+/// From this width on, those who are there have a column of their own.
+const WIDE: u16 = 60;
+const PEOPLE: u16 = 22;
+const PROMPT: &str = "> ";
+
+pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
+    let [top, middle, status, input] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Min(1),
+        Constraint::Length(1),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    let people = if top.width >= WIDE { PEOPLE } else { 0 };
+    let [log, beside] = Layout::horizontal([Constraint::Min(1), Constraint::Length(people)]).areas(middle);
+    title(frame, top, model);
+    entries(frame, log, model);
+    if people > 0 {
+        column(frame, beside, model);
+    }
+    bar(frame, status, model);
+    typing(frame, input, model);
+}
+
+fn title(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let here = model.people.len().saturating_add(1);
+    let text = format!(" peerage chat · you are {} · {here} here", model.name);
+    frame.render_widget(Paragraph::new(text).style(Style::new().add_modifier(Modifier::REVERSED)), area);
+}
+
+fn entries(frame: &mut Frame<'_>, area: Rect, model: &mut Model) {
+    let (width, height) = (usize::from(area.width), usize::from(area.height));
+    model.page = height.saturating_sub(1).max(1);
+    // From the last one up, until the picture is full.
+    let wanted = height.saturating_add(model.back);
+    let mut rows: Vec<Line<'_>> = Vec::new();
+    for entry in model.entries.iter().rev() {
+        rows.extend(lines(entry, model.me, width).into_iter().rev());
+        if rows.len() >= wanted {
+            break;
+        }
+    }
+    // Not further up than to the first line.
+    let back = model.back.min(rows.len().saturating_sub(height));
+    let mut seen: Vec<Line<'_>> = rows.into_iter().skip(back).take(height).collect();
+    seen.reverse();
+    let missing = height.saturating_sub(seen.len());
+    let mut shown = vec![Line::default(); missing];
+    shown.append(&mut seen);
+    frame.render_widget(Paragraph::new(shown), area);
+    model.back = back;
+}
+
+/// The rows of an entry. Those after the first begin below its text.
+fn lines(entry: &Entry, me: PeerId, width: usize) -> Vec<Line<'static>> {
+    let (head, text, style): (Vec<Span<'static>>, &str, Style) = match entry {
+        Entry::Said { time, peer, name, text } => {
+            let name = Span::styled(format!("{name}: "), Style::new().fg(colour(*peer)).bold());
+            let style = if *peer == me { Style::new().dim() } else { Style::new() };
+            (vec![format!("{time} ").dim(), name], text, style)
+        }
+        Entry::Happened { time, text } => (vec![format!("{time} ").dim()], text, Style::new().italic().dim()),
+        Entry::Note { text } => (Vec::new(), text, Style::new().dim()),
+    };
+    let indent: usize = head.iter().map(Span::width).sum();
+    // In a narrow terminal a long name may leave no room beside it.
+    let (indent, below) = if indent.saturating_mul(2) > width { (0, true) } else { (indent, false) };
+    let pieces = wrap(text, width.saturating_sub(indent));
+    let mut rows = Vec::new();
+    let mut head = Some(head);
+    if below {
+        rows.push(Line::from(head.take().unwrap_or_default()));
+    }
+    for piece in pieces {
+        let mut spans = head.take().unwrap_or_else(|| vec![" ".repeat(indent).into()]);
+        spans.push(Span::styled(piece.to_owned(), style));
+        rows.push(Line::from(spans));
+    }
+    rows
+}
+
+fn column(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let block = Block::new().borders(Borders::LEFT).border_style(Style::new().dim());
+    let inner = block.inner(area);
+    let me = Line::from(vec![
+        Span::styled(format!(" {}", model.name), Style::new().fg(colour(model.me)).bold()),
+        " (you)".dim(),
+    ]);
+    let others = model.people.iter().map(|(peer, name)| {
+        Line::from(Span::styled(format!(" {name}"), Style::new().fg(colour(*peer)).bold()))
+    });
+    let mut rows: Vec<Line<'_>> = std::iter::once(me).chain(others).collect();
+    let room = usize::from(inner.height);
+    if rows.len() > room {
+        let hidden = rows.len().saturating_sub(room.saturating_sub(1));
+        rows.truncate(room.saturating_sub(1));
+        rows.push(Line::from(format!(" and {hidden} more").dim()));
+    }
+    frame.render_widget(block, area);
+    frame.render_widget(Paragraph::new(rows), inner);
+}
+
+fn bar(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let text = if model.leaving {
+        " Leaving, once everybody has heard everything. Ctrl-C leaves now.".to_owned()
+    } else if model.waits {
+        " Too much waits to be said already; press Enter again in a moment.".to_owned()
+    } else if model.unread > 0 {
+        format!(" {} below. Esc goes there.", count(model.unread, "new line"))
+    } else if model.back > 0 {
+        " PgUp PgDn to read, Esc to the end".to_owned()
+    } else {
+        " Enter says it · PgUp scrolls · Up recalls · Ctrl-D leaves".to_owned()
+    };
+    frame.render_widget(Paragraph::new(text).dim(), area);
+}
+
+fn typing(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let room = usize::from(area.width).saturating_sub(PROMPT.width()).saturating_sub(1);
+    // What does not fit goes out of sight at the left, so that the cursor is always seen.
+    let before = model.input.before();
+    let hidden = before.width().saturating_sub(room);
+    let mut skipped = 0_usize;
+    let from = before
+        .char_indices()
+        .find_map(|(at, c)| {
+            let here = skipped;
+            skipped = skipped.saturating_add(unicode_width::UnicodeWidthChar::width(c).unwrap_or(0));
+            (here >= hidden).then_some(at)
+        })
+        .unwrap_or(if hidden == 0 { 0 } else { before.len() });
+    let shown = model.input.text().get(from..).unwrap_or_default();
+    let column = before.get(from..).unwrap_or_default().width().saturating_add(PROMPT.width());
+    frame.render_widget(Paragraph::new(Line::from(vec![PROMPT.bold(), shown.into()])), area);
+    let column = u16::try_from(column).unwrap_or(u16::MAX).min(area.width.saturating_sub(1));
+    frame.set_cursor_position(Position::new(area.x.saturating_add(column), area.y));
+}
+
+/// The same for the same peer, on every screen.
+fn colour(peer: PeerId) -> Color {
+    const COLOURS: [Color; 6] =
+        [Color::Red, Color::Green, Color::Yellow, Color::Blue, Color::Magenta, Color::Cyan];
+    // The last byte of an id is as good as random.
+    let seed = usize::from(peer.as_bytes().last().copied().unwrap_or_default());
+    COLOURS.get(seed % COLOURS.len()).copied().unwrap_or(Color::Reset)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossterm::event::KeyCode;
+    use peerage::Keypair;
+    use ratatui::{Terminal, backend::TestBackend};
+
+    use super::*;
+
+    fn peer(seed: u8) -> PeerId {
+        Keypair::from_ed25519_seed([seed; 32]).peer_id()
+    }
+
+    fn said(seed: u8, name: &str, text: &str) -> Entry {
+        Entry::Said { time: "12:00:00".into(), peer: peer(seed), name: name.into(), text: text.into() }
+    }
+
+    fn picture(model: &mut Model, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, model)).unwrap();
+        let buffer = terminal.backend().buffer().clone();
+        let rows = buffer.content().chunks(usize::from(width));
+        rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn lines_people_and_input_have_their_places() {
+        let mut model = Model::new(peer(1), "ada".into());
+        model.joined(peer(2), "bob");
+        model.add(said(2, "bob", "hello ada, this is a line that is too long for what is left of the row"));
+        "hi".chars().for_each(|c| drop(model.key(KeyCode::Char(c).into())));
+        let rows = picture(&mut model, 70, 7);
+        assert!(rows[0].contains("you are ada · 2 here"), "{rows:#?}");
+        assert!(rows[1].starts_with(&" ".repeat(48)) && rows[1].ends_with("│ ada (you)"), "{rows:#?}");
+        assert!(rows[2].starts_with("12:00:00 bob: hello ada, this is a line that is │"), "{rows:#?}");
+        assert!(rows[3].starts_with("              too long for what is left of the"), "{rows:#?}");
+        assert!(rows[2].ends_with("│ bob"), "{rows:#?}");
+        assert_eq!(rows[6], "> hi");
+    }
+
+    #[test]
+    fn narrow_and_tiny_terminals_are_survived() {
+        let mut model = Model::new(peer(1), "ada".into());
+        model.joined(peer(2), "somebody with a long name");
+        model.add(said(2, "somebody with a long name", "words and more words 你好你好你好"));
+        "a long line that does not fit".chars().for_each(|c| drop(model.key(KeyCode::Char(c).into())));
+        for width in 1..70 {
+            for height in 1..8 {
+                picture(&mut model, width, height);
+            }
+        }
+        let rows = picture(&mut model, 20, 10);
+        assert!(rows.iter().any(|row| row.contains("words and more words")), "{rows:#?}");
+        assert!(rows[9].ends_with("does not fit"), "the end of the input is seen: {rows:#?}");
+    }
+
+    #[test]
+    fn scrolling_stops_at_the_first_line() {
+        let mut model = Model::new(peer(1), "ada".into());
+        (0..50).for_each(|number| model.add(Entry::Note { text: format!("line {number}") }));
+        assert_eq!(picture(&mut model, 30, 8)[5], "line 49");
+        (0..100).for_each(|_| drop(model.key(KeyCode::PageUp.into())));
+        let rows = picture(&mut model, 30, 8);
+        assert_eq!((rows[1].as_str(), rows[5].as_str()), ("line 0", "line 4"));
+        model.key(KeyCode::PageDown.into());
+        assert_eq!(picture(&mut model, 30, 8)[1], "line 4");
+        model.key(KeyCode::Esc.into());
+        assert_eq!(picture(&mut model, 30, 8)[5], "line 49");
+    }
+}
