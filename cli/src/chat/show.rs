@@ -137,15 +137,14 @@ impl Show {
 }
 
 fn greet(model: &mut Model, me: PeerId, addrs: &[String], joins: Option<PeerId>) {
-    let mut note = |text: String| model.add(Entry::Note { text });
-    note(format!("You are peer {me}."));
+    model.add(Entry::Note { text: format!("You are peer {me}.") });
     if let Some(peer) = joins {
-        return note(format!("You join {peer}."));
+        return model.add(Entry::Note { text: format!("You join {peer}.") });
     }
-    note("To chat with you, others paste into a terminal:".to_owned());
+    model.add(Entry::Note { text: "To chat with you, others paste into a terminal:".to_owned() });
     let command = invocation::command();
     for address in addrs {
-        note(format!("  {command} chat {address}"));
+        model.add(Entry::Command { text: format!("{command} chat {address}") });
     }
 }
 

@@ -8,7 +8,7 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Block, Borders, Paragraph},
 };
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::{
     model::{Entry, Model},
@@ -29,7 +29,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
         Constraint::Length(1),
     ])
     .areas(frame.area());
-    let people = if top.width >= WIDE { PEOPLE } else { 0 };
+    // Whoever is alone has something to copy, which a column beside it would get into.
+    let people = if top.width >= WIDE && !model.people.is_empty() { PEOPLE } else { 0 };
     let [log, beside] = Layout::horizontal([Constraint::Min(1), Constraint::Length(people)]).areas(middle);
     title(frame, top, model);
     entries(frame, log, model);
@@ -79,6 +80,7 @@ fn lines(entry: &Entry, me: PeerId, width: usize) -> Vec<Line<'static>> {
         }
         Entry::Happened { time, text } => (vec![format!("{time} ").dim()], text, Style::new().italic().dim()),
         Entry::Note { text } => (Vec::new(), text, Style::new().dim()),
+        Entry::Command { text } => return command(text, width),
     };
     let indent: usize = head.iter().map(Span::width).sum();
     // In a narrow terminal a long name may leave no room beside it.
@@ -95,6 +97,23 @@ fn lines(entry: &Entry, me: PeerId, width: usize) -> Vec<Line<'static>> {
         rows.push(Line::from(spans));
     }
     rows
+}
+
+/// A shell takes a line that ends with a backslash and the next one for one line.
+fn command(text: &str, width: usize) -> Vec<Line<'static>> {
+    let room = width.saturating_sub(1).max(1);
+    let mut rows: Vec<String> = Vec::new();
+    for c in text.chars() {
+        match rows.last_mut() {
+            Some(row) if row.width().saturating_add(c.width().unwrap_or(0)) <= room => row.push(c),
+            _ => rows.push(c.to_string()),
+        }
+    }
+    let last = rows.len().saturating_sub(1);
+    for row in rows.iter_mut().take(last) {
+        row.push('\\');
+    }
+    rows.into_iter().map(|row| Line::from(row.bold())).collect()
 }
 
 fn column(frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -143,7 +162,7 @@ fn typing(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         .char_indices()
         .find_map(|(at, c)| {
             let here = skipped;
-            skipped = skipped.saturating_add(unicode_width::UnicodeWidthChar::width(c).unwrap_or(0));
+            skipped = skipped.saturating_add(c.width().unwrap_or(0));
             (here >= hidden).then_some(at)
         })
         .unwrap_or(if hidden == 0 { 0 } else { before.len() });
@@ -201,6 +220,19 @@ mod tests {
         assert!(rows[3].starts_with("              too long for what is left of the"), "{rows:#?}");
         assert!(rows[2].ends_with("│ bob"), "{rows:#?}");
         assert_eq!(rows[6], "> hi");
+    }
+
+    #[test]
+    fn commands_can_be_pasted_however_narrow_the_terminal_is() {
+        let mut model = Model::new(peer(1), "ada".into());
+        let text =
+            "peerage chat /ip4/127.0.0.1/tcp/4001/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+        model.add(Entry::Command { text: text.into() });
+        for width in [10, 40, 70, 97, 98, 120] {
+            let rows = picture(&mut model, width, 20);
+            let pasted: String = rows[1..18].iter().map(|row| format!("{row}\n")).collect();
+            assert_eq!(pasted.replace("\\\n", "").trim(), text, "{width}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(in crate::chat) enum Entry {
     Happened { time: String, text: String },
     /// Advice.
     Note { text: String },
+    /// Something to copy and paste into a shell.
+    Command { text: String },
 }
 
 /// What a key is for the rest of the program.
