@@ -33,7 +33,8 @@ fn character(stage: Stage) -> char {
     }
 }
 
-const LEGEND: &str = "? dns   - connect   = security   # muxer   then  + connected  x failed  ~ given up";
+const LEGEND: &str =
+    ". waits   ? dns   - connect   = security   # muxer   then  + connected  x failed  ~ given up";
 
 impl fmt::Display for Timeline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

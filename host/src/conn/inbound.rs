@@ -5,6 +5,7 @@ use peerage_core::ProtocolId;
 use peerage_muxer::{self as muxer, ErrorCode};
 use peerage_transport::select;
 use tokio::{task::JoinSet, time::timeout};
+use tracing::{Instrument as _, debug_span};
 
 use super::{Handle, engine::Input};
 use crate::{
@@ -28,7 +29,9 @@ pub(super) async fn accept(node: &Arc<Inner>, handle: &Handle, handlers: &Rc<Ref
             Ok(lease) => {
                 let mut handlers = handlers.borrow_mut();
                 while handlers.try_join_next().is_some() {}
-                handlers.spawn_local(serve(node.clone(), handle.clone(), stream, lease));
+                // In the span of the connection, which accepts.
+                let serving = serve(node.clone(), handle.clone(), stream, lease).in_current_span();
+                handlers.spawn_local(serving);
             }
             Err(limit) => {
                 tracing::debug!(%peer, %limit, "refused a stream");
@@ -58,7 +61,8 @@ async fn agree_and_handle(node: &Inner, handle: &Handle, stream: muxer::Stream, 
         return;
     };
     let stream = Stream::new(stream, protocol.clone(), handle, in_use, lease);
-    if let Err(error) = handler(stream).await {
+    let span = debug_span!("stream", %protocol);
+    if let Err(error) = handler(stream).instrument(span).await {
         tracing::debug!(peer = %info.peer, %protocol, error, "a stream's handler failed");
     }
 }

@@ -5,6 +5,7 @@ use peerage_muxer::{Driver, ErrorCode, Muxed};
 use peerage_transport::Established;
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
 use super::{
     Handle,
@@ -39,6 +40,7 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
     // There is one for each worker.
     let Some(nursery) = node.nursery(worker) else { return };
     let (id, peer) = (info.id, info.peer);
+    let span = debug_span!("connection", %id, %peer, direction = %info.direction);
     let (activity, entered) = node.board.enter(id, &node.kernel.clock);
     let handle = Handle {
         port: Port::new(format!("connections/{worker}/{id}")),
@@ -53,7 +55,7 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
     let (own, noted) = (node.clone(), reason.clone());
     nursery.spawn(
         peer,
-        move |stop| live(own, handle, driver, worker, stop, noted),
+        move |stop| live(own, handle, driver, worker, stop, noted).instrument(span),
         move |exit| {
             drop((lease, entered));
             let why = reason.lock().ok().and_then(|mut reason| reason.take());

@@ -9,6 +9,7 @@ use peerage_transport::{
 };
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{Instrument as _, Span, debug_span, field};
 
 use super::{Action, AttemptId, DialId, Engine, Failed, Input, Trust, Won, screen::NodeScreen};
 use crate::{
@@ -131,9 +132,10 @@ impl Performer {
         // The report reads the stage when the attempt is cut off, so the engine is told of each.
         let progress = Arc::new(Progress::new());
         let (node, port) = (self.node.clone(), self.port.clone());
+        let span = debug_span!("attempt", %address, peer = expected.map(field::display));
         let task = {
             let (port, progress, tried) = (port.clone(), progress.clone(), address.clone());
-            async move {
+            let attempting = async move {
                 let result = connect(&node, &port, attempt, address, opts, &progress).await;
                 let stage = result.as_ref().map_or_else(|failed| failed.stage, |_| Stage::Muxer);
                 node.counters.dialed(result.is_ok(), stage);
@@ -149,7 +151,8 @@ impl Performer {
                     }
                 };
                 port.post_input(peer, Input::AttemptEnded { attempt, result });
-            }
+            };
+            attempting.instrument(span)
         };
         let node = self.node.clone();
         let handle = self.tasks.spawn(task, move |panic| {
@@ -252,7 +255,8 @@ async fn connect(
         let reply = Reply::new(move |result: Result<_, _>| {
             reply.send(result.map(|upgraded| Unclaimed { node: to, upgraded: Some(upgraded) }));
         });
-        upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, reply })
+        let span = Span::current();
+        upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, span, reply })
     };
     let upgraded = node.ports.upgrades.ask(upgrade).await;
     let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
@@ -270,6 +274,7 @@ async fn connect(
     };
 
     let info = node.info(&established, Direction::Outbound);
+    tracing::debug!(connection = %info.id, peer = %info.peer, "secured and multiplexed");
     let peer = info.peer;
     if let Err(gated) = node.gate(|gater| gater.secured(&info)) {
         node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());

@@ -7,6 +7,7 @@ use peerage_core::{Multiaddr, PeerId, ProtocolId, engine::NEVER};
 use peerage_muxer::{ConnectionError, ErrorCode};
 use peerage_transport::{Role, select};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{Instrument as _, debug_span, field};
 
 use super::{Inner, Node};
 use crate::{
@@ -221,6 +222,18 @@ impl Inner {
     ) -> Result<Connected, DialError> {
         let addresses: Vec<_> = addresses.into_iter().map(|address| (address, "caller")).collect();
         let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
+        let span = debug_span!("dial", peer = peer.map(field::display));
+        self.dial_as(request, peer, addresses, how, deadline).instrument(span).await
+    }
+
+    async fn dial_as(
+        &self,
+        request: RequestId,
+        peer: Option<PeerId>,
+        addresses: Vec<(Multiaddr, &'static str)>,
+        how: How,
+        deadline: Instant,
+    ) -> Result<Connected, DialError> {
         let _cancel = CancelDial { dialer: &self.ports.dialer, request };
         let failed = |kind| Err(DialError::new(kind, Arc::new(Report::of(peer))));
         // Asked a second time if the dialer was restarted over the first, as its supervisor does when a neighbour
@@ -284,8 +297,8 @@ impl Inner {
     ) -> Result<Stream, OpenError> {
         let info = &handle.info;
         // Charged to what is hoped for; which of the proposals it becomes is the peer's choice.
-        let hoped = protocols.first().ok_or(OpenError::NoProtocol)?;
-        let lease = self.ledger.outbound_stream(info.peer, hoped)?;
+        let hoped = protocols.first().cloned().ok_or(OpenError::NoProtocol)?;
+        let lease = self.ledger.outbound_stream(info.peer, &hoped)?;
         let in_use = handle.activity.stream();
         let opening = async {
             let mut stream = handle.muxer.open().await?;
@@ -299,7 +312,8 @@ impl Inner {
         };
         // The peer's part takes a round trip or two; a longer wait of the caller is for dialing.
         let limit = deadline.saturating_duration_since(Instant::now()).min(NEGOTIATION_TIMEOUT);
-        let opened = timeout(limit, opening).await;
+        let span = debug_span!("open", connection = %info.id, peer = %info.peer, protocol = %hoped);
+        let opened = timeout(limit, opening.instrument(span)).await;
         let (stream, protocol) = opened.unwrap_or(Err(OpenError::Timeout(limit)))?;
         Ok(Stream::new(stream, protocol, handle, in_use, lease))
     }

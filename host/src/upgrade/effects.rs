@@ -7,6 +7,7 @@ use peerage_transport::{
     upgrade::{TIMEOUT, UpgradeOpts},
 };
 use tokio::time::Instant;
+use tracing::{Instrument as _, debug_span};
 
 use super::engine::{Action, Engine, How, Input, Upgraded};
 use crate::{
@@ -54,11 +55,18 @@ impl Effects<Action> for Performer {
 impl Performer {
     fn run(&mut self, job: u64, link: Link, how: How, lease: HandshakeLease) {
         let (upgrader, port) = (self.upgrader.clone(), self.port.clone());
+        let remote = super::remote(&link);
+        let span = match &how {
+            How::AsListener => debug_span!("handshake", %remote, direction = %Direction::Inbound),
+            How::AsDialer { span, .. } => {
+                debug_span!(parent: span, "handshake", %remote, direction = %Direction::Outbound)
+            }
+        };
         let task = async move {
             let budget = lease.memory().budget();
             let result = match how {
                 How::AsListener => listener(&upgrader, link, budget).await.map_err(Some),
-                How::AsDialer { opts, progress, cancelled } => tokio::select! {
+                How::AsDialer { opts, progress, cancelled, .. } => tokio::select! {
                     () = cancelled.cancelled() => Err(None),
                     result = dialer(&upgrader, link, opts, progress, budget) => result.map_err(Some),
                 },
@@ -73,7 +81,7 @@ impl Performer {
             }
         };
         let (node, port) = (self.node.clone(), self.port.clone());
-        self.tasks.spawn(task, move |panic| {
+        self.tasks.spawn(task.instrument(span), move |panic| {
             node.panicked(format!("{}/handshake", port.path()), panic, None);
             port.post_input(None, Input::Failed { job, error: None });
         });

@@ -4,6 +4,7 @@ use peerage_core::{Deadline, Multiaddr, Now, engine};
 use peerage_transport::{DialOpts, Established, Link, Progress, UpgradeError};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::{limits::HandshakeLease, reply::Reply};
 
@@ -25,6 +26,8 @@ pub(crate) struct Outbound {
     pub(crate) progress: Arc<Progress>,
     /// Cancelled when nobody wants the connection any more.
     pub(crate) cancelled: CancellationToken,
+    /// Of the attempt that it is part of.
+    pub(crate) span: Span,
     pub(crate) reply: Reply<Result<Upgraded, UpgradeError>>,
 }
 
@@ -81,7 +84,7 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) enum How {
     AsListener,
-    AsDialer { opts: DialOpts, progress: Arc<Progress>, cancelled: CancellationToken },
+    AsDialer { opts: DialOpts, progress: Arc<Progress>, cancelled: CancellationToken, span: Span },
 }
 
 impl Engine {
@@ -103,8 +106,9 @@ impl engine::Engine for Engine {
             Command::Inbound { link, lease } => {
                 (Origin::Inbound { remote: super::remote(&link) }, link, lease, How::AsListener)
             }
-            Command::Outbound(Outbound { link, lease, opts, progress, cancelled, reply }) => {
-                (Origin::Outbound { reply }, link, lease, How::AsDialer { opts, progress, cancelled })
+            Command::Outbound(Outbound { link, lease, opts, progress, cancelled, span, reply }) => {
+                let how = How::AsDialer { opts, progress, cancelled, span };
+                (Origin::Outbound { reply }, link, lease, how)
             }
         };
         // Bounded by the ledger's handshakes: each job holds a lease.
