@@ -1,7 +1,8 @@
 //! Failures that are not ours, each shown again in every run: with a foreign peer in our place the same step fails too.
 //!
 //! An excused cell is counted as a failure with a reason, never as a pass. An excuse that is no longer needed, because the
-//! step passes, with us or with the stand-in, fails the run until it is taken out of the list.
+//! step passes, with us or with the stand-in, fails the run until it is taken out of the list. Only what fails now and
+//! then may pass; if it fails, the stand-in has a few tries to fail as well.
 
 use std::path::Path;
 
@@ -22,19 +23,35 @@ struct Excuse {
     steps: &'static [&'static str],
     /// Who takes our place to show it.
     stand_in: &'static str,
+    /// How often the stand-in may try. More than once only for what does not fail each time.
+    tries: u32,
     reason: &'static str,
 }
 
-const ALL: &[Excuse] = &[Excuse {
-    peer: "py",
-    direction: None,
-    security: None,
-    muxer: None,
-    key: Some(Key::Ecdsa),
-    steps: &[],
-    stand_in: "go",
-    reason: "py-libp2p reads no ECDSA key, so it cannot know whom it speaks with",
-}];
+const ALL: &[Excuse] = &[
+    Excuse {
+        peer: "py",
+        direction: None,
+        security: None,
+        muxer: None,
+        key: Some(Key::Ecdsa),
+        steps: &[],
+        stand_in: "go",
+        tries: 1,
+        reason: "py-libp2p reads no ECDSA key, so it cannot know whom it speaks with",
+    },
+    Excuse {
+        peer: "py",
+        direction: Some(Direction::TheyDial),
+        security: None,
+        muxer: Some(Muxer::Mplex),
+        key: None,
+        steps: &["echo-64k", "end"],
+        stand_in: "go",
+        tries: 4,
+        reason: "mplex of py-libp2p now and then stops reading its own echo; its exit status then says so",
+    },
+];
 
 impl Excuse {
     fn covers(&self, row: &Row, step: &str) -> bool {
@@ -70,7 +87,22 @@ pub(crate) async fn look_again(rows: &mut [Row], peers: &Path) -> Vec<String> {
             Direction::WeDial => (stand_in, foreign),
             Direction::TheyDial => (foreign, stand_in),
         };
-        let shown = foreign::pair(dialer, listener, peers, row.setup).await;
+        let failed: Vec<&str> = row
+            .cells
+            .iter()
+            .filter(|cell| !cell.ok && excuse.covers(row, cell.step))
+            .map(|cell| cell.step)
+            .collect();
+        if failed.is_empty() && excuse.tries > 1 {
+            continue;
+        }
+        let mut shown = foreign::pair(dialer, listener, peers, row.setup).await;
+        for _ in 1..excuse.tries {
+            if failed.iter().all(|step| shown.cell(step).is_none_or(|cell| !cell.ok)) {
+                break;
+            }
+            shown = foreign::pair(dialer, listener, peers, row.setup).await;
+        }
         stale.extend(settle(row, &shown, excuse, &format!("{} -> {}", dialer.name, listener.name)));
     }
     stale
@@ -86,6 +118,7 @@ fn settle(row: &mut Row, shown: &Row, excuse: &Excuse, pair: &str) -> Vec<String
         match (cell.ok, fails_too) {
             (false, true) => cell.excused = Some(excuse.reason),
             (false, false) => stale.push(format!("{label}, {step}: {pair} passes, so this failure is ours")),
+            (true, _) if excuse.tries > 1 => {}
             (true, _) => stale.push(format!("{label}, {step}: passes, and needs no excuse any more")),
         }
     }
@@ -106,6 +139,7 @@ mod tests {
         key: Some(Key::Ecdsa),
         steps: &["dial"],
         stand_in: "go",
+        tries: 1,
         reason: "theirs",
     };
 
@@ -132,6 +166,10 @@ mod tests {
     fn an_excuse_for_what_passes_is_told() {
         let stale = settle(&mut row(Ok(String::new())), &row(Err("no".to_owned())), &EXCUSE, "go -> py");
         assert!(stale[0].contains("needs no excuse"), "{stale:?}");
+        let sometimes = Excuse { tries: 2, ..EXCUSE };
+        assert!(
+            settle(&mut row(Ok(String::new())), &row(Ok(String::new())), &sometimes, "go -> py").is_empty()
+        );
     }
 
     #[test]

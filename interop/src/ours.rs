@@ -8,7 +8,9 @@ use std::{
 };
 
 use peerage::{
-    Event, Keypair, Multiaddr, Node, PeerId, ProtocolId, identify, perf, ping,
+    Event, Keypair, Multiaddr, Node, PeerId, identify,
+    identity::KeyType,
+    perf, ping,
     transport::upgrade::{MuxerKind, Security},
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
@@ -53,7 +55,7 @@ impl Ours {
         let security: Security =
             setup.security.word().parse().map_err(|error| format!("our node: {error}"))?;
         let muxer: MuxerKind = setup.muxer.word().parse().map_err(|error| format!("our node: {error}"))?;
-        let builder = Node::builder(keypair(setup.key)?).agent(AGENT).security([security]).muxers([muxer]);
+        let builder = Node::builder(keypair(setup.key)).agent(AGENT).security([security]).muxers([muxer]);
         let builder = builder.listen("/ip4/127.0.0.1/tcp/0").map_err(|error| error.to_string())?;
         let (builder, ping) = builder.with(ping::Ping::default());
         let (builder, perf) = builder.with(perf::Perf::default());
@@ -215,11 +217,13 @@ pub(crate) fn rates(up_ms: f64, down_ms: f64) -> String {
     format!("up {:.0} MB/s, down {:.0} MB/s", rate(up_ms), rate(down_ms))
 }
 
-fn keypair(key: Key) -> Result<Keypair, String> {
-    match key {
-        Key::Ed25519 => Ok(Keypair::generate()),
-        other => Err(format!("our node has no {other} keys")),
-    }
+fn keypair(key: Key) -> Keypair {
+    Keypair::generate_of(match key {
+        Key::Ed25519 => KeyType::Ed25519,
+        Key::Secp256k1 => KeyType::Secp256k1,
+        Key::Ecdsa => KeyType::Ecdsa,
+        Key::Rsa => KeyType::Rsa,
+    })
 }
 
 /// Keeps what identify tells, and what a failure may be explained by.
