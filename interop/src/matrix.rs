@@ -206,7 +206,7 @@ async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Res
 
     let mut seen = Row::new(peer.name, row.direction, row.setup);
     let mut told = Row::new(peer.name, row.direction, row.setup);
-    let watching = watch_dialer(&mut seen, ours, &mut events);
+    let watching = watch_dialer(&mut seen, &mut events);
     let telling = timeout(ALL_STEPS, follow_dialer(&mut told, ours, &mut process));
     let done = {
         tokio::pin!(watching, telling);
@@ -280,7 +280,7 @@ pub(crate) fn take(row: &mut Row, step: Step, wrong: Result<(), String>) -> Resu
 }
 
 /// Looks at the dialer from our side: whether we learn who it is.
-async fn watch_dialer(row: &mut Row, ours: &Ours, events: &mut Events) {
+async fn watch_dialer(row: &mut Row, events: &mut Events) {
     let connected = async {
         loop {
             match events.next().await {
