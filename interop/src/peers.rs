@@ -39,7 +39,7 @@ const JS: Peer = Peer {
     name: "js",
     dir: "js",
     args: &[],
-    lacks: &[],
+    lacks: &[Key::Ecdsa],
     once: false,
     needs: &[&["node"], &["npm"]],
     install: "Node 20 or newer with npm",
