@@ -1,59 +1,84 @@
 //! The steps of each row, for both directions.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use peerage::{Event as OurEvent, Events, Multiaddr, PeerId};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{
     build::Built,
-    ours::Ours,
+    excuses,
+    ours::{Ours, rates},
     peers::Peer,
-    process::{Event, Process},
-    row::{Direction, Results, Row, STEPS},
+    plan::{Direction, STEPS, Setup},
+    process::{Event, Process, Step},
+    row::{Results, Row},
+    streams::{CALLBACK, PING_BACK},
     told::{check_info, check_told},
 };
 
 /// How long a peer may take to start: some interpreters read thousands of files first.
-const START: Duration = Duration::from_secs(60);
+pub(crate) const START: Duration = Duration::from_secs(60);
 /// How long one step of ours may take. The peers allow theirs 20 s.
 const STEP: Duration = Duration::from_secs(20);
 /// How long all steps of a foreign dialer may take, its start included.
-const ALL_STEPS: Duration = Duration::from_secs(190);
-/// What a foreign dialer is told to do.
-const DIALER_STEPS: &str = "dial,ping,identify,echo-64k,echo-4m,callback";
+pub(crate) const ALL_STEPS: Duration = Duration::from_secs(290);
+/// Where peers listen.
+pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
-/// Runs everything.
-pub(crate) async fn run(chosen: &[&Peer], peers: &Path, repeat: u32, builds: Vec<Built>) -> Results {
+/// Runs everything, so many rows at once, and looks again at the excuses for what failed.
+pub(crate) async fn run(
+    plan: &[(&'static Peer, Direction, Setup)],
+    peers: &Path,
+    repeat: u32,
+    jobs: usize,
+    builds: Vec<Built>,
+) -> Results {
     let started = Instant::now();
-    let mut rows: Vec<Row> = Vec::new();
-    for round in 0..repeat {
-        for peer in chosen {
-            for direction in [Direction::WeDial, Direction::TheyDial] {
+    let places = Arc::new(Semaphore::new(jobs));
+    let mut running = JoinSet::new();
+    for _ in 0..repeat {
+        for (at, &(peer, direction, setup)) in plan.iter().enumerate() {
+            let (places, peers) = (Arc::clone(&places), PathBuf::from(peers));
+            running.spawn(async move {
+                let place = places.acquire_owned().await;
                 let began = Instant::now();
-                let row = one(peer, peers, direction).await;
+                let mut row = one(peer, &peers, direction, setup).await;
+                drop(place);
+                row.complete();
                 let word = if row.ok() { "ok" } else { "FAIL" };
-                let which = match direction {
-                    Direction::WeDial => "as listener",
-                    Direction::TheyDial => "as dialer",
-                };
-                let counted = if repeat > 1 { format!("{}/{repeat} ", round + 1) } else { String::new() };
-                let took = began.elapsed().as_secs_f64();
-                eprintln!("{counted}{} {which}: {word}, {took:.1} s", peer.name);
-                match rows.iter_mut().find(|other| other.peer == row.peer && other.direction == direction) {
-                    Some(other) => other.absorb(row),
-                    None => rows.push(row),
-                }
-            }
+                eprintln!("{}: {word}, {:.1} s", row.label(), began.elapsed().as_secs_f64());
+                (at, row)
+            });
         }
     }
-    let ok = !rows.is_empty() && rows.iter().all(Row::ok);
-    Results { ok, repeat, seconds: started.elapsed().as_secs_f64(), builds, rows }
+    let mut rows: Vec<Option<Row>> = plan.iter().map(|_| None).collect();
+    while let Some(done) = running.join_next().await {
+        let Ok((at, row)) = done else { continue };
+        match rows.get_mut(at) {
+            Some(Some(other)) => other.absorb(row),
+            Some(place) => *place = Some(row),
+            None => {}
+        }
+    }
+    let complete = rows.iter().all(Option::is_some);
+    let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+    let stale = excuses::look_again(&mut rows, peers).await;
+    let ok = complete && !rows.is_empty() && stale.is_empty() && rows.iter().all(Row::excused);
+    Results { ok, repeat, seconds: started.elapsed().as_secs_f64(), builds, rows, stale }
 }
 
-async fn one(peer: &Peer, peers: &Path, direction: Direction) -> Row {
-    let mut row = Row::new(peer.name, direction);
-    let ours = match timeout(STEP, Ours::start()).await {
+async fn one(peer: &Peer, peers: &Path, direction: Direction, setup: Setup) -> Row {
+    let mut row = Row::new(peer.name, direction, setup);
+    let ours = match timeout(STEP, Ours::start(setup)).await {
         Ok(Ok(ours)) => ours,
         Ok(Err(error)) => {
             row.note("dial", 0.0, Err(error));
@@ -96,7 +121,7 @@ async fn one(peer: &Peer, peers: &Path, direction: Direction) -> Row {
 
 /// Our node dials a foreign listener.
 async fn we_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Result<Process, String> {
-    let mut process = Process::spawn(peer, peers, &["listen", "--addr", "/ip4/127.0.0.1/tcp/0"])?;
+    let mut process = Process::spawn(peer, peers, row.setup, &["listen", "--addr", LISTEN])?;
     let (id, address) = match timeout(START, listening(&mut process)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
@@ -135,13 +160,23 @@ async fn we_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Resul
         row.agent = Some(info.agent_version.clone());
     }
     row.step("identified", STEP, heard_of_us(&mut process, ours)).await;
-    row.step("echo-64k", STEP, ours.echo(id, 64 << 10)).await;
-    row.step("echo-4m", STEP, ours.echo(id, 4 << 20)).await;
-    row.step("callback", STEP, ours.callback(id)).await;
+    for step in row.setup.steps() {
+        match *step {
+            "echo-64k" => row.step(step, STEP, ours.echo(id, 64 << 10)).await,
+            "echo-4m" => row.step(step, STEP, ours.echo(id, 4 << 20)).await,
+            "perf" => row.step(step, STEP, ours.perf(id)).await,
+            "many" => row.step(step, STEP, ours.many(id)).await,
+            "callback" => row.step(step, STEP, ours.ask(id, CALLBACK)).await,
+            "ping-back" => row.step(step, STEP, ours.ask(id, PING_BACK)).await,
+            "push" => row.step(step, STEP, ours.push(id)).await,
+            "pushed" => row.step(step, STEP, ours.pushed(id)).await,
+            _ => None,
+        };
+    }
     Ok(process)
 }
 
-async fn listening(process: &mut Process) -> Result<(PeerId, Multiaddr), String> {
+pub(crate) async fn listening(process: &mut Process) -> Result<(PeerId, Multiaddr), String> {
     loop {
         if let Event::Listening { peer, addrs } = process.event().await? {
             let address = addrs.first().ok_or("it names no address")?;
@@ -165,11 +200,13 @@ async fn heard_of_us(process: &mut Process, ours: &Ours) -> Result<((), String),
 async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Result<Process, String> {
     let address = ours.address()?.to_string();
     let mut events = ours.node.events();
-    let mut process = Process::spawn(peer, peers, &["dial", "--addr", &address, "--steps", DIALER_STEPS])?;
+    let steps = dialer_steps(row.setup);
+    let mut process =
+        Process::spawn(peer, peers, row.setup, &["dial", "--addr", &address, "--steps", &steps])?;
 
-    let mut seen = Row::new(peer.name, Direction::TheyDial);
-    let mut told = Row::new(peer.name, Direction::TheyDial);
-    let watching = watch_dialer(&mut seen, ours, &mut events);
+    let mut seen = Row::new(peer.name, row.direction, row.setup);
+    let mut told = Row::new(peer.name, row.direction, row.setup);
+    let watching = watch_dialer(&mut seen, &mut events);
     let telling = timeout(ALL_STEPS, follow_dialer(&mut told, ours, &mut process));
     let done = {
         tokio::pin!(watching, telling);
@@ -191,7 +228,7 @@ async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Res
         Ok(Err(why)) => why,
         Err(_) => format!("the peer was not done within {} s", ALL_STEPS.as_secs()),
     };
-    for step in row.expected().filter(|step| *step != "end") {
+    for step in row.setup.steps().iter().filter(|step| **step != "end") {
         match told.cell(step).or_else(|| seen.cell(step)) {
             Some(cell) => row.cells.push(cell.clone()),
             None => row.note(step, 0.0, Err(why.clone())),
@@ -201,23 +238,25 @@ async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Res
     Ok(process)
 }
 
+/// What a foreign dialer is told to do.
+pub(crate) fn dialer_steps(setup: Setup) -> String {
+    let of_dialer = |step: &&str| !matches!(*step, "identified" | "end");
+    setup.steps().iter().copied().filter(of_dialer).collect::<Vec<_>>().join(",")
+}
+
 /// Takes the steps from the dialer's events.
 async fn follow_dialer(row: &mut Row, ours: &Ours, process: &mut Process) -> Result<(), String> {
     loop {
         match process.event().await? {
             Event::Step(step) => {
-                let Some(name) = STEPS.into_iter().find(|name| *name == step.step) else {
-                    return Err(format!("it took a step that nobody asked for: {}", step.step));
-                };
-                let result = match (step.ok, name) {
-                    (false, _) => Err(step.error.unwrap_or_else(|| "it did not say why".to_owned())),
-                    (true, "dial") if step.told.peer != ours.peer().to_string() => {
+                let wrong = match step.step.as_str() {
+                    "dial" if step.told.peer != ours.peer().to_string() => {
                         Err(format!("it is connected with {:?} instead of us", step.told.peer))
                     }
-                    (true, "identify") => check_told(&step.told, ours),
-                    (true, _) => Ok(()),
+                    "identify" => check_told(&step.told, ours),
+                    _ => Ok(()),
                 };
-                row.note(name, step.ms, result.map(|()| String::new()));
+                take(row, step, wrong)?;
             }
             Event::Done { .. } => return Ok(()),
             Event::Listening { .. } | Event::Identified(_) | Event::Nonsense(_) => {}
@@ -225,8 +264,23 @@ async fn follow_dialer(row: &mut Row, ours: &Ours, process: &mut Process) -> Res
     }
 }
 
-/// Looks at the dialer from our side: whether we learn who it is, and whether it answers pings.
-async fn watch_dialer(row: &mut Row, ours: &Ours, events: &mut Events) {
+/// Notes a step as its dialer tells it. If it went well, it may be wrong all the same.
+pub(crate) fn take(row: &mut Row, step: Step, wrong: Result<(), String>) -> Result<(), String> {
+    let Some(name) = STEPS.into_iter().find(|name| *name == step.step) else {
+        return Err(format!("it took a step that nobody asked for: {}", step.step));
+    };
+    let rates = step.up_ms.zip(step.down_ms).map(|(up, down)| rates(up, down));
+    let result = if step.ok {
+        wrong.map(|()| rates.unwrap_or_default())
+    } else {
+        Err(step.error.unwrap_or_else(|| "it did not say why".to_owned()))
+    };
+    row.note(name, step.ms, result);
+    Ok(())
+}
+
+/// Looks at the dialer from our side: whether we learn who it is.
+async fn watch_dialer(row: &mut Row, events: &mut Events) {
     let connected = async {
         loop {
             match events.next().await {
@@ -237,7 +291,6 @@ async fn watch_dialer(row: &mut Row, ours: &Ours, events: &mut Events) {
         }
     };
     let Some(peer) = timeout(START, connected).await.ok().flatten() else { return };
-    row.step("ping-back", STEP, ours.ping(peer)).await;
     let identified = async {
         loop {
             match events.next().await {

@@ -5,26 +5,42 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::plan::{Key, Muxer, Security, Setup};
+
 /// A foreign peer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Peer {
     /// Its name in the table.
     pub(crate) name: &'static str,
     /// Its directory among the peers.
     dir: &'static str,
     /// Arguments beside those that all take.
-    pub(crate) args: &'static [&'static str],
+    args: &'static [&'static str],
+    /// Types of keys that its library does not have. It then takes part with one of Ed25519, and meets ours of this type.
+    lacks: &'static [Key],
+    /// Whether one setup says all that it is for.
+    once: bool,
     /// Programs that building or running it takes; of each group, one is enough.
     needs: &'static [&'static [&'static str]],
     /// What to install if one is missing.
     install: &'static str,
 }
 
-const GO: Peer = Peer { name: "go", dir: "go", args: &[], needs: &[&["go"]], install: "Go 1.26 or newer" };
+const GO: Peer = Peer {
+    name: "go",
+    dir: "go",
+    args: &[],
+    lacks: &[],
+    once: false,
+    needs: &[&["go"]],
+    install: "Go 1.26 or newer",
+};
 const JS: Peer = Peer {
     name: "js",
     dir: "js",
     args: &[],
+    lacks: &[Key::Ecdsa],
+    once: false,
     needs: &[&["node"], &["npm"]],
     install: "Node 20 or newer with npm",
 };
@@ -32,14 +48,23 @@ const PY: Peer = Peer {
     name: "py",
     dir: "py",
     args: &[],
+    lacks: &[Key::Ecdsa],
+    once: false,
     needs: &[&["python3.11", "python3"], &["cc", "gcc"]],
     install: "Python 3.11 with venv, its headers and those of GMP, and a C compiler \
               (Debian: python3-venv python3-dev libgmp-dev gcc)",
 };
-const RUST: Peer =
-    Peer { name: "rust", dir: "rust", args: &[], needs: &[&["cargo"]], install: "Rust 1.88 or newer" };
+const RUST: Peer = Peer {
+    name: "rust",
+    dir: "rust",
+    args: &[],
+    lacks: &[],
+    once: false,
+    needs: &[&["cargo"]],
+    install: "Rust 1.88 or newer",
+};
 /// It signs its record in a form of its own, which costs js-libp2p the whole of identify.
-const RUST_SIGNED: Peer = Peer { name: "rust-signed", args: &["--signed-record"], ..RUST };
+const RUST_SIGNED: Peer = Peer { name: "rust-signed", args: &["--signed-record"], once: true, ..RUST };
 
 /// All of them, in the order of the table.
 pub(crate) const ALL: [Peer; 5] = [GO, JS, PY, RUST, RUST_SIGNED];
@@ -53,6 +78,20 @@ impl Peer {
     /// Its directory.
     pub(crate) fn dir(&self, peers: &Path) -> PathBuf {
         peers.join(self.dir)
+    }
+
+    /// Whether it takes part in this setup.
+    pub(crate) fn takes(&self, setup: Setup) -> bool {
+        !self.once
+            || (setup.security, setup.muxer, setup.key) == (Security::Noise, Muxer::Yamux, Key::Ed25519)
+    }
+
+    /// The arguments that make it speak so.
+    pub(crate) fn arguments(&self, setup: Setup) -> Vec<&'static str> {
+        let key = if self.lacks.contains(&setup.key) { Key::Ed25519 } else { setup.key };
+        let words =
+            ["--security", setup.security.word(), "--muxer", setup.muxer.word(), "--key-type", key.word()];
+        words.into_iter().chain(self.args.iter().copied()).collect()
     }
 
     /// Whether both are made by the same build.
@@ -102,5 +141,13 @@ mod tests {
         assert!(ALL.iter().all(|peer| find(peer.name).is_some_and(|found| found.name == peer.name)));
         assert!(find("nim").is_none());
         assert!(RUST.same_program(&RUST_SIGNED) && !RUST.same_program(&GO));
+    }
+
+    #[test]
+    fn arguments_name_all_that_is_spoken() {
+        let setup = Setup { security: Security::Tls, muxer: Muxer::Yamux, key: Key::Ecdsa };
+        assert_eq!(GO.arguments(setup).join(" "), "--security tls --muxer yamux --key-type ecdsa");
+        assert_eq!(PY.arguments(setup).join(" "), "--security tls --muxer yamux --key-type ed25519");
+        assert!(RUST_SIGNED.arguments(setup).ends_with(&["ecdsa", "--signed-record"]));
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::peers::Peer;
+use crate::{peers::Peer, plan::Setup};
 
 /// What a peer says on stdout; see `interop/peers/README.md`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -45,13 +45,16 @@ pub(crate) struct Told {
     pub(crate) addrs: Vec<String>,
 }
 
-/// How a step went. Its details are those of identify, or a peer id, or nothing that is asked for here.
+/// How a step went. Its details are those of identify, or a peer id, or times, or nothing that is asked for here.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub(crate) struct Step {
     pub(crate) step: String,
     pub(crate) ok: bool,
     pub(crate) ms: f64,
     pub(crate) error: Option<String>,
+    /// Of perf: how long the upload took, and the download.
+    pub(crate) up_ms: Option<f64>,
+    pub(crate) down_ms: Option<f64>,
     #[serde(flatten)]
     pub(crate) told: Told,
 }
@@ -70,11 +73,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Runs a peer with these arguments, and its own.
-    pub(crate) fn spawn(peer: &Peer, peers: &Path, args: &[&str]) -> Result<Self, String> {
+    /// Runs a peer with these arguments, and those that the setup takes.
+    pub(crate) fn spawn(peer: &Peer, peers: &Path, setup: Setup, args: &[&str]) -> Result<Self, String> {
         let script = peer.dir(peers).join("run");
         let mut command = Command::new(&script);
-        command.args(args).args(peer.args).kill_on_drop(true);
+        command.args(args).args(peer.arguments(setup)).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", script.display()))?;
         let (sender, events) = mpsc::channel(256);

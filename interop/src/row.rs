@@ -5,16 +5,18 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use crate::build::Built;
+use crate::{
+    build::Built,
+    plan::{Direction, STEPS, Setup},
+};
 
-/// The columns, in order. Not every row has all of them.
-pub(crate) const STEPS: [&str; 9] =
-    ["dial", "ping", "identify", "identified", "echo-64k", "echo-4m", "callback", "ping-back", "end"];
+/// What our node is called.
+const OURS: &str = "peerage";
 
 /// Everything that came out.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Results {
-    /// Whether every step passed.
+    /// Whether every step passed or is excused.
     pub(crate) ok: bool,
     /// How often everything was done.
     pub(crate) repeat: u32,
@@ -22,23 +24,19 @@ pub(crate) struct Results {
     pub(crate) seconds: f64,
     pub(crate) builds: Vec<Built>,
     pub(crate) rows: Vec<Row>,
+    /// What the excuses say that no longer holds.
+    pub(crate) stale: Vec<String>,
 }
 
-/// Who dialed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Direction {
-    /// Our node dialed the foreign peer.
-    WeDial,
-    /// The foreign peer dialed our node.
-    TheyDial,
-}
-
-/// One peer and direction.
+/// One peer, direction and setup.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) peer: &'static str,
     pub(crate) direction: Direction,
+    /// Who dials.
+    pub(crate) dialer: &'static str,
+    #[serde(flatten)]
+    pub(crate) setup: Setup,
     /// What the peer calls itself in identify.
     pub(crate) agent: Option<String>,
     pub(crate) cells: Vec<Cell>,
@@ -61,16 +59,25 @@ pub(crate) struct Cell {
     pub(crate) ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+    /// Why a failure is not ours, as was seen again in this run. It is a failure all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) excused: Option<&'static str>,
     /// What there is to know of a step that passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
 }
 
 impl Row {
-    pub(crate) fn new(peer: &'static str, direction: Direction) -> Self {
+    pub(crate) fn new(peer: &'static str, direction: Direction, setup: Setup) -> Self {
+        let dialer = match direction {
+            Direction::WeDial => OURS,
+            Direction::TheyDial => peer,
+        };
         Self {
             peer,
             direction,
+            dialer,
+            setup,
             agent: None,
             cells: Vec::new(),
             dial_report: None,
@@ -79,10 +86,14 @@ impl Row {
         }
     }
 
-    /// The steps that this row has to have.
-    pub(crate) fn expected(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let ours_listens = self.direction == Direction::TheyDial;
-        STEPS.into_iter().filter(move |step| ours_listens || *step != "ping-back")
+    /// Who dials whom, and how.
+    pub(crate) fn label(&self) -> String {
+        let listener = match self.direction {
+            Direction::WeDial => self.peer,
+            Direction::TheyDial => OURS,
+        };
+        let Setup { security, muxer, key } = self.setup;
+        format!("{} -> {listener} {security} {muxer} {key}", self.dialer)
     }
 
     pub(crate) fn cell(&self, step: &str) -> Option<&Cell> {
@@ -91,7 +102,22 @@ impl Row {
 
     /// Whether every step was taken and passed.
     pub(crate) fn ok(&self) -> bool {
-        self.expected().all(|step| self.cell(step).is_some_and(|cell| cell.ok))
+        self.setup.steps().iter().all(|step| self.cell(step).is_some_and(|cell| cell.ok))
+    }
+
+    /// Whether every step passed, or has an excuse.
+    pub(crate) fn excused(&self) -> bool {
+        let fine = |cell: &Cell| cell.ok || cell.excused.is_some();
+        self.setup.steps().iter().all(|step| self.cell(step).is_some_and(fine))
+    }
+
+    /// Notes the steps that were never taken, as failures.
+    pub(crate) fn complete(&mut self) {
+        for step in self.setup.steps() {
+            if self.cell(step).is_none() {
+                self.note(step, 0.0, Err("it did not come to that".to_owned()));
+            }
+        }
     }
 
     /// Takes a step of ours by its deadline, and notes how it went.
@@ -116,7 +142,7 @@ impl Row {
     pub(crate) fn note(&mut self, step: &'static str, ms: f64, result: Result<String, String>) {
         let ms = (ms * 100.0).round() / 100.0;
         let detail = result.as_ref().ok().filter(|detail| !detail.is_empty()).cloned();
-        self.cells.push(Cell { step, ok: result.is_ok(), ms, error: result.err(), detail });
+        self.cells.push(Cell { step, ok: result.is_ok(), ms, error: result.err(), excused: None, detail });
     }
 
     /// Takes in another run of the same row: a step passed if it did each time, and takes its longest time.
@@ -140,10 +166,13 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Key, Muxer, Security};
+
+    const SETUP: Setup = Setup { security: Security::Noise, muxer: Muxer::Yamux, key: Key::Ed25519 };
 
     fn row(ms: f64) -> Row {
-        let mut row = Row::new("go", Direction::WeDial);
-        for step in row.expected().collect::<Vec<_>>() {
+        let mut row = Row::new("go", Direction::WeDial, SETUP);
+        for step in SETUP.steps() {
             row.note(step, ms, Ok(String::new()));
         }
         row
@@ -152,9 +181,14 @@ mod tests {
     #[test]
     fn a_row_passes_with_all_its_steps_only() {
         let mut row = row(1.0);
-        assert!(row.ok());
-        row.direction = Direction::TheyDial; // ping-back is missing now
-        assert!(!row.ok());
+        assert!(row.ok() && row.excused());
+        row.cells.pop();
+        assert!(!row.ok() && !row.excused());
+        row.complete();
+        let last = row.cells.last_mut().unwrap();
+        assert_eq!((last.step, last.error.as_deref()), ("end", Some("it did not come to that")));
+        last.excused = Some("it is theirs");
+        assert!(!row.ok() && row.excused());
     }
 
     #[test]
@@ -163,7 +197,7 @@ mod tests {
         all.absorb(row(5.0));
         all.absorb(row(2.0));
         assert!(all.ok() && all.cells.iter().all(|cell| (cell.ms - 5.0).abs() < 0.01));
-        let mut failed = Row::new("go", Direction::WeDial);
+        let mut failed = Row::new("go", Direction::WeDial, SETUP);
         failed.note("dial", 3.0, Err("first".to_owned()));
         all.absorb(failed.clone());
         failed.cells[0].error = Some("second".to_owned());
@@ -176,7 +210,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_step_outlives_its_deadline() {
-        let mut row = Row::new("go", Direction::WeDial);
+        let mut row = Row::new("go", Direction::WeDial, SETUP);
         let never = std::future::pending::<Result<((), String), String>>();
         assert_eq!(row.step("ping", Duration::from_secs(2), never).await, None);
         assert_eq!(row.cells[0].error.as_deref(), Some("not done within 2 s"));

@@ -1,4 +1,4 @@
-//! The protocols of the suite, `/peerage/echo/1` and `/peerage/callback/1`, from both ends; see `interop/peers/README.md`.
+//! The protocols of the suite from both ends; see `interop/peers/README.md`.
 
 use std::{io, time::Duration};
 
@@ -11,8 +11,19 @@ use tokio::{
 pub(crate) const ECHO: &str = "/peerage/echo/1";
 /// Opens an echo stream back to whoever asks.
 pub(crate) const CALLBACK: &str = "/peerage/callback/1";
+/// Pings whoever asks.
+pub(crate) const PING_BACK: &str = "/peerage/ping-back/1";
+/// Lets identify push, by speaking [`CHANGED`] from then on.
+pub(crate) const CHANGE: &str = "/peerage/change/1";
+/// What is only named.
+pub(crate) const CHANGED: &str = "/peerage/changed/1";
+/// Waits until identify has told that the asker speaks [`CHANGED`].
+pub(crate) const SEEN: &str = "/peerage/seen/1";
 /// What is sent on a callback.
 pub(crate) const CALLBACK_SIZE: usize = 64 * 1024;
+/// How many echoes the step `many` does at once, and how long each is.
+pub(crate) const MANY: usize = 100;
+pub(crate) const MANY_SIZE: usize = 1024;
 
 const CHUNK: usize = 32 * 1024;
 /// How long the end of a stream is waited for, on which all is said.
@@ -76,13 +87,13 @@ pub(crate) async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: S, size: usi
     tokio::try_join!(send, receive).map(drop)
 }
 
-/// Serves a callback: says how the echo to the asker went, and waits until it has heard it.
-pub(crate) async fn serve_callback<S: AsyncRead + AsyncWrite + Unpin>(
+/// Does what the asker asked for, says how that went, and waits until it has heard it.
+pub(crate) async fn serve_ask<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    echoed: impl Future<Output = Result<(), String>>,
+    doing: impl Future<Output = Result<(), String>>,
 ) -> Result<(), String> {
-    let echoed = echoed.await;
-    let verdict = match &echoed {
+    let done = doing.await;
+    let verdict = match &done {
         Ok(()) => "ok\n".to_owned(),
         Err(why) => format!("error: {}\n", why.replace('\n', " ")),
     };
@@ -94,11 +105,11 @@ pub(crate) async fn serve_callback<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(())
     };
     let said: io::Result<()> = timeout(LINGER, say).await.unwrap_or(Ok(()));
-    echoed.and(said.map_err(|error| format!("saying how it went: {error}")))
+    done.and(said.map_err(|error| format!("saying how it went: {error}")))
 }
 
-/// Asks for a callback: the listener opens a stream to us meanwhile.
-pub(crate) async fn callback<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Result<(), String> {
+/// Asks the listener to do something, and reads how that went.
+pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Result<(), String> {
     stream.shutdown().await.map_err(|error| format!("half-closing: {error}"))?;
     let mut verdict = String::new();
     let read = stream.take(4096).read_to_string(&mut verdict).await;
@@ -144,13 +155,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callbacks_tell_how_it_went() {
+    async fn who_asks_is_told_how_it_went() {
         let (ours, theirs) = duplex(1000);
-        let (asked, served) = tokio::join!(callback(ours), serve_callback(theirs, async { Ok(()) }));
+        let (asked, served) = tokio::join!(ask(ours), serve_ask(theirs, async { Ok(()) }));
         assert_eq!((asked, served), (Ok(()), Ok(())));
         let (ours, theirs) = duplex(1000);
-        let failing = serve_callback(theirs, async { Err("no\nway".to_owned()) });
-        let (asked, served) = tokio::join!(callback(ours), failing);
+        let failing = serve_ask(theirs, async { Err("no\nway".to_owned()) });
+        let (asked, served) = tokio::join!(ask(ours), failing);
         assert_eq!(asked.unwrap_err(), r#"the listener said "error: no way\n""#);
         assert_eq!(served.unwrap_err(), "no\nway");
     }

@@ -5,7 +5,7 @@ use peerage::{Multiaddr, identify};
 use crate::{
     ours::{AGENT, Ours},
     process::Told,
-    streams::{CALLBACK, ECHO},
+    streams::{CALLBACK, ECHO, SEEN},
 };
 
 /// What a peer has to have told us. Only listeners have addresses to tell.
@@ -51,7 +51,7 @@ pub(crate) fn check_told(told: &Told, ours: &Ours) -> Result<(), String> {
     if told.agent != AGENT {
         return Err(format!("it takes our agent for {:?} instead of {AGENT:?}", told.agent));
     }
-    for name in [ECHO, CALLBACK] {
+    for name in [ECHO, CALLBACK, SEEN] {
         if !told.protocols.iter().any(|protocol| protocol == name) {
             return Err(format!("it does not know that we speak {name}, only {:?}", told.protocols));
         }

@@ -25,17 +25,36 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 )
 
 const (
 	stepDeadline = 20 * time.Second
 	pings        = 3
+	rsaBits      = 2048
+
+	allSteps = "dial,ping,identify,echo-64k,echo-4m,perf,many,callback,ping-back,push,pushed"
+)
+
+// What the words of the command line mean.
+var (
+	securities = map[string]libp2p.Option{
+		"noise": libp2p.Security(noise.ID, noise.New),
+		"tls":   libp2p.Security(tls.ID, tls.New),
+	}
+	muxers = map[string]libp2p.Option{
+		"yamux": libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		"mplex": libp2p.Muxer(mplexID, mplexTransport{}),
+	}
+	keyTypes = map[string]int{
+		"ed25519": crypto.Ed25519, "secp256k1": crypto.Secp256k1, "ecdsa": crypto.ECDSA, "rsa": crypto.RSA,
+	}
 )
 
 type options struct {
-	mode, addr, security, muxer string
-	steps                       []string
+	mode, addr, security, muxer, keyType string
+	steps                                []string
 }
 
 func main() {
@@ -57,23 +76,28 @@ func main() {
 func parse(args []string) (options, error) {
 	var opts options
 	if len(args) == 0 || (args[0] != "listen" && args[0] != "dial") {
-		return opts, errors.New("usage: peer listen|dial --addr <multiaddr> [--steps a,b] [--security noise] [--muxer yamux]")
+		return opts, errors.New("usage: peer listen|dial --addr <multiaddr> [--steps a,b] [--security noise|tls] " +
+			"[--muxer yamux|mplex] [--key-type ed25519|secp256k1|ecdsa|rsa]")
 	}
 	opts.mode = args[0]
 	flags := flag.NewFlagSet("peer "+opts.mode, flag.ContinueOnError)
 	flags.StringVar(&opts.addr, "addr", "/ip4/127.0.0.1/tcp/0", "where to listen, or whom to dial")
-	flags.StringVar(&opts.security, "security", "noise", "noise")
-	flags.StringVar(&opts.muxer, "muxer", "yamux", "yamux")
-	steps := flags.String("steps", "dial,ping,identify,echo-64k,echo-4m,callback", "what to do, in order")
+	flags.StringVar(&opts.security, "security", "noise", "noise or tls")
+	flags.StringVar(&opts.muxer, "muxer", "yamux", "yamux or mplex")
+	flags.StringVar(&opts.keyType, "key-type", "ed25519", "of the identity: ed25519, secp256k1, ecdsa or rsa")
+	steps := flags.String("steps", allSteps, "what to do, in order")
 	if err := flags.Parse(args[1:]); err != nil {
 		return opts, err
 	}
 	opts.steps = strings.Split(*steps, ",")
+	_, keyType := keyTypes[opts.keyType]
 	switch {
-	case opts.security != "noise":
+	case securities[opts.security] == nil:
 		return opts, fmt.Errorf("no such security: %s", opts.security)
-	case opts.muxer != "yamux":
+	case muxers[opts.muxer] == nil:
 		return opts, fmt.Errorf("no such muxer: %s", opts.muxer)
+	case !keyType:
+		return opts, fmt.Errorf("no such type of key: %s", opts.keyType)
 	case opts.mode == "dial" && opts.steps[0] != "dial":
 		return opts, errors.New("the first step must be dial")
 	}
@@ -82,8 +106,8 @@ func parse(args []string) (options, error) {
 
 // newHost listens on addr, or nowhere when it is empty. Nothing of the rich default stack is wanted:
 // one transport, one security, one muxer, so that a test tests what it names.
-func newHost(addr string) (host.Host, error) {
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+func newHost(opts options, addr string) (host.Host, error) {
+	key, _, err := crypto.GenerateKeyPairWithReader(keyTypes[opts.keyType], rsaBits, rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -95,9 +119,11 @@ func newHost(addr string) (host.Host, error) {
 		where,
 		libp2p.Identity(key),
 		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Security(noise.ID, noise.New),
-		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		securities[opts.security],
+		muxers[opts.muxer],
 		libp2p.UserAgent(agent()),
+		// The default allows a peer fewer streams of one protocol than the step many opens.
+		libp2p.ResourceManager(&network.NullResourceManager{}),
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 	)
@@ -115,13 +141,27 @@ func agent() string {
 }
 
 func listen(opts options) error {
-	h, err := newHost(opts.addr)
+	h, err := newHost(opts, opts.addr)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
 	h.SetStreamHandler(echoProtocol, serveEcho)
-	h.SetStreamHandler(callbackProtocol, serveCallback(h))
+	h.SetStreamHandler(perfProtocol, servePerf)
+	h.SetStreamHandler(callbackProtocol, serveAsk(func(ctx context.Context, remote peer.ID) error {
+		return echo(ctx, h, remote, callbackBytes)
+	}))
+	h.SetStreamHandler(pingBackProtocol, serveAsk(func(ctx context.Context, remote peer.ID) error {
+		_, err := pingSteps(ctx, h, remote)
+		return err
+	}))
+	h.SetStreamHandler(seenProtocol, serveAsk(func(ctx context.Context, remote peer.ID) error {
+		return awaitChange(ctx, h, remote)
+	}))
+	h.SetStreamHandler(changeProtocol, serveAsk(func(context.Context, peer.ID) error {
+		change(h)
+		return nil
+	}))
 
 	identified, err := h.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
 	if err != nil {
@@ -150,7 +190,7 @@ func dial(opts options) error {
 	if err != nil {
 		return err
 	}
-	h, err := newHost("")
+	h, err := newHost(opts, "")
 	if err != nil {
 		return err
 	}
@@ -205,8 +245,22 @@ func runStep(ctx context.Context, h host.Host, remote peer.AddrInfo, identified 
 		return fields{"bytes": 64 << 10}, echo(ctx, h, remote.ID, 64<<10)
 	case "echo-4m":
 		return fields{"bytes": 4 << 20}, echo(ctx, h, remote.ID, 4<<20)
+	case "perf":
+		return perf(ctx, h, remote.ID)
+	case "many":
+		return many(ctx, h, remote.ID)
 	case "callback":
-		return nil, callback(ctx, h, remote.ID)
+		return nil, ask(ctx, h, remote.ID, callbackProtocol)
+	case "ping-back":
+		return nil, ask(ctx, h, remote.ID, pingBackProtocol)
+	case "push":
+		change(h)
+		return nil, ask(ctx, h, remote.ID, seenProtocol)
+	case "pushed":
+		if err := ask(ctx, h, remote.ID, changeProtocol); err != nil {
+			return nil, err
+		}
+		return nil, awaitChange(ctx, h, remote.ID)
 	}
 	return nil, fmt.Errorf("no such step: %s", step)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -16,9 +17,15 @@ import (
 const (
 	echoProtocol     protocol.ID = "/peerage/echo/1"
 	callbackProtocol protocol.ID = "/peerage/callback/1"
+	pingBackProtocol protocol.ID = "/peerage/ping-back/1"
+	changeProtocol   protocol.ID = "/peerage/change/1"
+	changedProtocol  protocol.ID = "/peerage/changed/1"
+	seenProtocol     protocol.ID = "/peerage/seen/1"
 
 	chunk         = 64 << 10
 	callbackBytes = 64 << 10
+	manyStreams   = 100
+	manyBytes     = 1 << 10
 )
 
 // serveEcho writes back what it reads, chunk by chunk: a slow reader at the other end slows us down.
@@ -32,17 +39,17 @@ func serveEcho(s network.Stream) {
 	s.Close()
 }
 
-// serveCallback echoes towards the dialer on a stream of our own, and reports on the dialer's.
-func serveCallback(h host.Host) network.StreamHandler {
+// serveAsk does what it was asked for, and says how that went.
+func serveAsk(do func(ctx context.Context, remote peer.ID) error) network.StreamHandler {
 	return func(s network.Stream) {
 		ctx, cancel := context.WithTimeout(context.Background(), stepDeadline)
 		defer cancel()
 		verdict := "ok\n"
-		if err := echo(ctx, h, s.Conn().RemotePeer(), callbackBytes); err != nil {
+		if err := do(ctx, s.Conn().RemotePeer()); err != nil {
 			verdict = fmt.Sprintf("error: %v\n", err)
 		}
 		if _, err := io.WriteString(s, verdict); err != nil {
-			fmt.Fprintln(os.Stderr, "callback:", err)
+			fmt.Fprintln(os.Stderr, s.Protocol(), err)
 			s.Reset()
 			return
 		}
@@ -50,9 +57,9 @@ func serveCallback(h host.Host) network.StreamHandler {
 	}
 }
 
-// callback asks the listener to echo towards us, and reads how that went.
-func callback(ctx context.Context, h host.Host, remote peer.ID) error {
-	s, err := openStream(ctx, h, remote, callbackProtocol)
+// ask asks the listener to do something, and reads how that went.
+func ask(ctx context.Context, h host.Host, remote peer.ID, id protocol.ID) error {
+	s, err := openStream(ctx, h, remote, id)
 	if err != nil {
 		return err
 	}
@@ -72,6 +79,43 @@ func callback(ctx context.Context, h host.Host, remote peer.ID) error {
 		return fmt.Errorf("the listener says %q", text)
 	}
 	return nil
+}
+
+// change makes identify push: from now on we speak one protocol more.
+func change(h host.Host) {
+	h.SetStreamHandler(changedProtocol, func(s network.Stream) { s.Reset() })
+}
+
+// awaitChange waits until identify has told that the remote speaks one protocol more.
+func awaitChange(ctx context.Context, h host.Host, remote peer.ID) error {
+	for {
+		if known, err := h.Peerstore().SupportsProtocols(remote, changedProtocol); err == nil && len(known) > 0 {
+			return nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("no push came: %w", ctx.Err())
+		}
+	}
+}
+
+// many does as many echoes at once.
+func many(ctx context.Context, h host.Host, remote peer.ID) (fields, error) {
+	results := make(chan error, manyStreams)
+	for range manyStreams {
+		go func() { results <- echo(ctx, h, remote, manyBytes) }()
+	}
+	var errs []error
+	for range manyStreams {
+		if err := <-results; err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("%d of %d failed, the first: %w", len(errs), manyStreams, errs[0])
+	}
+	return fields{"streams": manyStreams}, nil
 }
 
 // echo sends the pattern, reads it back meanwhile, and compares. It must do both at once: more than the

@@ -1,58 +1,85 @@
 // An interop peer of Peerage on js-libp2p. See ../README.md for the command line and the events.
 import './node20.js'
+import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { generateKeyPair } from '@libp2p/crypto/keys'
-import { identify } from '@libp2p/identify'
+import { identify, identifyPush } from '@libp2p/identify'
+import { mplex } from '@libp2p/mplex'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
+import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { CALLBACK, ECHO, callback, echo, serveCallback, serveEcho } from './streams.js'
+import { PERF, perf, servePerf } from './perf.js'
+import { CALLBACK, CALLBACK_BYTES, CHANGE, CHANGED, ECHO, MANY, PING_BACK, SEEN, ask, echo, many, serveAsk, serveEcho } from './streams.js'
 
 const STEP_DEADLINE_MS = 20_000
 const PINGS = 3
 
-const USAGE = 'usage: peer listen|dial --addr <multiaddr> [--steps a,b] [--security noise] [--muxer yamux]'
+const STEPS = 'dial,ping,identify,echo-64k,echo-4m,perf,many,callback,ping-back,push,pushed'
+
+// What the words of the command line mean. The library makes no peer id of an ECDSA key.
+const SECURITIES = { noise: () => noise(), tls: () => tls() }
+const MUXERS = { yamux: () => yamux(), mplex: () => mplex() }
+const KEY_TYPES = { ed25519: 'Ed25519', secp256k1: 'secp256k1', rsa: 'RSA' }
+
+// The library allows a connection 32 incoming and 64 outgoing streams of one protocol.
+const LIMITS = { maxInboundStreams: 2 * MANY, maxOutboundStreams: 2 * MANY }
+
+const USAGE = 'usage: peer listen|dial --addr <multiaddr> [--steps a,b] [--security noise|tls] ' +
+  '[--muxer yamux|mplex] [--key-type ed25519|secp256k1|rsa]'
 
 async function parse () {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
       addr: { type: 'string', default: '/ip4/127.0.0.1/tcp/0' },
-      steps: { type: 'string', default: 'dial,ping,identify,echo-64k,echo-4m,callback' },
+      steps: { type: 'string', default: STEPS },
       security: { type: 'string', default: 'noise' },
-      muxer: { type: 'string', default: 'yamux' }
+      muxer: { type: 'string', default: 'yamux' },
+      'key-type': { type: 'string', default: 'ed25519' }
     }
   })
   const [mode, ...rest] = positionals
   const steps = values.steps.split(',')
   if (rest.length > 0 || !['listen', 'dial'].includes(mode)) throw new Error(USAGE)
-  if (values.security !== 'noise') throw new Error(`no such security: ${values.security}`)
-  if (values.muxer !== 'yamux') throw new Error(`no such muxer: ${values.muxer}`)
+  const { security, muxer, 'key-type': keyType } = values
+  if (!Object.hasOwn(SECURITIES, security)) throw new Error(`no such security: ${security}`)
+  if (!Object.hasOwn(MUXERS, muxer)) throw new Error(`no such muxer: ${muxer}`)
+  if (!Object.hasOwn(KEY_TYPES, keyType)) throw new Error(`no such type of key: ${keyType}`)
   if (mode === 'dial' && steps[0] !== 'dial') throw new Error('the first step must be dial')
-  return { mode, steps, addr: values.addr }
+  return { mode, steps, addr: values.addr, security, muxer, keyType }
 }
 
-async function newNode (listen) {
+async function newNode ({ security, muxer, keyType }, listen) {
   const node = await createLibp2p({
-    privateKey: await generateKeyPair('Ed25519'),
+    privateKey: await generateKeyPair(KEY_TYPES[keyType]),
     addresses: { listen },
     transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
+    connectionEncrypters: [SECURITIES[security]()],
+    streamMuxers: [MUXERS[muxer]()],
     // The default gater of Node dials loopback, but a test must not depend on that.
     connectionGater: { denyDialMultiaddr: () => false },
-    services: { identify: identify(), ping: ping() }
+    services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
   })
-  await node.handle(ECHO, serveEcho)
+  await node.handle(ECHO, serveEcho, LIMITS)
   return node
 }
 
-async function listen ({ addr }) {
-  const node = await newNode([addr])
-  await node.handle(CALLBACK, serveCallback(STEP_DEADLINE_MS))
+async function listen (options) {
+  const node = await newNode(options, [options.addr])
+  const serve = {
+    [CALLBACK]: (connection, signal) => echo(connection, CALLBACK_BYTES, signal),
+    [PING_BACK]: (connection, signal) => pings(node, connection, signal),
+    [SEEN]: (connection, signal) => changeOf(node, connection, signal),
+    [CHANGE]: () => change(node)
+  }
+  for (const [protocol, doing] of Object.entries(serve)) {
+    await node.handle(protocol, serveAsk(doing, STEP_DEADLINE_MS))
+  }
+  await node.handle(PERF, servePerf)
   node.addEventListener('peer:identify', ({ detail }) => {
     emit({ event: 'identified', ...identifyFields(detail) })
   })
@@ -64,8 +91,9 @@ async function listen ({ addr }) {
   return true
 }
 
-async function dial ({ addr, steps }) {
-  const node = await newNode([])
+async function dial (options) {
+  const { addr, steps } = options
+  const node = await newNode(options, [])
   // Before dialing, because the event may come before the step that asks for it.
   const identified = new Promise(resolve => {
     node.addEventListener('peer:identify', ({ detail }) => resolve(detail), { once: true })
@@ -78,17 +106,22 @@ async function dial ({ addr, steps }) {
       connection = await node.dial(multiaddr(addr), { signal })
       return { peer: connection.remotePeer.toString() }
     },
-    async ping (signal) {
-      const rtts = []
-      while (rtts.length < PINGS) {
-        rtts.push(await node.services.ping.ping(connection.remotePeer, { signal }))
-      }
-      return { rtts_ms: rtts }
-    },
+    ping: signal => pings(node, connection, signal),
     identify: async signal => identifyFields(await orAborted(identified, signal)),
     'echo-64k': signal => echo(connection, 64 << 10, signal),
     'echo-4m': signal => echo(connection, 4 << 20, signal),
-    callback: signal => callback(connection, signal)
+    perf: signal => perf(connection, signal),
+    many: signal => many(connection, LIMITS, signal),
+    callback: signal => ask(connection, CALLBACK, signal),
+    'ping-back': signal => ask(connection, PING_BACK, signal),
+    async push (signal) {
+      await change(node)
+      await ask(connection, SEEN, signal)
+    },
+    async pushed (signal) {
+      await ask(connection, CHANGE, signal)
+      await changeOf(node, connection, signal)
+    }
   }
 
   for (const step of steps) {
@@ -110,6 +143,29 @@ async function dial ({ addr, steps }) {
   emit({ event: 'done', ok: allOk })
   await node.stop()
   return allOk
+}
+
+async function pings (node, connection, signal) {
+  const rtts = []
+  while (rtts.length < PINGS) {
+    rtts.push(await node.services.ping.ping(connection.remotePeer, { signal }))
+  }
+  return { rtts_ms: rtts }
+}
+
+// Makes identify push: from now on we speak one protocol more.
+async function change (node) {
+  await node.handle(CHANGED, stream => stream.abort(new Error('this only is to be named')))
+}
+
+// Waits until identify has told that the remote speaks one protocol more.
+async function changeOf (node, connection, signal) {
+  while (true) {
+    const { protocols } = await node.peerStore.get(connection.remotePeer)
+    if (protocols.includes(CHANGED)) return
+    if (signal.aborted) throw new Error('no push came')
+    await setTimeout(10)
+  }
 }
 
 // Not every promise of the library listens to its signal.

@@ -1,9 +1,15 @@
-// What the two protocols of the suite do with a stream.
+// What the protocols of the suite do with a stream.
 
 export const ECHO = '/peerage/echo/1'
 export const CALLBACK = '/peerage/callback/1'
+export const PING_BACK = '/peerage/ping-back/1'
+export const CHANGE = '/peerage/change/1'
+export const CHANGED = '/peerage/changed/1'
+export const SEEN = '/peerage/seen/1'
 
-const CALLBACK_BYTES = 64 << 10
+export const CALLBACK_BYTES = 64 << 10
+export const MANY = 100
+const MANY_BYTES = 1 << 10
 
 // js-yamux makes one frame of all that is buffered and fits the window, and rust-yamux drops the connection
 // at a frame over 1 MiB. So never hand over much at once.
@@ -26,29 +32,29 @@ export async function serveEcho (stream) {
   }
 }
 
-// Echoes towards the dialer on a stream of our own, and reports on the dialer's.
-export function serveCallback (deadlineMs) {
+// Does what it was asked for, and says how that went.
+export function serveAsk (doing, deadlineMs) {
   return async (stream, connection) => {
     let verdict = 'ok\n'
     try {
-      await echo(connection, CALLBACK_BYTES, AbortSignal.timeout(deadlineMs))
+      await doing(connection, AbortSignal.timeout(deadlineMs))
     } catch (err) {
-      console.error('callback:', err)
+      console.error(`${stream.protocol}:`, err)
       verdict = `error: ${err.message}\n`
     }
     try {
       await write(stream, new TextEncoder().encode(verdict))
       await stream.close()
     } catch (err) {
-      console.error('callback:', err)
+      console.error(`${stream.protocol}:`, err)
       stream.abort(err)
     }
   }
 }
 
-// Asks the listener to echo towards us, and reads how that went.
-export async function callback (connection, signal) {
-  await withStream(connection, CALLBACK, signal, async stream => {
+// Asks the listener to do something, and reads how that went.
+export async function ask (connection, protocol, signal) {
+  await withStream(connection, protocol, { signal }, async stream => {
     await stream.close({ signal }) // our half: there is nothing to say
     const decoder = new TextDecoder()
     let text = ''
@@ -59,15 +65,24 @@ export async function callback (connection, signal) {
   })
 }
 
+// Does as many echoes at once.
+export async function many (connection, limits, signal) {
+  const echoes = Array.from({ length: MANY }, () => echo(connection, MANY_BYTES, signal, limits))
+  const failed = (await Promise.allSettled(echoes)).filter(({ status }) => status === 'rejected')
+  if (failed.length > 0) throw new Error(`${failed.length} of ${MANY} failed, the first: ${failed[0].reason}`)
+  return { streams: MANY }
+}
+
 // Sends the pattern, reads it back meanwhile, and compares. It must do both at once: more than the two
 // windows hold would otherwise block both ends for ever.
-export async function echo (connection, size, signal) {
-  await withStream(connection, ECHO, signal, stream => Promise.all([send(stream, size, signal), compare(stream, size)]))
+export async function echo (connection, size, signal, limits = {}) {
+  await withStream(connection, ECHO, { signal, ...limits }, stream => Promise.all([send(stream, size, signal), compare(stream, size)]))
   return { bytes: size }
 }
 
-async function withStream (connection, protocol, signal, use) {
-  const stream = await connection.newStream(protocol, { signal })
+export async function withStream (connection, protocol, options, use) {
+  const { signal } = options
+  const stream = await connection.newStream(protocol, options)
   const abort = () => stream.abort(signal.reason)
   signal.addEventListener('abort', abort)
   try {
@@ -92,22 +107,27 @@ async function compare (stream, size) {
   let total = 0
   for await (const bytes of reads(stream)) {
     if (total + bytes.length > size) throw new Error(`more than the ${size} bytes sent came back`)
-    const wrong = bytes.findIndex((byte, i) => byte !== patternByte(total + i))
-    if (wrong !== -1) throw new Error(`a wrong byte at ${total + wrong}`)
-    total += bytes.length
+    for (let at = 0; at < bytes.length; at += CHUNK) {
+      const part = bytes.subarray(at, at + CHUNK)
+      if (!pattern(total, part.length).equals(part)) {
+        throw new Error(`wrong bytes within the ${part.length} after offset ${total}`)
+      }
+      total += part.length
+    }
   }
   if (total !== size) throw new Error(`${total} of ${size} bytes came back`)
 }
 
-// Byte i of the test pattern is (i*31 + 7) mod 251.
-const patternByte = i => (i * 31 + 7) % 251
+// Byte i of the test pattern is (i*31 + 7) mod 251, so it repeats every 251 bytes.
+const PERIOD = 251
+const PATTERN = Buffer.from(Array.from({ length: PERIOD + CHUNK }, (_, i) => (i * 31 + 7) % PERIOD))
 
 function pattern (from, length) {
-  return Uint8Array.from({ length }, (_, i) => patternByte(from + i))
+  return PATTERN.subarray(from % PERIOD, from % PERIOD + length)
 }
 
 // Writes the bytes and returns when there is room for more.
-async function write (stream, bytes) {
+export async function write (stream, bytes) {
   for (let at = 0; at < bytes.length; at += CHUNK) {
     if (!stream.send(bytes.subarray(at, at + CHUNK))) await drained(stream)
   }
@@ -129,7 +149,7 @@ function drained (stream) {
 
 // The bytes of a stream up to the half-close of the remote. The library's own iterator queues without limit;
 // this one pauses the stream while its consumer is busy, so that the window of the remote runs out.
-async function * reads (stream) {
+export async function * reads (stream) {
   stream.maxReadBufferLength = Math.max(stream.maxReadBufferLength, MAX_WINDOW)
   const queue = []
   let wake = () => {}

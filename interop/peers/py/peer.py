@@ -7,23 +7,51 @@ import logging
 import sys
 import time
 
-from libp2p import (
-    create_yamux_muxer_option,
-    generate_new_ed25519_identity,
-    new_host,
-)
-from libp2p.crypto.x25519 import create_new_key_pair
+from libp2p import new_host
+from libp2p.crypto import ed25519, rsa, secp256k1, x25519
 from libp2p.host import basic_host
 from libp2p.host.ping import PingService
+from libp2p.identity.identify_push.identify_push import push_identify_to_peers
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.perf.perf_service import PerfService
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as Noise
+from libp2p.security.tls.transport import PROTOCOL_ID as TLS, TLSTransport as Tls
+from libp2p.stream_muxer.mplex.mplex import MPLEX_PROTOCOL_ID as MPLEX, Mplex
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX, Yamux
 from multiaddr import Multiaddr
 import trio
 
-from streams import CALLBACK, ECHO, callback, echo, serve_callback, serve_echo
+from streams import (
+    CALLBACK,
+    CALLBACK_BYTES,
+    CHANGE,
+    CHANGED,
+    ECHO,
+    PING_BACK,
+    SEEN,
+    ask,
+    echo,
+    many,
+    perf,
+    serve_ask,
+    serve_echo,
+)
 
 STEP_DEADLINE = 20
 PINGS = 3
+STEPS = "dial,ping,identify,echo-64k,echo-4m,perf,many,callback,ping-back,push,pushed"
+
+# What the words of the command line mean. The library has no ECDSA keys.
+SECURITIES = {
+    "noise": lambda keys: {NOISE: Noise(keys, noise_privkey=x25519.create_new_key_pair().private_key)},
+    "tls": lambda keys: {TLS: Tls(keys)},
+}
+MUXERS = {"yamux": {YAMUX: Yamux}, "mplex": {MPLEX: Mplex}}
+KEY_TYPES = {
+    "ed25519": ed25519.create_new_key_pair,
+    "secp256k1": secp256k1.create_new_key_pair,
+    "rsa": rsa.create_new_key_pair,
+}
 
 
 def main():
@@ -37,9 +65,10 @@ def parse():
     parser = argparse.ArgumentParser(prog="peer")
     parser.add_argument("mode", choices=["listen", "dial"])
     parser.add_argument("--addr", type=Multiaddr, default="/ip4/127.0.0.1/tcp/0")
-    parser.add_argument("--steps", default="dial,ping,identify,echo-64k,echo-4m,callback")
-    parser.add_argument("--security", choices=["noise"], default="noise")
-    parser.add_argument("--muxer", choices=["yamux"], default="yamux")
+    parser.add_argument("--steps", default=STEPS)
+    parser.add_argument("--security", choices=SECURITIES, default="noise")
+    parser.add_argument("--muxer", choices=MUXERS, default="yamux")
+    parser.add_argument("--key-type", choices=KEY_TYPES, default="ed25519")
     options = parser.parse_args()
     options.steps = options.steps.split(",")
     if options.mode == "dial" and options.steps[0] != "dial":
@@ -47,13 +76,30 @@ def parse():
     return options
 
 
-def make_host():
-    # The security is named, because the default offers plaintext and secio as well.
-    keys = generate_new_ed25519_identity()
-    noise = Noise(keys, noise_privkey=create_new_key_pair().private_key)
-    host = new_host(key_pair=keys, sec_opt={NOISE: noise}, muxer_opt=create_yamux_muxer_option())
+def make_host(options):
+    # All is named, because the defaults offer more than one of each.
+    keys = KEY_TYPES[options.key_type]()
+    host = new_host(
+        key_pair=keys, sec_opt=SECURITIES[options.security](keys), muxer_opt=MUXERS[options.muxer]
+    )
     host.set_stream_handler(ECHO, serve_echo)
     return host
+
+
+async def ping(host, peer):
+    return {"rtts_ms": await PingService(host).ping(peer, PINGS)}
+
+
+async def change(host, peer):
+    """Speak one protocol more from now on, and say so: the library does not push by itself."""
+    host.set_stream_handler(CHANGED, lambda stream: stream.reset())
+    await push_identify_to_peers(host, {peer})
+
+
+async def await_change(host, peer):
+    """Wait until identify has told that the remote speaks one protocol more."""
+    while not host.get_peerstore().supports_protocols(peer, [CHANGED]):
+        await trio.sleep(0.01)
 
 
 def on_identified(report):
@@ -82,8 +128,16 @@ def on_identified(report):
 
 
 async def listen(options):
-    host = make_host()
-    host.set_stream_handler(CALLBACK, functools.partial(serve_callback, host, STEP_DEADLINE))
+    host = make_host(options)
+    asked = {
+        CALLBACK: lambda peer: echo(host, peer, CALLBACK_BYTES),
+        PING_BACK: lambda peer: ping(host, peer),
+        SEEN: lambda peer: await_change(host, peer),
+        CHANGE: lambda peer: change(host, peer),
+    }
+    for protocol, do in asked.items():
+        host.set_stream_handler(protocol, functools.partial(serve_ask, protocol, do, STEP_DEADLINE))
+    await PerfService(host).start()
     on_identified(lambda found: emit(event="identified", **found))
     async with host.run(listen_addrs=[options.addr]):
         addrs = [str(addr) for addr in host.get_addrs()]
@@ -94,7 +148,7 @@ async def listen(options):
 
 
 async def dial(options):
-    host = make_host()
+    host = make_host(options)
     remote = info_from_p2p_addr(options.addr)
     identified, when_identified = {}, trio.Event()
 
@@ -108,20 +162,31 @@ async def dial(options):
         await host.connect(remote)
         return {"peer": str(remote.peer_id)}
 
-    async def do_ping():
-        return {"rtts_ms": await PingService(host).ping(remote.peer_id, PINGS)}
-
     async def do_identify():
         await when_identified.wait()
         return identified
 
+    async def do_push():
+        await change(host, remote.peer_id)
+        return await ask(host, remote.peer_id, SEEN)
+
+    async def do_pushed():
+        await ask(host, remote.peer_id, CHANGE)
+        await await_change(host, remote.peer_id)
+        return {}
+
     run = {
         "dial": do_dial,
-        "ping": do_ping,
+        "ping": functools.partial(ping, host, remote.peer_id),
         "identify": do_identify,
         "echo-64k": functools.partial(echo, host, remote.peer_id, 64 << 10),
         "echo-4m": functools.partial(echo, host, remote.peer_id, 4 << 20),
-        "callback": functools.partial(callback, host, remote.peer_id),
+        "perf": functools.partial(perf, host, remote.peer_id),
+        "many": functools.partial(many, host, remote.peer_id),
+        "callback": functools.partial(ask, host, remote.peer_id, CALLBACK),
+        "ping-back": functools.partial(ask, host, remote.peer_id, PING_BACK),
+        "push": do_push,
+        "pushed": do_pushed,
     }
 
     all_ok = True

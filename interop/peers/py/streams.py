@@ -1,14 +1,24 @@
-"""What the two protocols of the suite do with a stream."""
+"""What the protocols of the suite do with a stream."""
 
 import logging
+import struct
+import time
 
 from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.perf.constants import PROTOCOL_NAME as PERF
 import trio
 
 ECHO = "/peerage/echo/1"
 CALLBACK = "/peerage/callback/1"
+PING_BACK = "/peerage/ping-back/1"
+CHANGE = "/peerage/change/1"
+CHANGED = "/peerage/changed/1"
+SEEN = "/peerage/seen/1"
 
 CALLBACK_BYTES = 64 << 10
+PERF_BYTES = 10 << 20
+MANY = 100
+MANY_BYTES = 1 << 10
 CHUNK = 64 << 10
 
 
@@ -23,31 +33,73 @@ async def serve_echo(stream):
         await stream.reset()
 
 
-async def serve_callback(host, deadline, stream):
-    """Echo towards the dialer on a stream of our own, and report on the dialer's."""
+async def serve_ask(protocol, do, deadline, stream):
+    """Do what we were asked for, and report."""
     verdict = "ok\n"
     try:
         with trio.fail_after(deadline):
-            await echo(host, stream.muxed_conn.peer_id, CALLBACK_BYTES)
+            await do(stream.muxed_conn.peer_id)
     except Exception as error:
-        logging.exception("callback")
+        logging.exception(protocol)
         verdict = f"error: {type(error).__name__}: {error}\n"
     try:
         await stream.write(verdict.encode())
         await stream.close()
     except Exception:
-        logging.exception("callback")
+        logging.exception(protocol)
         await stream.reset()
 
 
-async def callback(host, peer):
-    """Ask the listener to echo towards us, and read how that went."""
-    async with open_stream(host, peer, CALLBACK) as stream:
+async def ask(host, peer, protocol):
+    """Ask the listener to do something, and read how that went."""
+    async with open_stream(host, peer, protocol) as stream:
         await stream.close_write()  # there is nothing to say
         text = b"".join([data async for data in chunks(stream)])
     if text != b"ok\n":
         raise ValueError(f"the listener says {text!r}")
     return {}
+
+
+async def many(host, peer):
+    """Do as many echoes at once."""
+    failed = []
+
+    async def one():
+        try:
+            await echo(host, peer, MANY_BYTES)
+        except Exception as error:
+            logging.exception("many")
+            failed.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(MANY):
+            nursery.start_soon(one)
+    if failed:
+        raise ValueError(f"{len(failed)} of {MANY} failed") from failed[0]
+    return {"streams": MANY}
+
+
+async def perf(host, peer):
+    """
+    Upload, half-close and download, the same amount each way, as the perf specification says.
+
+    The library serves this, but its client dials by itself.
+    """
+    started = time.perf_counter()
+    async with open_stream(host, peer, PERF) as stream:
+        await stream.write(struct.pack(">Q", PERF_BYTES))
+        for _ in range(0, PERF_BYTES, CHUNK):
+            await stream.write(bytes(CHUNK))
+        await stream.close_write()
+        total = 0
+        async for data in chunks(stream):
+            if total == 0:  # its first byte says that the other side has all
+                uploaded = time.perf_counter()
+            total += len(data)
+    if total != PERF_BYTES:
+        raise ValueError(f"{total} of {PERF_BYTES} bytes came down")
+    up, down = uploaded - started, time.perf_counter() - uploaded
+    return {"bytes": PERF_BYTES, "up_ms": round(up * 1000), "down_ms": round(down * 1000)}
 
 
 async def echo(host, peer, size):

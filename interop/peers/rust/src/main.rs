@@ -1,18 +1,23 @@
 //! An interop peer of Peerage on rust-libp2p. See ../README.md for the command line and the events.
 
+mod behaviour;
+mod perf;
 mod streams;
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{collections::HashMap, error::Error, process::ExitCode, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, identify,
+    Multiaddr, PeerId, Swarm, Transport as _,
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    identify,
+    identity::Keypair,
     multiaddr::Protocol,
     noise, ping,
-    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
-    tcp, yamux,
+    swarm::{self, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    tcp, tls, yamux,
 };
-use libp2p_stream::Control;
+use libp2p_mplex as mplex;
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncReadExt as _,
@@ -20,17 +25,21 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use behaviour::Control;
+
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const STEP_DEADLINE: Duration = Duration::from_secs(20);
 const PINGS: usize = 3;
-const STEPS: &str = "dial,ping,identify,echo-64k,echo-4m,callback";
+const STEPS: &str = "dial,ping,identify,echo-64k,echo-4m,perf,many,callback,ping-back,push,pushed";
+/// The library reads RSA keys, but makes none. This one is known to everybody.
+const RSA_KEY: &[u8] = include_bytes!("../rsa-2048.pk8");
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
-    streams: libp2p_stream::Behaviour,
+    streams: behaviour::Behaviour,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -46,11 +55,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let all_ok = if options.listen {
-        listen(options).await
-    } else {
-        dial(options).await
-    };
+    let all_ok = if options.listen { listen(options).await } else { dial(options).await };
     match all_ok {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -65,6 +70,9 @@ struct Options {
     listen: bool,
     addr: Multiaddr,
     steps: Vec<String>,
+    tls: bool,
+    mplex: bool,
+    key: Keypair,
     signed_record: bool,
 }
 
@@ -75,13 +83,15 @@ impl Options {
             Some("dial") => false,
             _ => {
                 return Err("usage: peer listen|dial --addr <multiaddr> [--steps a,b] \
-                            [--security noise] [--muxer yamux] [--signed-record]"
+                            [--security noise|tls] [--muxer yamux|mplex] \
+                            [--key-type ed25519|secp256k1|ecdsa|rsa] [--signed-record]"
                     .into());
             }
         };
         let mut addr = "/ip4/127.0.0.1/tcp/0".to_owned();
         let mut steps = STEPS.to_owned();
-        let mut signed_record = false;
+        let (mut tls, mut mplex, mut signed_record) = (false, false, false);
+        let mut key = Keypair::generate_ed25519();
         while let Some(flag) = args.next() {
             if flag == "--signed-record" {
                 signed_record = true;
@@ -91,7 +101,12 @@ impl Options {
             match (flag.as_str(), value.as_str()) {
                 ("--addr", _) => addr = value,
                 ("--steps", _) => steps = value,
-                ("--security", "noise") | ("--muxer", "yamux") => {}
+                ("--security", "noise" | "tls") => tls = value == "tls",
+                ("--muxer", "yamux" | "mplex") => mplex = value == "mplex",
+                ("--key-type", "ed25519") => key = Keypair::generate_ed25519(),
+                ("--key-type", "secp256k1") => key = Keypair::generate_secp256k1(),
+                ("--key-type", "ecdsa") => key = Keypair::generate_ecdsa(),
+                ("--key-type", "rsa") => key = Keypair::rsa_from_pkcs8(&mut RSA_KEY.to_vec())?,
                 _ => return Err(format!("no such option: {flag} {value}").into()),
             }
         }
@@ -99,53 +114,48 @@ impl Options {
         if !listen && steps[0] != "dial" {
             return Err("the first step must be dial".into());
         }
-        Ok(Self {
-            listen,
-            addr: addr.parse()?,
-            steps,
-            signed_record,
-        })
+        Ok(Self { listen, addr: addr.parse()?, steps, tls, mplex, key, signed_record })
     }
 }
 
+/// TCP with one security and one muxer, so that a test tests what it names.
+fn new_transport(options: &Options) -> Result<Boxed<(PeerId, StreamMuxerBox)>> {
+    let key = &options.key;
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default()).upgrade(Version::V1Lazy);
+    Ok(match (options.tls, options.mplex) {
+        (false, false) => {
+            tcp.authenticate(noise::Config::new(key)?).multiplex(yamux::Config::default()).boxed()
+        }
+        (false, true) => tcp.authenticate(noise::Config::new(key)?).multiplex(mplex::Config::new()).boxed(),
+        (true, false) => tcp.authenticate(tls::Config::new(key)?).multiplex(yamux::Config::default()).boxed(),
+        (true, true) => tcp.authenticate(tls::Config::new(key)?).multiplex(mplex::Config::new()).boxed(),
+    })
+}
+
 fn new_swarm(options: &Options) -> Result<Swarm<Behaviour>> {
-    let builder = SwarmBuilder::with_new_identity() // Ed25519
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?;
-    let swarm = builder
-        .with_behaviour(|key| {
-            let version = "ipfs/0.1.0".to_owned();
-            // What rust-libp2p signs is not what the specification says and what the others verify: js-libp2p
-            // then drops the whole identify message. So without a record, as is the default, unless asked.
-            let identify = if options.signed_record {
-                identify::Config::new_with_signed_peer_record(version, key)
-            } else {
-                identify::Config::new(version, key.public())
-            };
-            let ping = if options.listen {
-                ping::Config::new()
-            } else {
-                // The library has no way to ask for a ping. The step waits for the next ones.
-                ping::Config::new().with_interval(Duration::from_millis(50))
-            };
-            Behaviour {
-                identify: identify::Behaviour::new(identify),
-                ping: ping::Behaviour::new(ping),
-                streams: libp2p_stream::Behaviour::new(),
-            }
-        })?
-        // Pings and idle streams do not keep a connection. Between two steps there is nothing else.
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
-        .build();
-    Ok(swarm)
+    let version = "ipfs/0.1.0".to_owned();
+    // What rust-libp2p signs is not what the specification says and what the others verify: js-libp2p
+    // then drops the whole identify message. So without a record, as is the default, unless asked.
+    let identify = if options.signed_record {
+        identify::Config::new_with_signed_peer_record(version, &options.key)
+    } else {
+        identify::Config::new(version, options.key.public())
+    };
+    let behaviour = Behaviour {
+        identify: identify::Behaviour::new(identify),
+        // The library has no way to ask for a ping. The steps wait for the next ones.
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_millis(50))),
+        streams: behaviour::Behaviour::default(),
+    };
+    // Pings and idle streams do not keep a connection. Between two steps there is nothing else.
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(600));
+    Ok(Swarm::new(new_transport(options)?, behaviour, options.key.public().to_peer_id(), config))
 }
 
 async fn listen(options: Options) -> Result<bool> {
     let mut swarm = new_swarm(&options)?;
-    let mut control = swarm.behaviour().streams.new_control();
-    tokio::spawn(streams::serve_echo(control.accept(streams::ECHO)?));
-    let incoming = control.accept(streams::CALLBACK)?;
-    tokio::spawn(streams::serve_callback(incoming, control, STEP_DEADLINE));
+    let (notes, seen) = watch::channel(Seen::default());
+    serve(&swarm.behaviour().streams.control(), seen);
     swarm.listen_on(options.addr)?;
 
     // The harness holds the other end of stdin: when it goes away, so do we.
@@ -158,19 +168,49 @@ async fn listen(options: Options) -> Result<bool> {
                     return Ok(true);
                 }
             }
-            event = swarm.select_next_some() => match event {
-                SwarmEvent::NewListenAddr { address, .. } => {
-                    let peer = *swarm.local_peer_id();
-                    let addr = address.with(Protocol::P2p(peer)).to_string();
-                    emit(json!({ "event": "listening", "peer": peer.to_string(), "addrs": [addr] }));
+            event = swarm.select_next_some() => {
+                match &event {
+                    SwarmEvent::NewListenAddr { address, .. } => {
+                        let peer = *swarm.local_peer_id();
+                        let addr = address.clone().with(Protocol::P2p(peer)).to_string();
+                        emit(json!({ "event": "listening", "peer": peer.to_string(), "addrs": [addr] }));
+                    }
+                    SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                        emit(merge(json!({ "event": "identified" }), identify_fields(*peer_id, info)));
+                    }
+                    _ => {}
                 }
-                SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
-                    emit(merge(json!({ "event": "identified" }), identify_fields(peer_id, &info)));
-                }
-                other => tracing::debug!(?other),
+                notes.send_if_modified(|seen| seen.note(event));
             },
         }
     }
+}
+
+/// All that a listener serves.
+fn serve(control: &Control, seen: watch::Receiver<Seen>) {
+    use streams::{CALLBACK, CALLBACK_BYTES, CHANGE, ECHO, PING_BACK, SEEN};
+
+    streams::serve(control.accept(ECHO), |_, stream| streams::serve_echo(stream));
+    streams::serve(control.accept(perf::PERF), |_, stream| perf::serve(stream));
+    let echoing = control.clone();
+    streams::serve_ask(control.accept(CALLBACK), STEP_DEADLINE, move |peer| {
+        let control = echoing.clone();
+        async move { streams::echo(&control, peer, CALLBACK_BYTES).await }
+    });
+    let pings = seen.clone();
+    streams::serve_ask(control.accept(PING_BACK), STEP_DEADLINE, move |peer| {
+        let seen = pings.clone();
+        async move { next_pings(seen, peer).await }
+    });
+    streams::serve_ask(control.accept(SEEN), STEP_DEADLINE, move |peer| {
+        let seen = seen.clone();
+        async move { changed(seen, peer).await }
+    });
+    let changing = control.clone();
+    streams::serve_ask(control.accept(CHANGE), STEP_DEADLINE, move |_| {
+        change(&changing);
+        async { Ok(json!({})) }
+    });
 }
 
 async fn dial(options: Options) -> Result<bool> {
@@ -178,12 +218,12 @@ async fn dial(options: Options) -> Result<bool> {
         return Err("the address to dial must end in /p2p/<id>".into());
     };
     let mut swarm = new_swarm(&options)?;
-    let mut control = swarm.behaviour().streams.new_control();
-    tokio::spawn(streams::serve_echo(control.accept(streams::ECHO)?));
+    let control = swarm.behaviour().streams.control();
+    streams::serve(control.accept(streams::ECHO), |_, stream| streams::serve_echo(stream));
 
     // The swarm lives in a task of its own, because nothing happens unless it is polled. It notes what the
     // steps want to know, and never waits for them.
-    let (notes, mut seen) = watch::channel(Seen::default());
+    let (notes, seen) = watch::channel(Seen::default());
     swarm.dial(DialOpts::peer_id(remote).addresses(vec![options.addr]).build())?;
     tokio::spawn(async move {
         loop {
@@ -195,7 +235,7 @@ async fn dial(options: Options) -> Result<bool> {
     let mut all_ok = true;
     for step in &options.steps {
         let started = Instant::now();
-        let outcome = timeout(STEP_DEADLINE, run_step(step, remote, &mut seen, &mut control))
+        let outcome = timeout(STEP_DEADLINE, run_step(step, remote, seen.clone(), &control))
             .await
             .unwrap_or_else(|_| Err("timed out".into()));
         let head =
@@ -218,8 +258,8 @@ async fn dial(options: Options) -> Result<bool> {
 async fn run_step(
     step: &str,
     remote: PeerId,
-    seen: &mut watch::Receiver<Seen>,
-    control: &mut Control,
+    mut seen: watch::Receiver<Seen>,
+    control: &Control,
 ) -> Result<Value> {
     match step {
         "dial" => {
@@ -229,38 +269,71 @@ async fn run_step(
                 Err(error) => Err(error.clone().into()),
             }
         }
-        "ping" => {
-            // Pings that came before the step do not count for it.
-            let before = seen.borrow().pings.len();
-            let enough = |seen: &Seen| {
-                let pings = &seen.pings[before..];
-                pings.len() >= PINGS || pings.iter().any(std::result::Result::is_err)
-            };
-            let seen = seen.wait_for(enough).await?;
-            let pings = seen.pings[before..].iter().take(PINGS).cloned();
-            let rtts = pings.collect::<std::result::Result<Vec<_>, _>>()?;
-            Ok(json!({ "rtts_ms": rtts }))
-        }
+        "ping" => next_pings(seen, remote).await,
         "identify" => {
-            let seen = seen.wait_for(|seen| seen.identified.is_some()).await?;
-            Ok(seen.identified.clone().expect("waited for it"))
+            let seen = seen.wait_for(|seen| seen.identified(remote).is_some()).await?;
+            Ok(seen.identified(remote).cloned().expect("waited for it"))
         }
         "echo-64k" => streams::echo(control, remote, 64 << 10).await,
         "echo-4m" => streams::echo(control, remote, 4 << 20).await,
-        "callback" => streams::callback(control, remote).await,
+        "perf" => perf::perf(control, remote).await,
+        "many" => streams::many(control, remote).await,
+        "callback" => streams::ask(control, remote, streams::CALLBACK).await,
+        "ping-back" => streams::ask(control, remote, streams::PING_BACK).await,
+        "push" => {
+            change(control);
+            streams::ask(control, remote, streams::SEEN).await
+        }
+        "pushed" => {
+            streams::ask(control, remote, streams::CHANGE).await?;
+            changed(seen, remote).await
+        }
         other => Err(format!("no such step: {other}").into()),
     }
 }
 
-/// What the swarm of a dialer has told so far.
+/// The next pings; those that came before do not count.
+async fn next_pings(mut seen: watch::Receiver<Seen>, peer: PeerId) -> Result<Value> {
+    let before = seen.borrow().pings_of(peer).count();
+    let pings = |seen: &Seen| -> std::result::Result<Vec<f64>, String> {
+        seen.pings_of(peer).skip(before).take(PINGS).cloned().collect()
+    };
+    let seen = seen.wait_for(|seen| pings(seen).map_or(true, |pings| pings.len() == PINGS)).await?;
+    Ok(json!({ "rtts_ms": pings(&seen)? }))
+}
+
+/// Makes identify push: from now on we speak one protocol more.
+fn change(control: &Control) {
+    drop(control.accept(streams::CHANGED)); // it only is to be named
+}
+
+/// Waits until identify has told that the remote speaks one protocol more.
+async fn changed(mut seen: watch::Receiver<Seen>, peer: PeerId) -> Result<Value> {
+    let speaks = |found: &Value| {
+        found["protocols"].as_array().is_some_and(|all| all.contains(&json!(streams::CHANGED.as_ref())))
+    };
+    seen.wait_for(|seen| seen.identified(peer).is_some_and(speaks)).await?;
+    Ok(json!({}))
+}
+
+/// What the swarm has told so far.
 #[derive(Default)]
 struct Seen {
     dialed: Option<std::result::Result<(), String>>,
-    identified: Option<Value>,
-    pings: Vec<std::result::Result<f64, String>>,
+    /// What identify told last of each peer.
+    identified: HashMap<PeerId, Value>,
+    pings: Vec<(PeerId, std::result::Result<f64, String>)>,
 }
 
 impl Seen {
+    fn identified(&self, peer: PeerId) -> Option<&Value> {
+        self.identified.get(&peer)
+    }
+
+    fn pings_of(&self, peer: PeerId) -> impl Iterator<Item = &std::result::Result<f64, String>> {
+        self.pings.iter().filter(move |(who, _)| *who == peer).map(|(_, result)| result)
+    }
+
     /// Notes the event, and says whether it was news.
     fn note(&mut self, event: SwarmEvent<BehaviourEvent>) -> bool {
         match event {
@@ -271,11 +344,10 @@ impl Seen {
                 info,
                 ..
             })) => {
-                self.identified = Some(identify_fields(peer_id, &info));
+                self.identified.insert(peer_id, identify_fields(peer_id, &info));
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { result, .. })) => {
-                self.pings
-                    .push(result.map(millis).map_err(|error| error.to_string()));
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result, .. })) => {
+                self.pings.push((peer, result.map(millis).map_err(|error| error.to_string())));
             }
             other => {
                 tracing::debug!(?other);

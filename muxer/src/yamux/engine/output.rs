@@ -92,11 +92,19 @@ impl Engine {
         let last = body == stream.send.buffer.len();
         let ends = stream.finishing && stream.reset_after.is_none() && !stream.fin_sent && last;
         if length > 0 || ends {
-            let flags = greeting(stream) | if ends { FIN } else { 0 };
-            out.extend_from_slice(&Header::new(DATA, flags, id, length).encode());
-            stream.send.pop(body, out);
-            stream.send.window = stream.send.window.saturating_sub(length);
-            stream.fin_sent |= ends;
+            if length > 0 {
+                let flags = greeting(stream);
+                out.extend_from_slice(&Header::new(DATA, flags, id, length).encode());
+                stream.send.pop(body, out);
+                stream.send.window = stream.send.window.saturating_sub(length);
+            }
+            // In a frame of its own: go-yamux and js-yamux look at the flags first, and then lose the body that came
+            // with the end.
+            if ends {
+                let flags = greeting(stream) | FIN;
+                out.extend_from_slice(&Header::new(DATA, flags, id, 0).encode());
+                stream.fin_sent = true;
+            }
         } else if stream.announce && !stream.greeted {
             let flags = greeting(stream);
             out.extend_from_slice(&Header::new(WINDOW_UPDATE, flags, id, 0).encode());
