@@ -105,7 +105,7 @@ impl Envelope {
             }
         }
         Ok(Envelope {
-            signer: PublicKey::from_protobuf(signer.ok_or(DecodeError::NoKey)?)?,
+            signer: PublicKey::from_protobuf3(signer.ok_or(DecodeError::NoKey)?)?,
             payload_type: payload_type.to_vec(),
             payload: payload.to_vec(),
             signature: signature.to_vec(),

@@ -190,3 +190,44 @@ proptest! {
         }
     }
 }
+
+/// py-libp2p 0.8 leaves the type of an RSA key out where it stands in an envelope (proto3, type 0), and nowhere else.
+#[test]
+fn the_key_of_an_envelope_may_lack_the_type_of_rsa() {
+    let keypair = Keypair::generate_of(KeyType::Rsa);
+    let record = PeerRecord::new(keypair.peer_id(), 1, vec![addr(1)]).unwrap();
+    let encoded = record.seal(&keypair).unwrap().encode();
+    let key = keypair.public().to_protobuf();
+    let untyped = key.strip_prefix(&[0x08, 0x00]).expect("the type comes first");
+    let rest = fields_after_the_key(&encoded);
+    let mut bytes = Vec::new();
+    protobuf::put_bytes(1, untyped, &mut bytes);
+    bytes.extend(rest);
+    let read = PeerRecord::open(&Envelope::decode(&bytes).unwrap()).unwrap();
+    assert_eq!(read, record);
+    assert_eq!(
+        peerage_core::PublicKey::from_protobuf(untyped),
+        Err(KeyError::Missing("type")),
+        "elsewhere the type is asked for"
+    );
+    // A key of another type without one is not taken for it.
+    let mut bytes = Vec::new();
+    protobuf::put_bytes(1, &keypair_data(&Keypair::from_ed25519_seed([1; 32])), &mut bytes);
+    assert!(matches!(Envelope::decode(&bytes), Err(DecodeError::Key(_))));
+}
+
+fn fields_after_the_key(envelope: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for field in protobuf::fields(envelope) {
+        let field = field.unwrap();
+        if let (number @ 2.., protobuf::Value::Bytes(bytes)) = (field.number, field.value) {
+            protobuf::put_bytes(number, bytes, &mut out);
+        }
+    }
+    out
+}
+
+/// An encoded key without its type.
+fn keypair_data(keypair: &Keypair) -> Vec<u8> {
+    keypair.public().to_protobuf().get(2..).unwrap_or_default().to_vec()
+}

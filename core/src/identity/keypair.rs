@@ -78,7 +78,7 @@ impl Keypair {
     ///
     /// When it is over [`MAX_PRIVATE_KEY_LEN`], malformed, not such a key, or when its halves do not belong together.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Keypair, DecodeError> {
-        let (key_type, data) = decode_key(bytes, MAX_PRIVATE_KEY_LEN)?;
+        let (key_type, data) = decode_key(bytes, MAX_PRIVATE_KEY_LEN, None)?;
         Ok(Keypair::of(match key_type {
             KeyType::Ed25519 => Private::Ed25519(Arc::new(ed25519::Private::read(data)?)),
             KeyType::Secp256k1 => Private::Secp256k1(Arc::new(secp256k1::Private::read(data)?)),

@@ -158,7 +158,9 @@ pub enum DecodeError {
 /// The spec asks encoders for one encoding, and decoders for nothing. Other implementations read with a general
 /// protobuf library, so this does too: any order, longer varints, unknown fields, the last of repeated fields. Whoever
 /// compares or hashes a key does so with our own encoding of it, never with the bytes that were received.
-fn decode_key(bytes: &[u8], max: usize) -> Result<(KeyType, &[u8]), DecodeError> {
+///
+/// `unnamed` is the type of a key that names none.
+fn decode_key(bytes: &[u8], max: usize, unnamed: Option<KeyType>) -> Result<(KeyType, &[u8]), DecodeError> {
     if bytes.len() > max {
         return Err(DecodeError::TooLong { len: bytes.len(), max });
     }
@@ -171,8 +173,10 @@ fn decode_key(bytes: &[u8], max: usize) -> Result<(KeyType, &[u8]), DecodeError>
             _ => {}
         }
     }
-    let number = key_type.ok_or(DecodeError::Missing("type"))?;
-    let key_type = KeyType::from_number(number).ok_or(DecodeError::UnknownType(number))?;
+    let key_type = match key_type {
+        Some(number) => KeyType::from_number(number).ok_or(DecodeError::UnknownType(number))?,
+        None => unnamed.ok_or(DecodeError::Missing("type"))?,
+    };
     Ok((key_type, data.ok_or(DecodeError::Missing("data"))?))
 }
 

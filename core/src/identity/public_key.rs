@@ -51,7 +51,18 @@ impl PublicKey {
     ///
     /// When it is over [`MAX_PUBLIC_KEY_LEN`], malformed, or not such a key.
     pub fn from_protobuf(bytes: &[u8]) -> Result<PublicKey, DecodeError> {
-        let (key_type, data) = decode_key(bytes, MAX_PUBLIC_KEY_LEN)?;
+        Self::of(decode_key(bytes, MAX_PUBLIC_KEY_LEN, None)?)
+    }
+
+    /// As [`PublicKey::from_protobuf`], but for a key without a type, which is an RSA key.
+    ///
+    /// Deviation of py-libp2p 0.8: it writes the keys in envelopes by a proto3 schema, which leaves out a type of 0, though
+    /// the spec's schema requires one. Elsewhere it writes the type.
+    pub(crate) fn from_protobuf3(bytes: &[u8]) -> Result<PublicKey, DecodeError> {
+        Self::of(decode_key(bytes, MAX_PUBLIC_KEY_LEN, Some(KeyType::Rsa))?)
+    }
+
+    fn of((key_type, data): (KeyType, &[u8])) -> Result<PublicKey, DecodeError> {
         Ok(PublicKey(match key_type {
             KeyType::Ed25519 => Repr::Ed25519(ed25519::read_public(data)?),
             KeyType::Secp256k1 => Repr::Secp256k1(secp256k1::read_public(data)?),
