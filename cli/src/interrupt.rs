@@ -7,7 +7,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, logs};
 
 /// How long a command may take to end after it was told to.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +36,10 @@ impl Interrupt {
                 () = signals.next() => {}
                 () = asks.notified() => {}
                 () = sleep(PATIENCE) => {}
+            }
+            // Nothing is dropped on this way out.
+            if logs::is_held() {
+                ratatui::restore();
             }
             process::exit(130);
         });

@@ -33,6 +33,11 @@ pub(crate) fn hold() -> Held {
     Held(())
 }
 
+/// Whether there is a screen, which has to be given back.
+pub(crate) fn is_held() -> bool {
+    lock().is_some()
+}
+
 /// While it is there, nothing is logged to the terminal.
 #[derive(Debug)]
 pub(crate) struct Held(());

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use peerage_host::{
     Node, StreamError,
-    perf::{PROTOCOL, Perf, PerfError, Request, STALL_TIMEOUT},
+    perf::{PROTOCOL, Perf, PerfError, Request, STALL_TIMEOUT, TIMEOUT},
 };
 use peerage_transport::memory::Network;
 use std::time::Duration;
@@ -118,5 +118,21 @@ fn a_server_that_never_answers_costs_the_timeout() {
         let error = perf.measure(alice.peer_id(), request).await.expect_err("no answer");
         assert_eq!(error, PerfError::Timeout(Duration::from_secs(7)));
         assert_eq!(since.elapsed().as_secs(), 7);
+    });
+}
+
+#[test]
+fn drips_do_not_keep_a_place_for_ever() {
+    run(async {
+        let (alice, bob, _) = pair(u64::MAX).await;
+        let mut stream = bob.open(alice.peer_id(), PROTOCOL.as_str()).await.expect("open");
+        stream.write_u64(0).await.expect("written");
+        let since = Instant::now();
+        // A byte before each timeout, until the server has had enough.
+        while stream.write_u8(0).await.is_ok() && stream.flush().await.is_ok() {
+            tokio::time::sleep(STALL_TIMEOUT - Duration::from_secs(1)).await;
+        }
+        assert!(since.elapsed() <= TIMEOUT + STALL_TIMEOUT, "{:?}", since.elapsed());
+        until("its handler is gone", || alice.usage().streams_inbound == 0).await;
     });
 }

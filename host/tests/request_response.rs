@@ -7,7 +7,7 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 use common::*;
 use peerage_host::{
-    Node, StreamError,
+    Limits, Node, StreamError,
     request_response::{Config, Handle, Raw, RequestError, RequestResponse},
 };
 use peerage_transport::memory::Network;
@@ -166,5 +166,29 @@ fn silence_on_either_side_costs_the_timeout() {
         // Whoever does not want to wait any longer gives the stream back at both sides.
         drop(handle);
         until("nothing is open", || carol.usage().streams_outbound == 0).await;
+    });
+}
+
+#[test]
+fn messages_take_their_memory_from_the_nodes_budget() {
+    run(async {
+        let network = Network::new();
+        let mut limits = Limits::default();
+        limits.memory_per_stream = 64 * 1024;
+        let echo = |_, request: Bytes| async move { Ok::<_, Infallible>(request) };
+        let serving = RequestResponse::raw(NAME).expect("a name").serve(echo);
+        let (alice, _) = builder(&network, 1).limits(limits).with(serving);
+        let alice = alice.listen("/memory/0").expect("an address").start().await.expect("it starts");
+        let (bob, ask) = builder(&network, 2).with(RequestResponse::raw(NAME).expect("a name"));
+        let bob = bob.start().await.expect("it starts");
+        bob.connect(address(&alice)).await.expect("connected");
+        let small: Bytes = vec![1; 10_000].into();
+        assert_eq!(ask.request(alice.peer_id(), &small).await, Ok(small));
+        // Within the protocol's limit, and over what a stream may have of the node's memory.
+        let large: Bytes = vec![1; 500_000].into();
+        let refused = ask.request(alice.peer_id(), &large).await.expect_err("no memory");
+        assert!(matches!(&refused, RequestError::Stream(why) if why.contains("resource limit")), "{refused}");
+        bob.shutdown().await;
+        idle(&alice).await;
     });
 }

@@ -12,7 +12,7 @@ mod serve;
 pub use measure::{Handle, Measured, OPEN_TIMEOUT, PerfError, Progress, Request, TIMEOUT};
 pub use serve::STALL_TIMEOUT;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use peerage_core::ProtocolId;
 
@@ -41,11 +41,14 @@ pub struct Perf {
     /// The most that a peer may ask to be sent in one measurement; whoever asks for more has its stream reset.
     /// Default: [`MAX_DOWNLOAD`].
     pub max_download: u64,
+    /// How long one measurement of a peer may take; then its stream is reset, however fast it is. Default:
+    /// [`TIMEOUT`].
+    pub max_time: Duration,
 }
 
 impl Default for Perf {
     fn default() -> Self {
-        Self { max_download: MAX_DOWNLOAD }
+        Self { max_download: MAX_DOWNLOAD, max_time: TIMEOUT }
     }
 }
 
@@ -58,9 +61,9 @@ impl Protocol for Perf {
 
     fn register(self, registrar: &mut Registrar<'_>) -> Handle {
         let limits = StreamLimits::new(MAX_INBOUND_PER_PEER, MAX_INBOUND);
-        let max = self.max_download;
+        let Self { max_download, max_time } = self;
         registrar.serve(PROTOCOL, ServeOptions::default().limits(limits), move |stream, _| {
-            serve::answer(stream, max)
+            serve::answer(stream, max_download, max_time)
         });
         Handle::new(registrar.node())
     }

@@ -11,8 +11,13 @@ use crate::{ErrorCode, Stream};
 /// How long a peer may neither send nor take a byte in the middle of a measurement.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The server's side of one measurement.
-pub(super) async fn answer(mut stream: Stream, max: u64) -> io::Result<()> {
+/// The server's side of one measurement. Neither silence nor a byte now and then keeps its place for longer than
+/// `time`.
+pub(super) async fn answer(stream: Stream, max: u64, time: Duration) -> io::Result<()> {
+    timeout(time, serve(stream, max)).await?
+}
+
+async fn serve(mut stream: Stream, max: u64) -> io::Result<()> {
     let wanted = timeout(STALL_TIMEOUT, stream.read_u64()).await??;
     if wanted > max {
         tracing::debug!(peer = %stream.peer(), wanted, max, "refused a measurement");

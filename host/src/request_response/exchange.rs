@@ -1,6 +1,6 @@
 use std::{fmt, io, time::Duration};
 
-use peerage_core::{PeerId, ProtocolId};
+use peerage_core::{PeerId, ProtocolId, budget::Reserved};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -44,8 +44,8 @@ pub enum RequestError {
     /// The stream broke, or the peer refused to answer.
     #[error("the stream broke: {0}")]
     Stream(String),
-    /// The response is longer than is allowed here.
-    #[error("a response of more than {max} bytes")]
+    /// The response is longer than is allowed here, or than this node has memory for.
+    #[error("a response of more than {max} bytes, or more than there is memory for")]
     ResponseTooLong {
         /// Bytes allowed.
         max: usize,
@@ -81,11 +81,11 @@ impl<C: Codec> Handle<C> {
         }
         let limit = self.config.timeout;
         let exchange = timeout(limit, self.exchange(peer, &bytes)).await;
-        let answer = exchange.unwrap_or(Err(RequestError::Timeout(limit)))?;
+        let (answer, _memory) = exchange.unwrap_or(Err(RequestError::Timeout(limit)))?;
         self.codec.decode_response(answer).map_err(RequestError::Decode)
     }
 
-    async fn exchange(&self, peer: PeerId, request: &[u8]) -> Result<Vec<u8>, RequestError> {
+    async fn exchange(&self, peer: PeerId, request: &[u8]) -> Result<(Vec<u8>, Reserved), RequestError> {
         let broke = |error: io::Error| RequestError::Stream(error.to_string());
         let node = self.node.get().ok_or(RequestError::Closed)?;
         let mut options = OpenOptions::new([self.protocol.clone()]);
@@ -131,9 +131,13 @@ pub(super) async fn answer<C: Codec>(
     config: Config,
     handler: Handler<C>,
 ) -> io::Result<()> {
-    let Some(request) = timeout(config.timeout, read(&mut stream, config.max_request)).await?? else {
+    let request = timeout(config.timeout, read(&mut stream, config.max_request)).await??;
+    let Some((request, memory)) = request else {
         stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
-        return Err(io::Error::other(format!("a request of more than {} bytes", config.max_request)));
+        return Err(io::Error::other(format!(
+            "a request over {} bytes, or over the memory",
+            config.max_request
+        )));
     };
     let request = match codec.decode_request(request) {
         Ok(request) => request,
@@ -144,6 +148,8 @@ pub(super) async fn answer<C: Codec>(
     };
     // From here on the stream's end means that nobody waits; a write finds that out.
     let response = handler(peer, request).await.map_err(io::Error::other)?;
+    // The handler has had the request for as long.
+    drop(memory);
     let response = codec.encode_response(&response).map_err(io::Error::other)?;
     if response.len() > config.max_response {
         let (len, max) = (response.len(), config.max_response);
@@ -156,15 +162,20 @@ pub(super) async fn answer<C: Codec>(
     timeout(config.timeout, writing).await?
 }
 
-/// Everything until the end, or `None` if that is more than `max` bytes.
-async fn read(stream: &mut Stream, max: usize) -> io::Result<Option<Vec<u8>>> {
+/// A message of the peer, and the memory that it was given; `None` if it is too long, or the node has no memory for it.
+async fn read(stream: &mut Stream, max: usize) -> io::Result<Option<(Vec<u8>, Reserved)>> {
+    let mut memory = stream.memory().nothing();
     let mut bytes = Vec::new();
     loop {
         // One more than is allowed, which tells whether there is one.
         let room = max.saturating_sub(bytes.len()).saturating_add(1).min(CHUNK);
+        if let Err(exhausted) = memory.resize(bytes.len().saturating_add(room)) {
+            tracing::debug!(peer = %stream.peer(), %exhausted, "refused a message");
+            return Ok(None);
+        }
         let read = (&mut *stream).take(u64::try_from(room).unwrap_or(u64::MAX)).read_buf(&mut bytes).await?;
         if read == 0 {
-            return Ok(Some(bytes));
+            return Ok(Some((bytes, memory)));
         }
         if bytes.len() > max {
             return Ok(None);

@@ -18,7 +18,7 @@ use std::{
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures::StreamExt as _;
-use ratatui::DefaultTerminal;
+use ratatui::backend::CrosstermBackend;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -42,7 +42,7 @@ pub(super) struct Screen {
 /// The task that owns the terminal. Dropped, it gives the terminal back.
 pub(super) struct Running {
     task: JoinHandle<()>,
-    _terminal: Restore,
+    painting: Arc<Mutex<Option<Terminal>>>,
 }
 
 impl Screen {
@@ -60,12 +60,12 @@ impl Screen {
         let failed = |error| {
             Failure::new(format!("cannot use the terminal: {error}")).hint("--plain chats without a screen")
         };
-        let terminal = ratatui::try_init().map_err(failed)?;
-        let restore = Restore(logs::hold());
+        let terminal = Terminal::take().map_err(failed)?;
         let screen = Self { model: Arc::new(Mutex::new(model)), changed: Arc::new(Notify::new()) };
         let (typed, lines) = mpsc::channel(AHEAD);
-        let task = tokio::spawn(screen.clone().run(terminal, typed, interrupt.clone()));
-        Ok((screen, Running { task, _terminal: restore }, lines))
+        let painting = Arc::new(Mutex::new(Some(terminal)));
+        let task = tokio::spawn(screen.clone().run(painting.clone(), typed, interrupt.clone()));
+        Ok((screen, Running { task, painting }, lines))
     }
 
     /// Changes what is to see.
@@ -74,11 +74,19 @@ impl Screen {
         self.changed.notify_one();
     }
 
-    async fn run(self, mut terminal: DefaultTerminal, typed: mpsc::Sender<String>, interrupt: Interrupt) {
+    async fn run(
+        self,
+        painting: Arc<Mutex<Option<Terminal>>>,
+        typed: mpsc::Sender<String>,
+        interrupt: Interrupt,
+    ) {
         let mut typed = Some(typed);
         let mut keys = EventStream::new();
         loop {
-            let drawn = terminal.draw(|frame| draw::draw(frame, &mut self.lock())).map(drop);
+            let drawn = match &mut *painting.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(terminal) => terminal.draw(&mut self.lock()),
+                None => return,
+            };
             let next = Instant::now() + FRAME;
             let event = tokio::select! {
                 event = keys.next() => event,
@@ -118,12 +126,35 @@ impl Screen {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It waits for keys, and draws no more once it is aborted: drawing has no await inside.
         self.task.abort();
+        // A picture that is being painted is finished first, and none comes after it.
+        drop(self.painting.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-/// Gives the terminal back, and then what was logged meanwhile.
+/// The terminal while it is a screen. Dropped, it is given back, and then shows what was logged meanwhile.
+///
+/// Not by `ratatui::init`, which would give it back in the middle of the chat at every panic, also those that the node
+/// survives.
+struct Terminal {
+    terminal: ratatui::Terminal<CrosstermBackend<io::Stdout>>,
+    _restore: Restore,
+}
+
+impl Terminal {
+    fn take() -> io::Result<Self> {
+        let restore = Restore(logs::hold());
+        crossterm::terminal::enable_raw_mode()?;
+        crossterm::execute!(io::stdout(), crossterm::terminal::EnterAlternateScreen)?;
+        let terminal = ratatui::Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        Ok(Self { terminal, _restore: restore })
+    }
+
+    fn draw(&mut self, model: &mut Model) -> io::Result<()> {
+        self.terminal.draw(|frame| draw::draw(frame, model)).map(drop)
+    }
+}
+
 struct Restore(#[allow(dead_code, reason = "its drop is its use")] logs::Held);
 
 impl Drop for Restore {
