@@ -14,8 +14,8 @@ use super::{
 use crate::{hub::ConnInfo, limits::Direction, reply::Reply};
 
 /// The most peers that are remembered. For one more the peer goes that was of use longest ago, of those that were only
-/// spoken of; then of those that this node talked with; then of those that the user named. One that is connected
-/// never goes.
+/// spoken of; then of those that it talked with; then of those that it reached itself; then of those that the user
+/// named. One that is connected never goes.
 pub const MAX_PEERS: usize = 1024;
 /// How long everything about a peer is kept at least, after its last connection or since it was identified.
 pub const RECENT: Duration = Duration::from_secs(30 * 60);

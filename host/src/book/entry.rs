@@ -28,8 +28,10 @@ pub const MAX_AGENT: usize = 128;
 pub(super) enum Standing {
     /// It was only spoken of.
     Hearsay,
-    /// This node talked with it.
+    /// This node talked with it; the peer may have come by itself, as anybody can.
     Met,
+    /// This node reached it, at an address that worked the last time.
+    Reached,
     /// The user named an address of it.
     Manual,
 }
@@ -97,7 +99,9 @@ impl Entry {
     pub(super) fn standing(&self) -> Standing {
         if self.addresses.iter().any(|known| known.source == Source::Manual) {
             Standing::Manual
-        } else if self.facts.is_some() || self.addresses.iter().any(|known| known.worked.is_some()) {
+        } else if self.addresses.iter().any(|known| known.worked.is_some()) {
+            Standing::Reached
+        } else if self.facts.is_some() {
             Standing::Met
         } else {
             Standing::Hearsay

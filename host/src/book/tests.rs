@@ -318,6 +318,24 @@ fn as_many_peers_as_allowed_and_then_the_idlest_goes() {
 }
 
 #[test]
+fn strangers_that_come_do_not_wash_out_whom_this_node_reached() {
+    let mut book = book();
+    connect(&mut book, 1, 1, Direction::Outbound, true);
+    book.command(Command::Identified { peer: peer(1), said: said(Vec::new(), "reached") });
+    disconnect(&mut book, 1, 1, true);
+    book.advance(SECOND);
+    // All of them say who they are, and all have been here since.
+    for who in 2..2 * u16::try_from(MAX_PEERS).unwrap() {
+        connect(&mut book, who.into(), who, Direction::Inbound, true);
+        book.command(Command::Identified { peer: peer(who), said: said(Vec::new(), "stranger") });
+        disconnect(&mut book, who.into(), who, true);
+    }
+    assert_eq!(book.engine().peers.len(), MAX_PEERS);
+    assert!(known(&mut book, 1).is_some());
+    check(book.engine());
+}
+
+#[test]
 fn with_everybody_connected_there_is_no_room() {
     let mut book = book();
     for n in 0..u16::try_from(MAX_PEERS).unwrap() {
