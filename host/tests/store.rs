@@ -62,3 +62,15 @@ fn a_damaged_file_is_set_aside_and_the_user_is_told() {
         alice.shutdown().await;
     });
 }
+
+#[test]
+fn after_shutdown_the_file_is_free_whoever_still_holds_the_node() {
+    run(async {
+        let (network, file) = (Network::default(), file("free"));
+        let first = builder(&network, 1).store(&file).start().await.unwrap();
+        first.shutdown().await;
+        let second = builder(&network, 1).store(&file).start().await.unwrap();
+        second.shutdown().await;
+        drop(first);
+    });
+}

@@ -112,10 +112,12 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, String> {
     let used = spawn_blocking(move || {
         let mut store = store.lock();
+        let store = store.as_mut()?;
         let result = job(store.as_mut());
-        (result, store.take_damage())
+        Some((result, store.take_damage()))
     });
-    let (result, damage) = used.await.map_err(|error| error.to_string())?;
+    let used = used.await.map_err(|error| error.to_string())?;
+    let (result, damage) = used.ok_or("the node has ended")?;
     if let (Some(damage), Some(node)) = (damage, node.inner()) {
         tracing::warn!(moved_to = %damage.moved_to.display(), why = damage.why, "the store was damaged");
         node.emit(Event::StoreDamaged { moved_to: damage.moved_to, why: damage.why });

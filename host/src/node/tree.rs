@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::LocalBoxFuture;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,6 +18,8 @@ const MAX_RESTARTS: usize = 5;
 const PERIOD: Duration = Duration::from_secs(30);
 /// Transports registered at run time that may wait for their supervisor.
 const ARRIVALS: usize = 16;
+/// How long closing the store may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts the tree:
 ///
@@ -39,8 +41,17 @@ pub(crate) fn start(node: &Arc<Inner>, protocols: Vec<Planned>) {
             tracing::error!(%exit, "the node has ended");
         }
         root.close_all();
+        close_store(&root).await;
         root.ended.send_replace(Some(exit.to_string()));
     });
+}
+
+/// Who has waited for the node's end may open the store again, whatever handles of the old node there still are.
+async fn close_store(node: &Inner) {
+    let Some(store) = node.store.clone() else { return };
+    if timeout(CLOSE_TIMEOUT, spawn_blocking(move || store.close())).await.is_err() {
+        tracing::warn!("the store is left open: its disk does not answer");
+    }
 }
 
 fn group(path: &str, strategy: Strategy, on_spent: OnSpent, children: Vec<Spec>) -> Group {

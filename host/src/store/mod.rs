@@ -174,18 +174,24 @@ pub struct Damage {
     pub why: String,
 }
 
-/// A store that several blocking tasks of a node use, one at a time.
+/// A store that several blocking tasks of a node use, one at a time, until it is closed.
 #[derive(Clone)]
-pub(crate) struct Shared(Arc<Mutex<Box<dyn Store>>>);
+pub(crate) struct Shared(Arc<Mutex<Option<Box<dyn Store>>>>);
 
 impl Shared {
     pub(crate) fn new(store: impl Store) -> Self {
-        Self(Arc::new(Mutex::new(Box::new(store))))
+        Self(Arc::new(Mutex::new(Some(Box::new(store)))))
     }
 
-    /// For blocking tasks only: it may take as long as the disk does.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Box<dyn Store>> {
+    /// For blocking tasks only: it may take as long as the disk does. `None` once it is closed.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Store>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of the store, which another node may open then. For blocking tasks only, as well.
+    pub(crate) fn close(&self) {
+        let store = self.lock().take();
+        drop(store);
     }
 }
 
