@@ -154,7 +154,7 @@ impl Screen<'_> {
 enum Line {
     Connected { peer: String, address: String, direction: String, first: bool },
     Disconnected { peer: String, address: String, last: bool, why: String },
-    IncomingFailed { address: String, why: String },
+    IncomingFailed { address: String, why: String, left_out: u64 },
     NotListening { address: String, why: String },
     ActorPanicked { actor: String, panic: String, peer: Option<String> },
     ActorSwitchedOff { actor: String, why: String },
@@ -206,9 +206,11 @@ impl Line {
                 last: *last,
                 why: clean(why),
             },
-            Event::IncomingFailed { remote, why } => {
-                Self::IncomingFailed { address: clean(&remote.to_string()), why: clean(why) }
-            }
+            Event::IncomingFailed { remote, why, left_out } => Self::IncomingFailed {
+                address: clean(&remote.to_string()),
+                why: clean(why),
+                left_out: *left_out,
+            },
             Event::NotListening { address, why } => {
                 Self::NotListening { address: address.to_string(), why: clean(why) }
             }
@@ -252,7 +254,11 @@ impl Line {
             Self::Disconnected { peer, address, why, .. } => {
                 format!("{} disconnected at {address}: {why}", who(peer))
             }
-            Self::IncomingFailed { address, why } => format!("{address} did not come in: {why}"),
+            Self::IncomingFailed { address, why, left_out } => {
+                let others =
+                    if *left_out > 0 { format!(" (and {left_out} more before)") } else { String::new() };
+                format!("{address} did not come in: {why}{others}")
+            }
             Self::NotListening { address, why } => {
                 format!("{} {address} is not listened on any more: {why}", paint.red("!"))
             }

@@ -1,6 +1,9 @@
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use peerage_core::{Multiaddr, PeerId};
+use peerage_core::{Multiaddr, Now, PeerId};
 use tokio::sync::{broadcast, watch};
 
 use crate::{addresses::OwnAddress, hub::ConnInfo, identify, metrics::Counters};
@@ -43,12 +46,15 @@ pub enum Event {
         /// Why.
         why: String,
     },
-    /// Somebody's incoming connection did not come about.
+    /// Somebody's incoming connection did not come about. Ten of them in a second are told of
+    /// ([`MAX_INCOMING_FAILED`]): strangers could drown everything else in them.
     IncomingFailed {
         /// From where.
         remote: Multiaddr,
         /// Why, whose fault, and how far it came.
         why: String,
+        /// How many others failed since the last event of this kind, and were not told of.
+        left_out: u64,
     },
     /// A peer said who it is.
     Identified {
@@ -106,6 +112,30 @@ pub enum Event {
 
 /// Events that wait for one subscriber at most.
 pub(crate) const QUEUE: usize = 1024;
+/// [`Event::IncomingFailed`] of one second at most.
+pub const MAX_INCOMING_FAILED: u32 = 10;
+
+/// Decides which failures of incoming connections are told of.
+#[derive(Debug, Default)]
+pub(crate) struct FailedIncoming {
+    /// When the second began that is counted, and how many were told of in it.
+    second: Option<(Instant, u32)>,
+    left_out: u64,
+}
+
+impl FailedIncoming {
+    /// One more has failed: how many were left out before it, or `None` if it is left out itself.
+    pub(crate) fn left_out(&mut self, now: Now) -> Option<u64> {
+        let second = self.second.filter(|(began, _)| now.since(*began) < Duration::from_secs(1));
+        let (began, told) = second.unwrap_or((now.mono, 0));
+        if told >= MAX_INCOMING_FAILED {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.second = Some((began, told.saturating_add(1)));
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
 
 /// A subscription to a node's events, from the moment it was made.
 #[derive(Debug)]
@@ -145,5 +175,27 @@ impl Events {
             }
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_core::engine::sim;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_of_failures_is_ten_a_second_and_a_number() {
+        let (mut failed, start) = (FailedIncoming::default(), sim::start());
+        for _ in 0..MAX_INCOMING_FAILED {
+            assert_eq!(failed.left_out(start), Some(0));
+        }
+        for _ in 0..1000 {
+            assert_eq!(failed.left_out(start), None);
+        }
+        let after = |millis| Now { mono: start.after(Duration::from_millis(millis)), ..start };
+        assert_eq!(failed.left_out(after(999)), None);
+        assert_eq!(failed.left_out(after(1000)), Some(1001));
+        assert_eq!(failed.left_out(after(1000)), Some(0));
     }
 }

@@ -64,7 +64,7 @@ mod upgrade;
 pub use actor::{Effects, Fault, Faults, Gone, Point, Port};
 pub use addresses::OwnAddress;
 pub use dial::{Connected, DialError, DialErrorKind, Report};
-pub use events::{Event, Events};
+pub use events::{Event, Events, MAX_INCOMING_FAILED};
 pub use gater::{Gated, Gater};
 pub use hub::{ConnInfo, ConnectionEvent};
 pub use key_file::{KeyFile, KeyFileError};

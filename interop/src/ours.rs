@@ -244,7 +244,7 @@ async fn listen_to(
             Event::Disconnected { connection, why, .. } => {
                 note(&noticed, format!("disconnected from {}: {why}", connection.peer));
             }
-            Event::IncomingFailed { remote, why } => {
+            Event::IncomingFailed { remote, why, .. } => {
                 note(&noticed, format!("an incoming connection from {remote} failed: {why}"));
             }
             Event::PeerBanned { peer, why, .. } => note(&noticed, format!("{peer} was banned: {why}")),

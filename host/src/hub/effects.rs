@@ -55,9 +55,7 @@ impl Effects<Action<Candidate>> for Performer {
                 self.node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());
                 match reply {
                     Some(reply) => reply.send(Err(why)),
-                    None => {
-                        self.node.emit(Event::IncomingFailed { remote: info.remote, why: why.to_string() })
-                    }
+                    None => self.node.incoming_failed(info.remote, why.to_string()),
                 }
             }
             Action::Forget { id } => self.node.directory.remove(id),

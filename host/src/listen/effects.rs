@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Action, Engine, Input, ListenerId};
 use crate::{
-    Event,
     actor::{Effects, Port, Spawn, Tasks},
     limits::Direction,
     node::Inner,
@@ -95,6 +94,8 @@ impl Performer {
             node.panicked(format!("{path}/{id}"), panic.clone(), None);
             port.post_input(None, Input::Failed { id, why: format!("it panicked: {panic}") });
         });
+        // Those that could not be bound have ended by themselves.
+        self.listeners.retain(|_, listener| !listener.is_finished());
         self.listeners.insert(id, handle);
     }
 
@@ -155,13 +156,13 @@ async fn incoming(node: &Inner, link: Link) {
         Ok(lease) => {
             let local = upgrade::local(&link);
             if let Err(gated) = node.gate(|gater| gater.accept(&local, &remote)) {
-                return node.emit(Event::IncomingFailed { remote, why: gated.to_string() });
+                return node.incoming_failed(remote, gated.to_string());
             }
             let _ = node.ports.upgrades.tell(upgrade::Command::Inbound { link, lease }).await;
         }
         Err(limit) => {
             tracing::debug!(%remote, %limit, "refused an incoming connection");
-            node.emit(Event::IncomingFailed { remote, why: limit.to_string() });
+            node.incoming_failed(remote, limit.to_string());
         }
     }
 }

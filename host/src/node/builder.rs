@@ -403,6 +403,7 @@ impl Builder {
             own: Mutex::new(Table::new(self.announce, self.no_announce)),
             on_change: self.plan.on_change,
             events,
+            failed_incoming: Mutex::default(),
             first_event: Mutex::new(first_event),
             counters,
             stop: CancellationToken::new(),

@@ -21,6 +21,7 @@ use crate::{
     actor::{Kernel, Nursery, Port, Spec},
     addresses::Table,
     book, conn, dial,
+    events::FailedIncoming,
     gater::{Gated, Gater, Gaters},
     hub::{self, ConnInfo, SharedAccounts, SubscriberId},
     limits::{ConnectionId, Direction, Ledger, Place},
@@ -43,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) kernel: Kernel,
     pub(crate) ports: Ports,
     pub(crate) ledger: Ledger,
-    /// Where the peer book is kept.
+    /// Where the peer book is kept; closed at the node's end.
     pub(crate) store: Option<Shared>,
     pub(crate) gaters: Gaters,
     pub(crate) policy: manager::Policy,
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     /// Told when own addresses or served protocols have changed.
     pub(crate) on_change: Vec<Box<dyn Fn() + Send + Sync>>,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) failed_incoming: Mutex<FailedIncoming>,
     /// What the first subscriber is told: it happened before there could be one.
     pub(crate) first_event: Mutex<Option<Event>>,
     pub(crate) counters: Arc<Counters>,
@@ -115,6 +117,17 @@ impl Inner {
     pub(crate) fn emit(&self, event: Event) {
         // Nobody listening is fine.
         let _ = self.events.send(event);
+    }
+
+    /// Somebody's connection did not come about, which is told of unless it happens too often.
+    pub(crate) fn incoming_failed(&self, remote: Multiaddr, why: String) {
+        let now = self.kernel.clock.now();
+        let mut failed = self.failed_incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = failed.left_out(now);
+        drop(failed);
+        if let Some(left_out) = left_out {
+            self.emit(Event::IncomingFailed { remote, why, left_out });
+        }
     }
 
     /// A panic in a task beside an actor.

@@ -11,7 +11,6 @@ use tracing::{Instrument as _, debug_span};
 
 use super::engine::{Action, Engine, How, Input, Upgraded};
 use crate::{
-    Event,
     actor::{Effects, Port, Spawn, Tasks},
     conn::Candidate,
     hub,
@@ -46,7 +45,7 @@ impl Effects<Action> for Performer {
                 let why =
                     error.map_or_else(|| "its handshake panicked".to_owned(), |error| error.to_string());
                 tracing::debug!(%remote, why, "an incoming connection failed");
-                self.node.emit(Event::IncomingFailed { remote, why });
+                self.node.incoming_failed(remote, why);
             }
         }
     }
@@ -91,7 +90,7 @@ impl Performer {
         let info = self.node.info(&established, Direction::Inbound);
         let peer = info.peer;
         if let Err(gated) = self.node.gate(|gater| gater.secured(&info)) {
-            self.node.emit(Event::IncomingFailed { remote: info.remote, why: gated.to_string() });
+            self.node.incoming_failed(info.remote, gated.to_string());
             return self.node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());
         }
         match lease.admit(peer, info.id) {
@@ -103,7 +102,7 @@ impl Performer {
             Err(NotAdmitted { error, place }) => {
                 let (remote, why) = (info.remote, error.to_string());
                 tracing::debug!(%remote, why, "refused an incoming connection");
-                self.node.emit(Event::IncomingFailed { remote, why });
+                self.node.incoming_failed(remote, why);
                 let code = ErrorCode::RESOURCE_LIMIT_EXCEEDED;
                 self.node.refuse(established.muxed, code, place);
             }
