@@ -124,7 +124,7 @@ impl Limits {
     /// for one peer, connection, protocol or address grows no further than the defaults.
     ///
     /// With 1 GiB: 128 inbound, 256 outbound, and 320 connections in all; 2048 and 4096 streams; 48 and 96 handshakes.
-    /// A quarter of a GiB has a good half of that, and eight have seven times the connections.
+    /// A quarter of a GiB has a good half of that, and eight have four and a half times the connections.
     pub fn scaled(memory_bytes: usize, file_descriptors: usize) -> Self {
         let per_gib = |base: usize, more: usize| {
             let unit = GIB.checked_div(more).unwrap_or(GIB);

@@ -360,8 +360,9 @@ impl Node {
         self.inner.ledger.snapshot()
     }
 
-    /// How many times each limit has refused something since the start, by the name that the refusal gave
-    /// ([`LimitError::limit`](crate::LimitError)).
+    /// How many times each limit of the [`ledger`](crate::limits) has refused something since the start, by the name
+    /// that the refusal gave ([`LimitError::limit`](crate::LimitError)). The dialer's own, of dials under way and of
+    /// requests for one dial, are told to the caller and not counted.
     pub fn refusals(&self) -> std::collections::BTreeMap<&'static str, u64> {
         self.inner.ledger.refusals()
     }
@@ -374,7 +375,7 @@ impl Node {
 
     /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done: in a second or two, or,
     /// where parts are stuck and are left behind, after 4 s for each of the five groups of actors. What is to be kept is
-    /// written before; a disk that hangs is waited for 2 s.
+    /// written before, and its file can be opened again; a disk that hangs is waited for 4 s.
     pub async fn shutdown(&self) {
         if self.inner.store.is_some() {
             let flush = self.inner.ports.book.ask(|reply| book::Command::Flush { reply });

@@ -66,7 +66,7 @@ pub struct Config {
     /// Bytes of a response; longer ones are refused here, and not sent. Default: [`MAX_RESPONSE`].
     pub max_response: usize,
     /// How long a request may take, and how long a peer may take to send one or to take its answer. The handler has
-    /// as long as it wants, or as the peer waits. Default: [`TIMEOUT`].
+    /// as long as it wants while the connection lasts: a peer that gives up its request does not end it. Default: [`TIMEOUT`].
     pub timeout: Duration,
     /// How many requests peers may have under way here. Default: [`MAX_INBOUND_PER_PEER`] and [`MAX_INBOUND`].
     pub limits: StreamLimits,
