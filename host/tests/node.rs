@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use peerage_host::{
     Event, Node, OpenError, OpenOptions, StreamError,
-    identify::{self, Identify},
+    identify::{self, Identify, PUSH_BURST, PUSH_DELAY, RETRIES},
     ping::Ping,
 };
 use peerage_transport::memory::Network;
@@ -270,6 +270,34 @@ fn a_peer_hears_of_what_has_changed() {
             _ => None,
         };
         event(&mut events, hears).await;
+        alice.shutdown().await;
+        bob.shutdown().await;
+    });
+}
+
+#[test]
+fn a_peer_that_did_not_want_to_hear_of_a_change_hears_of_it_later() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        alice.connect(address(&bob)).await.expect("connected");
+        let heard = async |name: &str| {
+            let known = alice.peer(bob.peer_id()).await.expect("known");
+            known.protocols.iter().any(|known| known.as_str() == name)
+        };
+        // Changes, until there are more than alice listens to.
+        let mut refused = None;
+        for name in (0..2 * PUSH_BURST).map(|n| format!("/new/{n}")) {
+            bob.serve(&name, |_, _| async {}).expect("not served yet");
+            tokio::time::sleep(PUSH_DELAY + PUSH_DELAY / 10).await;
+            if !heard(&name).await {
+                refused = Some(name);
+                break;
+            }
+        }
+        let refused = refused.expect("too many");
+        tokio::time::sleep(RETRIES.iter().sum()).await;
+        assert!(heard(&refused).await, "bob gave up");
         alice.shutdown().await;
         bob.shutdown().await;
     });

@@ -21,6 +21,8 @@ pub const MAX_ANNOUNCED: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     listeners: BTreeMap<ListenerId, Vec<Bound>>,
+    /// How often `listeners` has changed.
+    revision: u64,
     announced: Vec<Multiaddr>,
     hidden: Vec<Filter>,
     observed: BTreeMap<Multiaddr, VecDeque<Observer>>,
@@ -64,11 +66,18 @@ impl Table {
             Bound { address, interfaces }
         };
         self.listeners.insert(id, addresses.into_iter().map(bound).collect());
+        self.revision = self.revision.wrapping_add(1);
     }
 
     /// A listener is not bound any more.
     pub(crate) fn not_listening(&mut self, id: ListenerId) {
         self.listeners.remove(&id);
+        self.revision = self.revision.wrapping_add(1);
+    }
+
+    /// Another one as soon as peers may be told something else than before.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// A peer says from where it sees this node come; `true` if that makes an address known.
@@ -157,7 +166,9 @@ impl Table {
             same_machine
                 || (!self.is_hidden(address)
                     && !address.is_loopback()
-                    && (!remote.is_public() || address.is_public() || address.ip().is_none()))
+                    // Nor does anybody else reach it there; what does reach further is announced.
+                    && address.ip().is_some()
+                    && (!remote.is_public() || address.is_public()))
         };
         let mut all = self.announced.clone();
         self.local()

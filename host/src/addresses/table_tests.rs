@@ -89,6 +89,18 @@ fn who_is_told_what() {
 }
 
 #[test]
+fn what_is_inside_this_machine_stays_there() {
+    let mut table = Table::new(vec![address("/memory/2")], Vec::new());
+    table.listening(ListenerId(1), vec![address("/memory/1"), address("/unix/%2Fhome%2Fa")], &[]);
+    for remote in ["/memory/9", "/ip4/127.0.0.1/tcp/9"] {
+        assert_eq!(told(&table, remote).len(), 3, "{remote}");
+    }
+    for remote in ["/ip4/192.168.1.9/tcp/9", "/ip4/9.9.9.9/tcp/9"] {
+        assert_eq!(told(&table, remote), ["/memory/2"], "{remote}");
+    }
+}
+
+#[test]
 fn announced_to_all_and_hidden_from_all_but_this_machine() {
     let announced = vec![address("/dns4/example.com/tcp/4001"), address("/ip4/10.9.9.9/tcp/1")];
     let mut table = Table::new(announced.clone(), vec!["8.8.0.0/16".parse().unwrap()]);

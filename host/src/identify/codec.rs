@@ -1,9 +1,6 @@
-use std::time::Duration;
-
 use bytes::Bytes;
 use peerage_core::{
-    Keypair, Multiaddr, PeerId, ProtocolId, PublicKey, envelope::Envelope, frame, peer_record::PeerRecord,
-    protobuf,
+    Multiaddr, PeerId, ProtocolId, PublicKey, envelope::Envelope, frame, peer_record::PeerRecord, protobuf,
 };
 use prost::Message as _;
 
@@ -83,25 +80,26 @@ pub enum DecodeError {
 
 /// What this node says of itself to one peer.
 pub(super) struct Own<'a> {
-    pub(super) keypair: &'a Keypair,
+    pub(super) public_key: &'a PublicKey,
     pub(super) agent: &'a str,
+    /// At most [`MAX_ADDRESSES`].
     pub(super) listen_addrs: &'a [Multiaddr],
     pub(super) observed_addr: &'a Multiaddr,
     pub(super) protocols: &'a [ProtocolId],
-    /// Grows with every change; the time in nanoseconds serves.
-    pub(super) sequence: Duration,
+    /// With the signed record of the addresses.
+    pub(super) envelope: Option<Bytes>,
 }
 
 /// Encodes the answer: one message, or several when it is long.
-pub(super) fn encode(own: &Own<'_>) -> Vec<u8> {
+pub(super) fn encode(own: Own<'_>) -> Vec<u8> {
     let mut messages = vec![Message {
-        public_key: Some(own.keypair.public().to_protobuf().into()),
+        public_key: Some(own.public_key.to_protobuf().into()),
         observed_addr: Some(Bytes::copy_from_slice(own.observed_addr.as_bytes())),
         protocol_version: Some(PROTOCOL_VERSION.to_owned()),
         agent_version: Some(own.agent.to_owned()),
         ..Message::default()
     }];
-    for address in own.listen_addrs.iter().take(MAX_ADDRESSES) {
+    for address in own.listen_addrs {
         let bytes = Bytes::copy_from_slice(address.as_bytes());
         add(&mut messages, address.as_bytes().len(), |message| message.listen_addrs.push(bytes));
     }
@@ -109,16 +107,8 @@ pub(super) fn encode(own: &Own<'_>) -> Vec<u8> {
         let name = protocol.as_str().to_owned();
         add(&mut messages, name.len(), |message| message.protocols.push(name));
     }
-    // Without addresses there is nothing to certify.
-    if !own.listen_addrs.is_empty() {
-        let sequence = u64::try_from(own.sequence.as_nanos()).unwrap_or(u64::MAX);
-        let addresses = own.listen_addrs.iter().take(MAX_ADDRESSES).cloned().collect();
-        if let Ok(record) = PeerRecord::new(own.keypair.peer_id(), sequence, addresses)
-            && let Ok(envelope) = record.seal(own.keypair)
-        {
-            let bytes = Bytes::from(envelope.encode());
-            add(&mut messages, bytes.len(), |message| message.signed_peer_record = Some(bytes));
-        }
+    if let Some(envelope) = own.envelope {
+        add(&mut messages, envelope.len(), |message| message.signed_peer_record = Some(envelope));
     }
     let mut out = Vec::new();
     for message in messages {

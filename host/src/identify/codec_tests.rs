@@ -1,3 +1,4 @@
+use peerage_core::Keypair;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,13 +15,15 @@ fn answer(addresses: usize, protocols: usize) -> Vec<u8> {
     let addresses: Vec<_> = (0..addresses).map(|i| address(i as u16 + 1)).collect();
     let protocols: Vec<_> =
         (0..protocols).map(|i| ProtocolId::new(format!("/protocol/{i:040}")).expect("valid")).collect();
-    encode(&Own {
-        keypair: &keypair(),
+    let record = PeerRecord::new(keypair().peer_id(), 7, addresses.clone()).expect("not too many");
+    let envelope = record.seal(&keypair()).expect("ours").encode();
+    encode(Own {
+        public_key: keypair().public(),
         agent: "test/1",
         listen_addrs: &addresses,
         observed_addr: &address(9),
         protocols: &protocols,
-        sequence: Duration::from_nanos(7),
+        envelope: (!addresses.is_empty()).then(|| envelope.into()),
     })
 }
 

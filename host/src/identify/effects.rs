@@ -9,10 +9,11 @@ use tokio::{
 
 use super::{
     IdentifyError, Info, PROTOCOL, PUSH, PeerRecordState, TIMEOUT,
-    codec::{self, Decoder, Own},
+    codec::{self, Decoder, MAX_ADDRESSES},
     credible::credible,
-    engine::{Action, Engine, Input},
+    engine::{Action, Command, Engine, Input},
     rate::PushRate,
+    seal::Seals,
 };
 use crate::{
     ConnectionId, ErrorCode, Event, NodeRef, OwnAddress, Stream,
@@ -22,8 +23,15 @@ use crate::{
     node::Inner,
 };
 
+/// What this node says of itself comes from here.
+#[derive(Clone)]
+pub(super) struct Own {
+    pub(super) node: NodeRef,
+    pub(super) seals: Arc<Seals>,
+}
+
 pub(super) struct Performer {
-    node: NodeRef,
+    own: Own,
     port: Port<Engine>,
     tasks: Tasks,
     asking: BTreeMap<ConnectionId, AbortHandle>,
@@ -32,12 +40,12 @@ pub(super) struct Performer {
 }
 
 impl Performer {
-    pub(super) fn new(node: NodeRef, port: Port<Engine>) -> Self {
-        Self { node, port, tasks: Tasks::default(), asking: BTreeMap::new(), announced: Vec::new() }
+    pub(super) fn new(own: Own, port: Port<Engine>) -> Self {
+        Self { own, port, tasks: Tasks::default(), asking: BTreeMap::new(), announced: Vec::new() }
     }
 
     fn ask(&mut self, id: ConnectionId, peer: PeerId) {
-        let (node, port) = (self.node.clone(), self.port.clone());
+        let (node, port) = (self.own.node.clone(), self.port.clone());
         let task = {
             let port = port.clone();
             async move {
@@ -54,15 +62,16 @@ impl Performer {
     }
 
     fn tell(&mut self, id: ConnectionId, peer: PeerId) {
-        let (node, port, panicked) = (self.node.clone(), self.port.clone(), self.port.clone());
+        let (own, port, panicked) = (self.own.clone(), self.port.clone(), self.port.clone());
         let task = async move {
-            if let Err(error) = push(node, id).await {
-                // It hears of it when it asks.
+            let told = push(&own, id).await;
+            if let Err(error) = &told {
                 tracing::debug!(%peer, error, "a peer was not told of a change");
             }
-            let _ = port.input(None, Input::Told { id }).await;
+            // Posted: one that got lost would take its place among those under way with it.
+            port.post_input(None, Input::Told { id, heard: told.is_ok() });
         };
-        self.tasks.spawn(task, move |_| panicked.post_input(None, Input::Told { id }));
+        self.tasks.spawn(task, move |_| panicked.post_input(None, Input::Told { id, heard: false }));
     }
 }
 
@@ -76,8 +85,10 @@ impl Effects<Action> for Performer {
                 }
             }
             Action::Identified { id, peer, info } => {
-                let Some(node) = self.node.inner() else { return };
-                observed(&node, id, &info);
+                let Some(node) = self.own.node.inner() else { return };
+                if observed(&node, id, &info) {
+                    self.port.post(Command::Observed);
+                }
                 let remote = node.directory.connection(id).map(|handle| handle.info.remote.clone());
                 let said = book::Said {
                     protocols: info.protocols.clone(),
@@ -94,7 +105,7 @@ impl Effects<Action> for Performer {
             }
             Action::Tell { id, peer } => self.tell(id, peer),
             Action::Announce => {
-                let Some(node) = self.node.inner() else { return };
+                let Some(node) = self.own.node.inner() else { return };
                 let addresses = node.lock_own().all();
                 if addresses != self.announced {
                     self.announced.clone_from(&addresses);
@@ -106,15 +117,12 @@ impl Effects<Action> for Performer {
     }
 }
 
-/// From where the peer sees this node come.
-fn observed(node: &Inner, id: ConnectionId, info: &Info) {
+/// From where the peer sees this node come; whether that changes what is known of the own addresses.
+fn observed(node: &Inner, id: ConnectionId, info: &Info) -> bool {
     let (Some(address), Some(handle)) = (&info.observed_addr, node.directory.connection(id)) else {
-        return;
+        return false;
     };
-    let observation = Observation { connection: &handle.info, address };
-    if node.lock_own().observed(&observation) {
-        node.changed();
-    }
+    node.lock_own().observed(&Observation { connection: &handle.info, address })
 }
 
 async fn ask(node: NodeRef, id: ConnectionId, peer: PeerId) -> Result<Info, IdentifyError> {
@@ -140,14 +148,19 @@ async fn read(stream: &mut Stream, peer: PeerId) -> Result<Info, IdentifyError> 
     }
 }
 
-/// Tells a peer what this node is now.
-async fn push(node: NodeRef, id: ConnectionId) -> Result<(), String> {
-    let running = node.get().ok_or("the node has ended")?;
+/// Tells a peer what this node is now. It closes the stream when it has read that, and resets it if it does not want to.
+async fn push(own: &Own, id: ConnectionId) -> Result<(), String> {
+    let running = own.node.get().ok_or("the node has ended")?;
     let opened = running.open_on(id, PUSH).await;
     drop(running);
     let mut stream = opened.map_err(|error| error.to_string())?;
-    let answer = answer(&node, id).ok_or("the connection has ended")?;
-    write(&mut stream, &answer).await.map_err(|error| error.to_string())
+    let answer = answer(own, id).ok_or("the connection has ended")?;
+    write(&mut stream, &answer).await.map_err(|error| error.to_string())?;
+    match timeout(TELL_TIMEOUT, stream.read(&mut [0])).await {
+        Ok(Err(error)) => Err(error.to_string()),
+        // One that leaves it open has not refused.
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
 }
 
 /// A peer tells of a change. One that does so too often is not listened to, before anything is read.
@@ -173,24 +186,26 @@ pub(super) async fn hear(
 }
 
 /// The other side: says who this node is, and closes.
-pub(super) async fn tell(node: NodeRef, mut stream: Stream) -> io::Result<()> {
-    match answer(&node, stream.connection()) {
+pub(super) async fn tell(own: Own, mut stream: Stream) -> io::Result<()> {
+    match answer(&own, stream.connection()) {
         Some(answer) => write(&mut stream, &answer).await,
         None => Ok(()),
     }
 }
 
 /// What this node says of itself on a connection; `None` if one of them has ended.
-fn answer(node: &NodeRef, id: ConnectionId) -> Option<Vec<u8>> {
-    let node = node.inner()?;
+fn answer(own: &Own, id: ConnectionId) -> Option<Vec<u8>> {
+    let node = own.node.inner()?;
     let handle = node.directory.connection(id)?;
-    Some(codec::encode(&Own {
-        keypair: &node.keypair,
+    let (mut addresses, revision) = node.advertised_addresses(&handle.info);
+    addresses.truncate(MAX_ADDRESSES);
+    Some(codec::encode(codec::Own {
+        public_key: node.keypair.public(),
         agent: &node.agent,
-        listen_addrs: &node.advertised_addresses(&handle.info),
+        listen_addrs: &addresses,
         observed_addr: &handle.info.remote,
         protocols: &node.registry.advertised(),
-        sequence: node.kernel.clock.now().unix,
+        envelope: own.seals.envelope(&node.keypair, &addresses, revision, node.kernel.clock.now()),
     }))
 }
 

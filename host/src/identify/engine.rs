@@ -20,7 +20,8 @@ const MAX_WAITING: usize = 64;
 pub const PUSH_DELAY: Duration = Duration::from_secs(1);
 /// Peers that are told at once; the others' turn comes later.
 pub const MAX_PUSHES: usize = 32;
-/// How long after each failure a peer is asked again on the same connection; after the last one it is not.
+/// How long after each failure a peer is asked again on the same connection, and one that refused to hear of a change is
+/// told again; after the last one it is not.
 pub const RETRIES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 
 /// Asks on every connection who the peer is, and remembers it as long as the connection is there. Tells peers when this node
@@ -30,6 +31,8 @@ pub(crate) struct Engine {
     connections: BTreeMap<ConnectionId, Connection>,
     queue: VecDeque<ConnectionId>,
     running: usize,
+    /// When the user is told of the own addresses.
+    announce_at: Option<Instant>,
     /// When peers are told that this node has changed.
     tell_at: Option<Instant>,
     to_tell: VecDeque<ConnectionId>,
@@ -48,6 +51,10 @@ struct Connection {
     early: Option<Info>,
     /// Whether this node has changed since the peer may have heard of it.
     behind: bool,
+    /// How often the peer has refused to hear of the last change.
+    refused: usize,
+    /// When it is told again.
+    tell_again: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -66,8 +73,10 @@ pub(crate) enum Command {
     Opened { id: ConnectionId, peer: PeerId },
     /// A connection has ended.
     Closed { id: ConnectionId },
-    /// This node's addresses or protocols have changed.
+    /// What peers are told has changed: this node's addresses or protocols.
     Changed,
+    /// What others observe of this node's addresses has changed; no peer is told of that.
+    Observed,
     /// Who is that?
     Ask { peer: PeerId, reply: Answer },
 }
@@ -78,8 +87,8 @@ pub(crate) enum Input {
     Said { id: ConnectionId, result: Result<Info, IdentifyError> },
     /// The peer tells of a change; what it did not name has stayed.
     Pushed { id: ConnectionId, change: Info },
-    /// It was told of ours, or could not be.
-    Told { id: ConnectionId },
+    /// It was told of ours; whether it wanted to hear it.
+    Told { id: ConnectionId, heard: bool },
 }
 
 #[derive(Debug)]
@@ -122,6 +131,8 @@ impl Engine {
                 failures: 0,
                 early: None,
                 behind: false,
+                refused: 0,
+                tell_again: None,
             });
             self.queue.push_back(id);
         }
@@ -226,13 +237,13 @@ impl Engine {
     }
 
     /// This node has changed: each peer that listens to such is told once, on its newest connection.
-    fn announce(&mut self) {
+    fn tell_all(&mut self) {
         self.tell_at = None;
-        self.actions.push_back(Action::Announce);
         let mut told = BTreeSet::new();
         let mut owed = Vec::new();
         for (id, connection) in self.connections.iter_mut().rev() {
             connection.behind = told.insert(connection.peer);
+            (connection.refused, connection.tell_again) = (0, None);
             owed.push(*id);
         }
         owed.into_iter().for_each(|id| self.owe(id));
@@ -248,6 +259,19 @@ impl Engine {
         };
         if connection.behind && info.protocols.contains(&PUSH) && !self.to_tell.contains(&id) {
             self.to_tell.push_back(id);
+        }
+    }
+
+    /// Who could not be told, mostly because it hears of too many changes, is told again: nothing else would.
+    fn told(&mut self, id: ConnectionId, heard: bool, now: Now) {
+        self.telling.remove(&id);
+        if let Some(connection) = self.connections.get_mut(&id)
+            // Of a change since then it hears in any case.
+            && !connection.behind
+            && !heard
+        {
+            connection.tell_again = RETRIES.get(connection.refused).map(|wait| now.after(*wait));
+            connection.refused = connection.refused.saturating_add(1);
         }
     }
 
@@ -290,7 +314,11 @@ impl engine::Engine for Engine {
             Command::Opened { id, peer } => self.opened(id, peer),
             Command::Closed { id } => self.closed(id),
             Command::Changed => {
+                self.announce_at.get_or_insert_with(|| now.after(PUSH_DELAY));
                 self.tell_at.get_or_insert_with(|| now.after(PUSH_DELAY));
+            }
+            Command::Observed => {
+                self.announce_at.get_or_insert_with(|| now.after(PUSH_DELAY));
             }
             Command::Ask { peer, reply } => self.ask(peer, reply),
         }
@@ -301,7 +329,7 @@ impl engine::Engine for Engine {
         match input {
             Input::Said { id, result } => self.said(id, result, now),
             Input::Pushed { id, change } => self.pushed(id, change),
-            Input::Told { id } => drop(self.telling.remove(&id)),
+            Input::Told { id, heard } => self.told(id, heard, now),
         }
         self.start_queued(now);
     }
@@ -322,13 +350,29 @@ impl engine::Engine for Engine {
                 self.queue.push_back(*id);
             }
         }
+        let mut again = Vec::new();
+        for (id, connection) in &mut self.connections {
+            if connection.tell_again.is_some_and(|at| at <= now.mono) {
+                (connection.tell_again, connection.behind) = (None, true);
+                again.push(*id);
+            }
+        }
+        again.into_iter().for_each(|id| self.owe(id));
+        if self.announce_at.is_some_and(|at| at <= now.mono) {
+            self.announce_at = None;
+            self.actions.push_back(Action::Announce);
+        }
         if self.tell_at.is_some_and(|at| at <= now.mono) {
-            self.announce();
+            self.tell_all();
         }
         self.start_queued(now);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
+        let again = self.connections.values().filter_map(|connection| connection.tell_again).min();
+        let again = again.map(|at| Deadline { at, reason: "a peer is told again of a change" });
+        let announce =
+            self.announce_at.map(|at| Deadline { at, reason: "the user is told of own addresses" });
         let waits = self.connections.values().filter_map(|connection| match connection.state {
             State::Running { until } => Some(Deadline { at: until, reason: "a peer does not say who it is" }),
             State::Failed { again: Some(at), .. } => {
@@ -337,7 +381,10 @@ impl engine::Engine for Engine {
             _ => None,
         });
         let tell = self.tell_at.map(|at| Deadline { at, reason: "peers are told of a change" });
-        Deadline::earlier(waits.min_by_key(|wait| wait.at), tell)
+        [waits.min_by_key(|wait| wait.at), tell, again, announce]
+            .into_iter()
+            .flatten()
+            .min_by_key(|next| next.at)
     }
 
     fn poll_action(&mut self) -> Option<Action> {

@@ -153,11 +153,53 @@ fn changes_are_told_once_a_second_to_those_who_listen() {
     sim.command(Command::Changed);
     sim.advance(PUSH_DELAY);
     assert_eq!(perform(&mut sim), ["announce"]);
-    sim.input(Input::Told { id: id(2) });
+    sim.input(Input::Told { id: id(2), heard: true });
     assert_eq!(perform(&mut sim), ["tell #2"]);
-    sim.input(Input::Told { id: id(2) });
+    sim.input(Input::Told { id: id(2), heard: true });
     sim.advance(PUSH_DELAY * 10);
     assert!(perform(&mut sim).is_empty());
+}
+
+#[test]
+fn what_others_observe_is_told_to_no_peer() {
+    let mut sim = Sim::new(Engine::default());
+    known(&mut sim, 1, 1, listener("a"));
+    for _ in 0..9 {
+        sim.command(Command::Observed);
+        sim.advance(PUSH_DELAY / 10);
+    }
+    sim.advance(PUSH_DELAY / 10);
+    assert_eq!(perform(&mut sim), ["announce"], "the user is");
+    sim.advance(PUSH_DELAY * 100);
+    assert!(perform(&mut sim).is_empty() && sim.next_deadline().is_none());
+}
+
+#[test]
+fn who_refuses_to_hear_is_told_again_twice() {
+    let mut sim = Sim::new(Engine::default());
+    known(&mut sim, 1, 1, listener("a"));
+    sim.command(Command::Changed);
+    sim.advance(PUSH_DELAY);
+    assert_eq!(perform(&mut sim), ["announce", "tell #1"]);
+    for wait in RETRIES {
+        sim.input(Input::Told { id: id(1), heard: false });
+        sim.advance(wait - Duration::from_nanos(1));
+        assert!(perform(&mut sim).is_empty());
+        sim.advance(Duration::from_nanos(1));
+        assert_eq!(perform(&mut sim), ["tell #1"]);
+    }
+    sim.input(Input::Told { id: id(1), heard: false });
+    assert!(sim.next_deadline().is_none(), "and then no more");
+    // The next change is another matter; one that comes before the time is told instead.
+    sim.command(Command::Changed);
+    sim.advance(PUSH_DELAY);
+    assert_eq!(perform(&mut sim), ["announce", "tell #1"]);
+    sim.input(Input::Told { id: id(1), heard: false });
+    sim.command(Command::Changed);
+    sim.advance(PUSH_DELAY);
+    assert_eq!(perform(&mut sim), ["announce", "tell #1"]);
+    sim.input(Input::Told { id: id(1), heard: true });
+    assert!(sim.next_deadline().is_none());
 }
 
 #[test]
@@ -180,14 +222,14 @@ fn so_many_are_told_at_once() {
     sim.command(Command::Changed);
     sim.advance(PUSH_DELAY);
     assert_eq!(perform(&mut sim).len(), 1 + MAX_PUSHES);
-    sim.input(Input::Told { id: id(5) });
+    sim.input(Input::Told { id: id(5), heard: true });
     assert_eq!(perform(&mut sim), ["tell #0"]);
     // One that closes while it waits is not told.
     sim.command(Command::Changed);
     sim.advance(PUSH_DELAY);
     sim.command(Command::Closed { id: id(9) });
     perform(&mut sim);
-    sim.input(Input::Told { id: id(9) });
+    sim.input(Input::Told { id: id(9), heard: true });
     assert!(!perform(&mut sim).contains(&"tell #9".to_owned()));
 }
 

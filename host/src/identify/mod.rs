@@ -11,6 +11,7 @@ mod credible;
 mod effects;
 mod engine;
 mod rate;
+mod seal;
 
 pub use codec::{
     DecodeError, MAX_ADDRESSES, MAX_AGENT, MAX_FIELDS, MAX_MESSAGE, MAX_MESSAGES, MAX_PROTOCOLS,
@@ -160,10 +161,11 @@ impl Protocol for Identify {
 
     fn register(self, registrar: &mut Registrar<'_>) -> Handle {
         let node = registrar.node();
-        let own = node.clone();
+        let own = effects::Own { node, seals: Arc::default() };
+        let told = own.clone();
         let port = registrar.actor(
             move |birth| {
-                (engine::Engine::default(), effects::Performer::new(node.clone(), birth.port.clone()))
+                (engine::Engine::default(), effects::Performer::new(own.clone(), birth.port.clone()))
             },
             Some(|event| match event {
                 ConnectionEvent::Opened { info, .. } => {
@@ -180,7 +182,7 @@ impl Protocol for Identify {
         };
         let pushed = (registrar.node(), port.clone(), Arc::new(rate::PushRate::default()));
         registrar.serve(PROTOCOL, streams(MAX_INBOUND_STREAMS), move |stream, _| {
-            effects::tell(own.clone(), stream)
+            effects::tell(told.clone(), stream)
         });
         registrar.serve(PUSH, streams(MAX_PUSH_STREAMS), move |stream, _| {
             let (node, port, rate) = pushed.clone();
@@ -207,12 +209,13 @@ pub(crate) fn decode(peer: PeerId, bytes: &[u8]) {
 /// For the fuzz targets.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn example(keypair: &peerage_core::Keypair, addresses: &[Multiaddr]) -> Vec<u8> {
-    codec::encode(&codec::Own {
-        keypair,
+    let (seals, now) = (seal::Seals::default(), peerage_core::engine::sim::start());
+    codec::encode(codec::Own {
+        public_key: keypair.public(),
         agent: "agent/1",
         listen_addrs: addresses,
         observed_addr: &Multiaddr::empty(),
         protocols: &[PROTOCOL],
-        sequence: std::time::Duration::from_secs(1),
+        envelope: seals.envelope(keypair, addresses, 0, now),
     })
 }

@@ -237,9 +237,10 @@ impl Inner {
         self.lock_own().bound().cloned().collect()
     }
 
-    /// The addresses that are told to a peer.
-    pub(crate) fn advertised_addresses(&self, to: &ConnInfo) -> Vec<Multiaddr> {
-        self.lock_own().told(to)
+    /// The addresses that are told to a peer, and the [`Table::revision`] that they are of.
+    pub(crate) fn advertised_addresses(&self, to: &ConnInfo) -> (Vec<Multiaddr>, u64) {
+        let own = self.lock_own();
+        (own.told(to), own.revision())
     }
 
     pub(crate) fn lock_own(&self) -> MutexGuard<'_, Table> {
