@@ -255,7 +255,9 @@ impl Node {
     /// Serves a protocol no more; streams that are open go on. `false` if it was not served.
     pub fn unserve(&self, id: ServingId) -> bool {
         let removed = self.inner.registry.remove(id);
-        self.inner.changed();
+        if removed {
+            self.inner.changed();
+        }
         removed
     }
 
