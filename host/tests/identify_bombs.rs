@@ -98,6 +98,12 @@ fn record_of(seed: u8, sequence: u64) -> Vec<u8> {
     record.seal(&keypair(seed)).expect("sealed").encode()
 }
 
+/// The peer's own record, which holds, and names nothing.
+fn record_of_nothing() -> Vec<u8> {
+    let record = PeerRecord::new(peer(7), 1, Vec::new()).expect("a record");
+    record.seal(&keypair(7)).expect("sealed").encode()
+}
+
 type Expected = fn(Result<&Info, &IdentifyError>) -> bool;
 
 fn bombs() -> Vec<(&'static str, Vec<u8>, bool, Expected)> {
@@ -133,6 +139,9 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, bool, Expected)> {
         ("a length of ten bytes", [&[0xff; 9][..], &[1]].concat(), false, refused),
         ("a length of eleven bytes", vec![0xff; 11], false, refused),
         ("a body, withheld", length(100), false, |result| result == Err(&IdentifyError::Timeout)),
+        ("a record without an address", one_message([field(RECORD, &record_of_nothing())]), true, |result| {
+            result.is_ok_and(|info| matches!(info.signed_record, PeerRecordState::Valid(_)))
+        }),
         ("somebody else's record", one_message([field(RECORD, &record_of(9, 1))]), true, |result| {
             result.is_ok_and(|info| matches!(info.signed_record, PeerRecordState::Invalid(_)))
         }),
