@@ -4,15 +4,40 @@ mod common;
 
 use std::time::Duration;
 
-use common::*;
-use peerage_host::{Direction, Limits, OpenError};
+use common::{
+    raw::{NOISE_MPLEX, NOISE_YAMUX, Stack, TLS_YAMUX},
+    *,
+};
+use peerage_host::{Direction, Limits, Node, OpenError};
 use peerage_transport::memory::Network;
 
 #[test]
 fn a_thousand_dials_and_hang_ups_leave_nothing_behind() {
-    run(async {
+    dial_and_hang_up(NOISE_YAMUX);
+}
+
+#[test]
+fn a_thousand_of_them_over_tls() {
+    dial_and_hang_up(TLS_YAMUX);
+}
+
+#[test]
+fn a_thousand_of_them_over_mplex() {
+    dial_and_hang_up(NOISE_MPLEX);
+}
+
+async fn speaking(network: &Network, seed: u8, stack: Stack, limits: Limits) -> Node {
+    let builder = builder(network, seed).security([stack.0]).muxers([stack.1]).limits(limits);
+    let node = builder.listen("/memory/0").expect("an address").start().await.expect("it starts");
+    serve_echo(&node);
+    node
+}
+
+fn dial_and_hang_up(stack: Stack) {
+    run(async move {
         let network = Network::new();
-        let (alice, bob) = (node(&network, 1).await, node(&network, 2).await);
+        let start = |seed| speaking(&network, seed, stack, Limits::default());
+        let (alice, bob) = (start(1).await, start(2).await);
         let one = async || {
             bob.connect(address(&alice)).await.expect("connected");
             check_echo(bob.open(alice.peer_id(), ECHO).await.expect("open"), 100).await;
@@ -34,6 +59,44 @@ fn a_thousand_dials_and_hang_ups_leave_nothing_behind() {
         alice.shutdown().await;
         bob.shutdown().await;
     });
+}
+
+/// Two hundred and fifty at once, forty times: as many as a muxer lets live at once are seen by it alone, in its tests.
+#[test]
+fn ten_thousand_streams_over_one_connection_leave_nothing_behind() {
+    for stack in [NOISE_YAMUX, NOISE_MPLEX] {
+        run(async move {
+            let network = Network::new();
+            let mut limits = Limits::default();
+            limits.streams_negotiating_per_connection = 256;
+            limits.streams_inbound_per_protocol_and_peer = 256;
+            let (alice, bob) = (
+                speaking(&network, 1, stack, limits.clone()).await,
+                speaking(&network, 2, stack, limits).await,
+            );
+            let connected = bob.connect(address(&alice)).await.expect("connected");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let (before, usage) = (tasks(), alice.usage());
+            for _ in 0..40 {
+                let one = async || {
+                    let stream = bob.open(alice.peer_id(), ECHO).await.expect("open");
+                    check_echo(stream, 1000).await;
+                };
+                futures::future::join_all((0..250).map(|_| one())).await;
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(
+                bob.connections().iter().map(|one| one.id).collect::<Vec<_>>(),
+                [connected.connection]
+            );
+            assert_eq!(alice.usage(), usage);
+            assert_eq!(tasks(), before, "tasks are left");
+            assert_eq!((alice.refusals(), bob.refusals()), ([].into(), [].into()));
+            bob.disconnect(alice.peer_id()).await;
+            idle(&alice).await;
+            idle(&bob).await;
+        });
+    }
 }
 
 #[test]

@@ -2,16 +2,26 @@
 
 mod common;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use common::*;
-use peerage_core::engine;
+use futures::future::BoxFuture;
+use peerage_core::{Multiaddr, engine};
 use peerage_host::{
-    Event, Fault, Faults, Node, Point,
+    ConnectOptions, Event, Fault, Faults, Node, Point, Policy,
     identify::{self, Identify},
+    perf::{self, Perf},
     ping::{self, Ping, PingError},
+    store,
 };
-use peerage_transport::memory::Network;
+use peerage_transport::{
+    dns::{DnsError, Resolver},
+    memory::Network,
+};
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,23 +30,58 @@ struct Pair {
     struck: Node,
     ping: ping::Handle,
     identify: identify::Handle,
+    perf: perf::Handle,
     other: Node,
 }
 
 async fn pair(faults: &Faults) -> Option<Pair> {
     let network = Network::new();
-    let other = node(&network, 2).await;
-    let (builder, ping) = builder(&network, 1).faults(faults.clone()).with(Ping::default());
+    let (other, _) = builder(&network, 2).with(Perf::default());
+    let other = other.listen("/memory/0").expect("an address").start().await.expect("it starts");
+    serve_echo(&other);
+    // Book and dialer have all that they can have: something to keep, and names to ask for.
+    let builder = builder(&network, 1).faults(faults.clone()).store_in(store::Memory::default());
+    let mut policy = Policy::default();
+    policy.idle_timeout = Some(Duration::from_secs(20));
+    let builder = builder.connection_policy(policy).resolver(Names(address(&other).to_string()));
+    let (builder, ping) = builder.with(Ping::default());
     let (builder, identify) = builder.with(Identify::default());
+    let (builder, perf) = builder.with(Perf::default());
     // A fault may strike while the listener is being bound; then there is no node, and the error has said so.
     let struck = builder.listen("/memory/0").expect("an address").start().await.ok()?;
     serve_echo(&struck);
-    Some(Pair { struck, ping, identify, other })
+    Some(Pair { struck, ping, identify, perf, other })
+}
+
+/// Knows `other.example`, which leads to one address by a second name; every other name is never resolved.
+struct Names(String);
+
+impl Resolver for Names {
+    fn ip4(&self, _: &str) -> BoxFuture<'static, Result<Vec<Ipv4Addr>, DnsError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn ip6(&self, _: &str) -> BoxFuture<'static, Result<Vec<Ipv6Addr>, DnsError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn texts(&self, name: &str) -> BoxFuture<'static, Result<Vec<Vec<u8>>, DnsError>> {
+        let answer = match name {
+            "_dnsaddr.other.example." => "dnsaddr=/dnsaddr/second.example".to_owned(),
+            "_dnsaddr.second.example." => format!("dnsaddr={}", self.0),
+            _ => return Box::pin(std::future::pending()),
+        };
+        Box::pin(std::future::ready(Ok(vec![answer.into_bytes()])))
+    }
 }
 
 /// Everything that a small node does. Steps may fail, by a typed error and in time; that is checked elsewhere.
 async fn exercise(pair: &Pair) {
-    let Pair { struck, ping, identify, other } = pair;
+    let Pair { struck, ping, identify, perf, other } = pair;
+    let named = |name: &str| name.parse::<Multiaddr>().expect("an address");
+    let mut options = ConnectOptions::default();
+    options.addresses = vec![named("/dnsaddr/silent.example")];
+    let _ = struck.connect_with(named("/dnsaddr/other.example"), options).await;
     let _ = struck.connect(address(other)).await;
     if let Ok(stream) = struck.open(other.peer_id(), ECHO).await {
         let _ = timeout(Duration::from_secs(30), echo(stream)).await;
@@ -44,6 +89,21 @@ async fn exercise(pair: &Pair) {
     let _ = ping.rtt(other.peer_id()).await;
     let _ = identify.info(other.peer_id()).await;
     let _ = struck.peer(other.peer_id()).await;
+    // What peers are told of, what is kept, and who is kept.
+    let _ = perf.measure(other.peer_id(), perf::Request::new(1000, 1000)).await;
+    if let Ok(id) = struck.serve("/more/1", |stream, _| echo(stream)) {
+        sleep(Duration::from_secs(2)).await;
+        struck.unserve(id);
+    }
+    let _ = struck.protect(other.peer_id(), "friend");
+    let _ = struck.tag(other.peer_id(), "useful", 5);
+    drop(struck.connections().first().and_then(|one| struck.keep(one.id)));
+    struck.add_addresses(peer(9), [named("/memory/77777")]).await;
+    let _ = struck.connect(peer(9)).await;
+    struck.forget(peer(9)).await;
+    struck.ban(peer(9), Duration::from_secs(1)).await;
+    struck.unban(peer(9)).await;
+    struck.unprotect(other.peer_id(), "friend");
     if let Some(listening) = struck.addresses().into_iter().next() {
         let _ = other.connect(listening).await;
     }
@@ -52,13 +112,14 @@ async fn exercise(pair: &Pair) {
     if let Ok(listening) = struck.listen("/memory/0".parse().expect("an address")).await {
         struck.unlisten(listening.id).await;
     }
-    // Idle streams are closed, deadlines pass.
+    let _ = struck.connect(address(other)).await;
+    // Idle streams and connections are closed, deadlines pass.
     sleep(Duration::from_secs(30)).await;
 }
 
 /// Whether the user's handles do what they are for.
 async fn works(pair: &Pair) -> Result<(), String> {
-    let Pair { struck, ping, identify, other } = pair;
+    let Pair { struck, ping, identify, other, .. } = pair;
     let other_id = other.peer_id();
     struck.connect(address(other)).await.map_err(|error| error.report.to_string())?;
     let stream = struck.open(other_id, ECHO).await.map_err(|error| format!("open: {error}"))?;
@@ -117,6 +178,8 @@ fn passages() -> BTreeMap<(String, Point), u64> {
 #[test]
 fn a_panic_anywhere_is_over_in_100_ms_and_leaves_exact_accounts() {
     let passages = passages();
+    let timed = ("core/manager".to_owned(), Point::Timer);
+    assert!(passages.contains_key(&timed), "no connection was idle");
     let actors: std::collections::BTreeSet<_> = passages.keys().map(|(actor, _)| actor.as_str()).collect();
     for actor in [
         "core/book",
@@ -125,6 +188,7 @@ fn a_panic_anywhere_is_over_in_100_ms_and_leaves_exact_accounts() {
         "core/manager",
         "transports/memory",
         "upgrades/upgrade",
+        "protocols/identify",
         "protocols/ping",
     ] {
         assert!(actors.contains(actor), "{actor} is not struck: {actors:?}");
@@ -140,7 +204,7 @@ fn a_panic_anywhere_is_over_in_100_ms_and_leaves_exact_accounts() {
             struck += usize::from(strike(Fault { actor: actor.clone(), point, nth, times: 1 }));
         }
     }
-    assert!(struck > 70, "only {struck} faults struck");
+    assert!(struck > 100, "only {struck} faults struck");
 }
 
 #[test]

@@ -288,6 +288,9 @@ impl Engine {
             return Ok(());
         }
         let unknown = |stream: &Stream| stream.local && !stream.greeted;
+        // What this side opened the peer may refuse, each once: that costs it as much as us.
+        let refused = |stream: &Stream| stream.local && stream.greeted && !stream.is_reset();
+        let is_refusal = self.streams.get(&id).is_some_and(refused);
         if self.streams.get(&id).is_some_and(|stream| !unknown(stream)) {
             self.acknowledged(id);
             if let Some(stream) = self.streams.get_mut(&id)
@@ -305,6 +308,6 @@ impl Engine {
             self.notify_writer(id);
             self.settle(id);
         }
-        self.stray(now)
+        if is_refusal { Ok(()) } else { self.stray(now) }
     }
 }

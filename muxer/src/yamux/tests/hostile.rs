@@ -43,6 +43,37 @@ async fn opening_and_resetting_without_end_ends_the_connection() {
     assert!(peer.ours.accept().await.is_err());
 }
 
+/// Refusing is not an attack: as often as this side opens, the peer may reset.
+#[tokio::test]
+async fn a_peer_may_refuse_any_number_of_streams() {
+    let mut peer = script();
+    for _ in 0..3_000 {
+        let mut stream = peer.ours.open().await.unwrap();
+        stream.write_all(b"?").await.unwrap();
+        stream.flush().await.unwrap();
+        let opened = loop {
+            let (header, _) = peer.next().await;
+            if header.has(SYN) && header.kind != PING {
+                break header.stream;
+            }
+        };
+        peer.send(Header::reset(opened, 0x1001)).await;
+        let error = stream_error(&read_to_end(&mut stream).await.expect_err("refused"));
+        assert!(matches!(error, StreamError::ResetByPeer(ErrorCode(0x1001))), "{error:?}");
+    }
+    assert!(!peer.driver.is_finished());
+    // A second reset of the same stream is one that nobody needs.
+    let mut stream = peer.ours.open().await.unwrap();
+    stream.write_all(b"?").await.unwrap();
+    stream.flush().await.unwrap();
+    let (header, _) = peer.next().await;
+    for _ in 0..2_000 {
+        let _ = peer.wire.write_all(&Header::reset(header.stream, 1).encode()).await;
+    }
+    let end = peer.driver.await.unwrap().expect_err("ended");
+    assert!(matches!(end, ConnectionError::Protocol(_)), "{end:?}");
+}
+
 /// S6: ten thousand streams that never say a word.
 #[tokio::test]
 async fn ten_thousand_silent_streams_cost_the_backlog() {

@@ -1,0 +1,162 @@
+//! A peer whose handshake is honest, and that then says what it likes, byte by byte.
+
+use std::error::Error;
+
+use peerage_core::frame;
+use peerage_host::Node;
+use peerage_security::{noise, plaintext, tls};
+use peerage_transport::{
+    DialOpts, Io, Link, Role, Transport as _,
+    memory::Network,
+    select,
+    upgrade::{MuxerKind, Security, TIMEOUT},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+use super::keypair;
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stack(pub(crate) Security, pub(crate) MuxerKind);
+
+pub(crate) const NOISE_YAMUX: Stack = Stack(Security::Noise, MuxerKind::Yamux);
+pub(crate) const TLS_YAMUX: Stack = Stack(Security::Tls, MuxerKind::Yamux);
+pub(crate) const NOISE_MPLEX: Stack = Stack(Security::Noise, MuxerKind::Mplex);
+
+/// A raw link to a node, before the first word.
+pub(crate) async fn link(network: &Network, to: &Node) -> Box<dyn Io> {
+    let address = to.listen_addresses().into_iter().next().expect("it listens");
+    match network.transport().dial(address, DialOpts::new(Instant::now() + TIMEOUT)).await {
+        Ok(Link::Raw(raw)) => raw.io,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Up to the first frame of the muxer.
+pub(crate) async fn upgrade(
+    mut io: Box<dyn Io>,
+    stack: Stack,
+    seed: u8,
+) -> Result<Box<dyn Io>, Box<dyn Error>> {
+    let Stack(security, muxer) = stack;
+    select::dial(&mut io, vec![security.protocol()]).await?;
+    let keypair = keypair(seed);
+    let mut io: Box<dyn Io> = match security {
+        Security::Noise => {
+            Box::new(noise::upgrade(io, Role::Initiator, &noise::Config::new(&keypair)?).await?.0)
+        }
+        Security::Tls => Box::new(tls::upgrade(io, Role::Initiator, &tls::Config::new(&keypair)?).await?.0),
+        Security::Plaintext => {
+            plaintext::upgrade(io, Role::Initiator, &plaintext::Config::new(&keypair)).await?.0
+        }
+        other => panic!("{other}"),
+    };
+    select::dial(&mut io, vec![muxer.protocol()]).await?;
+    Ok(io)
+}
+
+/// The peer after its handshake. It reads what comes and throws it away, or it never reads.
+pub(crate) struct Hostile {
+    writer: WriteHalf<Box<dyn Io>>,
+    _unread: Option<ReadHalf<Box<dyn Io>>>,
+    reading: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Hostile {
+    pub(crate) async fn connect(network: &Network, to: &Node, stack: Stack, seed: u8, reads: bool) -> Self {
+        let io = upgrade(link(network, to).await, stack, seed).await.expect("an honest handshake");
+        let (mut reader, writer) = tokio::io::split(io);
+        if !reads {
+            return Self { writer, _unread: Some(reader), reading: None };
+        }
+        let reading = tokio::task::spawn_local(async move {
+            let mut all = Vec::new();
+            let _ = reader.read_to_end(&mut all).await;
+            all
+        });
+        Self { writer, _unread: None, reading: Some(reading) }
+    }
+
+    /// Whether it got rid of it.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
+        let sent = async {
+            self.writer.write_all(bytes).await?;
+            self.writer.flush().await
+        };
+        matches!(timeout(4 * TIMEOUT, sent).await, Ok(Ok(())))
+    }
+
+    /// Hangs up, and says what it had read.
+    pub(crate) async fn leave(mut self) -> Vec<u8> {
+        let _ = timeout(TIMEOUT, self.writer.shutdown()).await;
+        let Some(reading) = self.reading.take() else { return Vec::new() };
+        drop(self);
+        timeout(4 * TIMEOUT, reading).await.expect("the node hangs up as well").expect("no panic")
+    }
+}
+
+/// The lines of multistream-select.
+pub(crate) fn lines(lines: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in lines {
+        frame::encode(format!("{line}\n").as_bytes(), &mut out);
+    }
+    out
+}
+
+/// What opens a stream for a protocol, all in one go.
+pub(crate) fn ask_for(protocol: &str) -> Vec<u8> {
+    lines(&["/multistream/1.0.0", protocol])
+}
+
+/// Frames of yamux.
+pub(crate) mod yamux {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const WINDOW_UPDATE: u8 = 1;
+    pub(crate) const PING: u8 = 2;
+    pub(crate) const GO_AWAY: u8 = 3;
+    pub(crate) const SYN: u16 = 1;
+    pub(crate) const FIN: u16 = 4;
+    pub(crate) const RST: u16 = 8;
+
+    pub(crate) fn frame(kind: u8, flags: u16, stream: u32, length: u32) -> Vec<u8> {
+        let mut out = vec![0, kind];
+        out.extend(flags.to_be_bytes());
+        out.extend(stream.to_be_bytes());
+        out.extend(length.to_be_bytes());
+        out
+    }
+
+    pub(crate) fn data(flags: u16, stream: u32, body: &[u8]) -> Vec<u8> {
+        let mut out = frame(DATA, flags, stream, u32::try_from(body.len()).expect("a short body"));
+        out.extend_from_slice(body);
+        out
+    }
+}
+
+/// Frames of mplex, as the one who opened the stream sends them.
+pub(crate) mod mplex {
+    use peerage_core::varint;
+
+    pub(crate) const NEW: u64 = 0;
+    pub(crate) const MESSAGE: u64 = 2;
+    pub(crate) const CLOSE: u64 = 4;
+    pub(crate) const RESET: u64 = 6;
+
+    pub(crate) fn head(flag: u64, stream: u64, length: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        varint::encode((stream << 3) | flag, &mut out);
+        varint::encode(length, &mut out);
+        out
+    }
+
+    pub(crate) fn frame(flag: u64, stream: u64, body: &[u8]) -> Vec<u8> {
+        let mut out = head(flag, stream, body.len() as u64);
+        out.extend_from_slice(body);
+        out
+    }
+}
