@@ -89,7 +89,7 @@ impl Timeline<'_> {
         let (from, to) = (column(started), column(end));
         let mut drawn = vec![' '; width];
         for (column_of, cell) in drawn.iter_mut().enumerate().take(to).skip(from) {
-            let reached = attempt.stages.iter().filter(|(_, at)| column(*at) <= column_of).next_back();
+            let reached = attempt.stages.iter().rfind(|(_, at)| column(*at) <= column_of);
             *cell = character(reached.map_or(Stage::Address, |(stage, _)| *stage));
         }
         if let Some(cell) = drawn.get_mut(to) {

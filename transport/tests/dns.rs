@@ -1,6 +1,7 @@
 //! The system's resolver against a name server that is written here: byte by byte, on loopback, and mostly hostile.
 //!
 //! Where the clock is paused, nothing that is asserted depends on who is faster: either answer is an error.
+#![allow(clippy::unwrap_used, reason = "a test fails there, and says where")]
 
 use std::{
     future::Future,

@@ -47,7 +47,7 @@ pub(super) struct Line {
 /// The way to whom one speaks.
 pub(super) enum Way {
     /// It is open.
-    Open(Stream),
+    Open(Box<Stream>),
     /// They are connected with us.
     Connected(PeerId),
     /// They were introduced, and are there.
@@ -97,7 +97,7 @@ pub(super) async fn speak(door: Door, node: Node, way: Way, greeting: Greeting, 
 
 async fn reach(node: &Node, way: Way) -> Result<Stream, String> {
     let peer = match way {
-        Way::Open(stream) => return Ok(stream),
+        Way::Open(stream) => return Ok(*stream),
         Way::Connected(peer) => peer,
         Way::Dial(peer, addresses) => {
             let mut options = ConnectOptions::default();

@@ -86,7 +86,7 @@ impl Room {
     ) -> Result<(), Failure> {
         if let Some(First { peer, stream, address }) = first {
             self.wanted = Some(peer);
-            self.admit(peer, Way::Open(stream), vec![address]);
+            self.admit(peer, Way::Open(Box::new(stream)), vec![address]);
         }
         let node = self.node.clone();
         let mut sweep = interval(SWEEP);

@@ -378,8 +378,8 @@ impl fmt::Display for DialError {
                     1 => write!(f, "the one attempt failed")?,
                     attempts => write!(f, "all of {attempts} attempts failed")?,
                 }
-                let names = report.attempts.iter().filter(|attempt| attempt.started.is_some());
-                if let Some(furthest) = tried.max_by_key(|attempt| attempt.stage).or(names.last()) {
+                let mut names = report.attempts.iter().filter(|attempt| attempt.started.is_some());
+                if let Some(furthest) = tried.max_by_key(|attempt| attempt.stage).or(names.next_back()) {
                     write!(f, "; the furthest: {furthest}")?;
                 }
             }

@@ -60,7 +60,7 @@ fn binary(bytes: &[u8]) -> Result<Keypair, Error> {
         }
         // Both halves behind the protobuf's head: the check that they belong together is there.
         SEED_AND_PUBLIC => {
-            let mut message = Zeroizing::new(Vec::with_capacity(SEED_AND_PUBLIC + HEAD.len()));
+            let mut message = Zeroizing::new(Vec::with_capacity(SEED_AND_PUBLIC.saturating_add(HEAD.len())));
             message.extend_from_slice(&HEAD);
             message.extend_from_slice(bytes);
             Ok(Keypair::from_protobuf(&message)?)

@@ -282,7 +282,8 @@ fn file_descriptors() {
 /// How each kind of address is counted: which addresses share, and with which.
 #[test]
 fn connections_of_an_address() {
-    let cases: [(&str, &dyn Fn(u8) -> String, &str); 5] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(u8) -> String, &'a str);
+    let cases: [Case<'_>; 5] = [
         ("v4", &|n| format!("/ip4/192.0.2.1/tcp/{n}"), "192.0.2.1/32"),
         ("mapped", &|n| format!("/ip6/::ffff:192.0.2.1/tcp/{n}"), "192.0.2.1/32"),
         (
@@ -624,12 +625,13 @@ proptest! {
                     }
                     _ => {}
                 },
-                6 => match held.get_mut(which) {
-                    Some(Lease::Handshake(_, reserved) | Lease::Connection(_, _, reserved)) => {
+                6 => {
+                    if let Some(Lease::Handshake(_, reserved) | Lease::Connection(_, _, reserved)) =
+                        held.get_mut(which)
+                    {
                         reserved.pop();
                     }
-                    _ => {}
-                },
+                }
                 _ if which < held.len() => drop(held.swap_remove(which)),
                 _ => {}
             }
