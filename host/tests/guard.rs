@@ -126,7 +126,7 @@ fn room_is_made_above_the_high_water() {
         }
         assert_eq!(alice.connections().len(), 4);
         let why = ended(&alice).await;
-        assert!(why.contains("4 connections are more than 3"), "{why}");
+        assert!(why.contains("4 inbound connections are more than 3"), "{why}");
         until("two are left", || alice.connections().len() == 2).await;
         let mut left = [peer(11), peer(12)];
         left.sort_unstable();

@@ -11,7 +11,7 @@ use super::{Handle, engine::Input};
 use crate::{
     Stream,
     actor::panic_text,
-    limits::StreamLease,
+    limits::{Direction, StreamLease},
     node::{Inner, STREAM_ACTOR},
 };
 
@@ -55,7 +55,7 @@ async fn serve(node: Arc<Inner>, handle: Handle, stream: muxer::Stream, lease: S
 async fn agree_and_handle(node: &Inner, handle: &Handle, stream: muxer::Stream, lease: StreamLease) {
     let info = &handle.info;
     // It shall not be closed as idle while its protocol is agreed on.
-    let in_use = handle.activity.stream();
+    let in_use = handle.activity.stream(Direction::Inbound);
     let Some((stream, lease, protocol, handler)) = agree(node, stream, lease, handle).await else {
         let _ = handle.port.input(Some(info.peer), Input::BadStream).await;
         return;

@@ -9,7 +9,7 @@ use tracing::{Instrument as _, debug_span};
 
 use super::{
     Handle,
-    engine::{Action, Command, Engine, Input},
+    engine::{Action, Engine, Input},
     inbound,
 };
 use crate::{
@@ -48,6 +48,7 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
         muxer: connection,
         memory: lease.memory().clone(),
         activity,
+        ended: Arc::default(),
     };
     // Entered before the host speaks of it: who hears `Connected` can open a stream.
     node.directory.enter(handle.clone());
@@ -78,6 +79,10 @@ async fn live(
     let _place = node.kernel.tree.place(path.clone());
     let (finish, finished) = oneshot::channel::<String>();
     let actor = actor(&node, &handle, worker, finish, CancellationToken::new());
+    // From here on the actor hears what it is told; what came before is noted.
+    if let Some((code, why)) = handle.ended.get().cloned() {
+        handle.close(code, why);
+    }
 
     let peer = handle.info.peer;
     let port = handle.port.clone();
@@ -113,7 +118,7 @@ async fn live(
     let (why, exit) = tokio::select! {
         ended = &mut work => ended,
         () = stop.cancelled() => {
-            handle.port.post(Command::Close { code: ErrorCode::SHUTDOWN, why: "the node stops".into() });
+            handle.close(ErrorCode::SHUTDOWN, "the node stops");
             timeout(GOODBYE, &mut work).await.unwrap_or(("the node stops".into(), Exit::Shutdown))
         }
     };

@@ -4,17 +4,18 @@ mod engine;
 mod inbound;
 mod life;
 
-pub(crate) use engine::{Command, Engine};
+pub(crate) use engine::Engine;
+use engine::Command;
 pub(crate) use inbound::{Handler, NEGOTIATION_TIMEOUT};
 pub(crate) use life::{Candidate, start};
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use peerage_core::PeerId;
-use peerage_muxer as muxer;
+use peerage_muxer::{self as muxer, ErrorCode};
 
 use crate::{
     actor::Port,
@@ -31,6 +32,19 @@ pub(crate) struct Handle {
     pub(crate) port: Port<Engine>,
     pub(crate) memory: MemoryScope,
     pub(crate) activity: Activity,
+    /// Why this node has ended it, if it has.
+    ended: Arc<OnceLock<(ErrorCode, String)>>,
+}
+
+impl Handle {
+    /// Ends the connection. What was said first counts.
+    ///
+    /// It is noted before it is posted: a connection is in use as soon as the host has started it, and its actor hears
+    /// nothing until a worker has come to it. It looks at the note when it begins.
+    pub(crate) fn close(&self, code: ErrorCode, why: impl Into<String>) {
+        let (code, why) = self.ended.get_or_init(|| (code, why.into())).clone();
+        self.port.post(Command::Close { code, why });
+    }
 }
 
 /// The connections there are. A connection stands here from the moment the host starts it until the host has heard

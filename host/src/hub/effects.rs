@@ -85,7 +85,7 @@ impl Performer {
             CloseReason::Blamed => ErrorCode::PROTOCOL_VIOLATION,
             CloseReason::Disconnected => ErrorCode::NONE,
         };
-        handle.port.post(conn::Command::Close { code, why: why.to_string() });
+        handle.close(code, why.to_string());
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use peerage_core::PeerId;
 
-use crate::{actor::Clock, limits::ConnectionId};
+use crate::{
+    actor::Clock,
+    limits::{ConnectionId, Direction},
+};
 
 /// The most peers that have tags.
 pub const MAX_MARKED: usize = 16_384;
@@ -156,8 +159,10 @@ pub(crate) struct Activity {
 pub(super) struct Reading {
     /// Since when it is there.
     pub(super) opened: Instant,
-    /// Open streams.
+    /// Open streams that the peer opened.
     pub(super) streams: usize,
+    /// Open streams that this node opened.
+    pub(super) own_streams: usize,
     /// [`Keep`]s that are held.
     pub(super) keeps: usize,
     /// When the last use ended; of interest only while there is none.
@@ -166,33 +171,44 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn in_use(&self) -> bool {
-        self.streams > 0 || self.keeps > 0
+        self.streams > 0 || self.own_streams > 0 || self.keeps > 0
+    }
+
+    fn count(&mut self, of: Of) -> &mut usize {
+        match of {
+            Of::Stream => &mut self.streams,
+            Of::OwnStream => &mut self.own_streams,
+            Of::Keep => &mut self.keeps,
+        }
     }
 }
 
 impl Activity {
     pub(crate) fn new(clock: Clock) -> Self {
         let now = clock.now().mono;
-        let state = Reading { opened: now, streams: 0, keeps: 0, idle_since: now };
+        let state = Reading { opened: now, streams: 0, own_streams: 0, keeps: 0, idle_since: now };
         Self { clock, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A stream is open, until what is returned is dropped.
-    pub(crate) fn stream(&self) -> Use {
-        self.begin(false)
+    /// A stream that `opener` opened is there, until what is returned is dropped.
+    pub(crate) fn stream(&self, opener: Direction) -> Use {
+        self.begin(match opener {
+            Direction::Inbound => Of::Stream,
+            Direction::Outbound => Of::OwnStream,
+        })
     }
 
     /// Somebody wants the connection kept, until what is returned is dropped.
     pub(crate) fn keep(&self) -> Keep {
-        Keep { _use: self.begin(true) }
+        Keep { _use: self.begin(Of::Keep) }
     }
 
-    fn begin(&self, keep: bool) -> Use {
+    fn begin(&self, of: Of) -> Use {
         let mut state = self.lock();
-        let count = if keep { &mut state.keeps } else { &mut state.streams };
+        let count = state.count(of);
         *count = count.saturating_add(1);
         drop(state);
-        Use { activity: self.clone(), keep, unnoticed: false }
+        Use { activity: self.clone(), of, unnoticed: false }
     }
 
     fn read(&self) -> Reading {
@@ -207,8 +223,16 @@ impl Activity {
 /// A use of a connection, which it lasts as long as.
 pub(crate) struct Use {
     activity: Activity,
-    keep: bool,
+    of: Of,
     unnoticed: bool,
+}
+
+/// What uses a connection.
+#[derive(Clone, Copy)]
+enum Of {
+    Stream,
+    OwnStream,
+    Keep,
 }
 
 impl Use {
@@ -222,7 +246,7 @@ impl Drop for Use {
     fn drop(&mut self) {
         let now = self.activity.clock.now().mono;
         let mut state = self.activity.lock();
-        let count = if self.keep { &mut state.keeps } else { &mut state.streams };
+        let count = state.count(self.of);
         *count = count.saturating_sub(1);
         if !self.unnoticed {
             state.idle_since = now;
@@ -303,15 +327,18 @@ mod tests {
         let read = || board.lock().activity(ConnectionId(1)).unwrap();
         let opened = read().opened;
         second().await;
-        let (stream, keep) = (activity.stream(), activity.keep());
-        assert_eq!((read().streams, read().keeps, read().in_use()), (1, 1, true));
+        let (stream, keep) = (activity.stream(Direction::Inbound), activity.keep());
+        let own = activity.stream(Direction::Outbound);
+        assert_eq!((read().streams, read().own_streams, read().keeps), (1, 1, 1));
+        drop(own);
+        assert_eq!((read().own_streams, read().in_use()), (0, true));
         second().await;
         drop(keep);
         assert!(read().in_use());
         second().await;
         drop(stream);
         second().await;
-        activity.stream().unnoticed();
+        activity.stream(Direction::Inbound).unnoticed();
         assert!(!read().in_use());
         assert_eq!(read().idle_since - opened, std::time::Duration::from_secs(3));
         drop(entered);

@@ -5,7 +5,6 @@ use peerage_muxer::ErrorCode;
 use super::{Action, Command, Engine};
 use crate::{
     actor::{Effects, Spawn},
-    conn,
     hub::ConnectionEvent,
     node::{Inner, NodeRef, Subscribed},
 };
@@ -29,7 +28,7 @@ impl Effects<Action> for Performer {
     fn perform(&mut self, action: Action) {
         let Action::Close { id, why } = action;
         if let Some(handle) = self.node.directory.connection(id) {
-            handle.port.post(conn::Command::Close { code: ErrorCode::GARBAGE_COLLECTED, why });
+            handle.close(ErrorCode::GARBAGE_COLLECTED, why);
         }
     }
 }

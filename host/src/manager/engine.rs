@@ -18,6 +18,8 @@ use crate::{
 
 /// The least time between two rounds of making room.
 pub const TRIM_PAUSE: Duration = Duration::from_secs(10);
+/// The least [`Policy::idle_timeout`]; nobody can use a connection that is idle the moment it is there.
+pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the manager is told.
 #[derive(Debug)]
@@ -58,6 +60,11 @@ struct Managed {
 }
 
 impl Managed {
+    /// Whether it has one of the places that others compete for.
+    fn takes_room(&self) -> bool {
+        !self.going && self.info.direction == Direction::Inbound
+    }
+
     fn go(&mut self) {
         self.going = true;
         self.look_at = None;
@@ -65,7 +72,8 @@ impl Managed {
 }
 
 impl Engine {
-    pub(crate) fn new(policy: Policy, board: Board) -> Self {
+    pub(crate) fn new(mut policy: Policy, board: Board) -> Self {
+        policy.idle_timeout = policy.idle_timeout.map(|timeout| timeout.max(MIN_IDLE_TIMEOUT));
         Self {
             policy,
             board,
@@ -82,9 +90,9 @@ impl Engine {
         self.plan_trim(now);
     }
 
-    /// Connections that are there to stay, as far as it is known.
+    /// Inbound connections that are there to stay, as far as it is known.
     fn staying(&self) -> usize {
-        self.connections.values().filter(|managed| !managed.going).count()
+        self.connections.values().filter(|managed| managed.takes_room()).count()
     }
 
     fn plan_trim(&mut self, now: Now) {
@@ -125,7 +133,7 @@ impl Engine {
         let mut candidates: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, managed)| !managed.going)
+            .filter(|(_, managed)| managed.takes_room())
             .filter_map(|(id, managed)| Some((worth(managed, &board, self.policy.grace, now)?, *id)))
             .collect();
         candidates.sort_unstable();
@@ -133,9 +141,10 @@ impl Engine {
             if let Some(managed) = self.connections.get_mut(&id) {
                 managed.go();
             }
+            let used = if worth.used { "this node uses it" } else { "this node does not use it" };
             let why = format!(
-                "closed to make room: {there} connections are more than {high}; its value is {}, with {} streams",
-                worth.value, worth.streams
+                "closed to make room: {there} inbound connections are more than {high}; its value is {}, and {used}",
+                worth.value
             );
             self.actions.push_back(Action::Close { id, why });
         }
@@ -146,17 +155,15 @@ impl Engine {
     }
 }
 
-/// The order in which connections go, the first first.
+/// The order in which connections go, the first first. Nothing in it is the peer's to choose, but how long it stays.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Worth {
     /// One through a relay goes before a direct one: it is slow, and costs somebody else.
     direct: bool,
     /// Of its peer's tags.
     value: i64,
-    /// Open streams: few go before many.
-    streams: usize,
-    /// One that others opened goes before one that this node wanted.
-    outbound: bool,
+    /// Whether this node has opened a stream on it. Those that the peer opens cost it nothing.
+    used: bool,
     /// Of two alike, the younger goes: who floods is young.
     opened: Reverse<Instant>,
 }
@@ -164,13 +171,12 @@ struct Worth {
 /// `None` for what must not go.
 fn worth(managed: &Managed, board: &Entries, grace: Duration, now: Now) -> Option<Worth> {
     let info = &managed.info;
-    let Reading { opened, streams, keeps, .. } = board.activity(info.id)?;
+    let Reading { opened, own_streams, keeps, .. } = board.activity(info.id)?;
     let stays = keeps > 0 || now.since(opened) < grace || board.is_protected(&info.peer);
     (!stays).then(|| Worth {
         direct: !info.limited,
         value: board.value(&info.peer),
-        streams,
-        outbound: info.direction == Direction::Outbound,
+        used: own_streams > 0,
         opened: Reverse(opened),
     })
 }

@@ -2,6 +2,7 @@ use peerage_core::{Keypair, Multiaddr, PeerId, ProtocolId, engine::sim::Sim};
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::Limits;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(600);
@@ -38,7 +39,7 @@ impl World {
 
     fn use_it(&self, id: u64, edit: impl FnOnce(&mut Reading)) {
         let now = self.sim.now().mono;
-        let fresh = Reading { opened: now, streams: 0, keeps: 0, idle_since: now };
+        let fresh = Reading { opened: now, streams: 0, own_streams: 0, keeps: 0, idle_since: now };
         let mut reading = self.board.lock().activity(ConnectionId(id)).unwrap_or(fresh);
         edit(&mut reading);
         self.board.write(ConnectionId(id), reading);
@@ -122,24 +123,56 @@ fn above_the_high_water_the_least_worth_go_down_to_the_low_one() {
         (2, 2, inbound, true),   // through a relay
         (3, 3, inbound, false),  // worth less
         (4, 4, inbound, true),   // protected
-        (5, 1, outbound, false), // wanted by this node
-        (6, 1, inbound, false),  // has a stream
+        (5, 1, inbound, false),  // used by this node
+        (6, 1, inbound, false),  // has streams of the peer
+        (7, 1, outbound, false), // wanted by this node
     ] {
         world.open_as(info(id, of, direction, limited));
         world.sim.advance(Duration::from_secs(1));
     }
-    world.use_it(6, |reading| reading.streams = 1);
+    world.use_it(5, |reading| reading.own_streams = 1);
+    world.use_it(6, |reading| reading.streams = 100);
     world.sim.advance(MINUTE);
-    assert!(world.closed().is_empty(), "six are not too many");
+    assert!(world.closed().is_empty(), "six that came are not too many");
     // These two are too young to be judged.
-    world.open(7);
     world.open(8);
+    world.open(9);
     assert!(world.closed().is_empty());
     world.sim.advance(Duration::ZERO);
-    assert_eq!(world.closed(), [2, 3, 5, 6, 1]);
+    assert_eq!(world.closed(), [2, 3, 6, 5, 1]);
     // The protected one and the two young ones are left; once they are older, three are still not too many.
     world.sim.advance(MINUTE * 2);
     assert!(world.closed().is_empty());
+}
+
+#[test]
+fn what_this_node_opened_is_never_in_the_way_of_others() {
+    let mut limits = Limits::default();
+    limits.connections_inbound = 4;
+    let policy = Policy::of(&limits);
+    let mut world = World::new(policy.high_water, policy.low_water, None);
+    for id in 1..=100 {
+        world.open_as(info(id, 1, Direction::Outbound, id % 2 == 0));
+    }
+    (101..=103).for_each(|id| world.open(id));
+    world.sim.advance(MINUTE * 2);
+    assert!(world.closed().is_empty());
+    world.open(104);
+    world.sim.advance(Duration::ZERO);
+    assert_eq!(world.closed(), [101, 102]);
+}
+
+#[test]
+fn no_time_to_be_idle_is_a_second() {
+    let mut world = World::new(10, 10, Some(Duration::ZERO));
+    world.open(1);
+    world.use_it(1, |reading| reading.own_streams = 1);
+    world.sim.advance(MINUTE);
+    assert!(world.closed().is_empty(), "in use");
+    let now = world.sim.now().mono;
+    world.use_it(1, |reading| (reading.own_streams, reading.idle_since) = (0, now));
+    world.sim.advance(MIN_IDLE_TIMEOUT);
+    assert_eq!(world.closed(), [1]);
 }
 
 #[test]
@@ -211,13 +244,14 @@ proptest! {
                     let now = world.sim.now().mono;
                     world.use_it(n, |reading| {
                         (reading.streams, reading.keeps) = (usize::from(who % 3), usize::from(who / 4));
+                        reading.own_streams = usize::from(who % 2);
                         reading.idle_since = now;
                     });
                 }
                 5 if there.remove(&n).is_some() => world.sim.command(Command::Closed { id: ConnectionId(n) }),
                 _ => {}
             }
-            let before = there.len();
+            let before = there.keys().filter(|n| *n % 3 != 0).count();
             world.sim.advance(Duration::from_secs(n));
             let now = world.sim.now();
             let mut trimmed = 0_usize;
@@ -228,9 +262,10 @@ proptest! {
                 let reading = world.board.lock().activity(id).unwrap();
                 prop_assert_eq!(reading.keeps, 0);
                 if why.starts_with("idle") {
-                    prop_assert!(reading.streams == 0 && now.since(reading.idle_since) >= IDLE);
+                    prop_assert!(!reading.in_use() && now.since(reading.idle_since) >= IDLE);
                 } else {
                     prop_assert!(now.since(reading.opened) >= MINUTE);
+                    prop_assert!(id.0 % 3 != 0, "outbound ones are this node's own");
                     trimmed += 1;
                 }
                 world.sim.command(Command::Closed { id });

@@ -15,7 +15,7 @@ use crate::{
     actor::{Gone, Port},
     conn::{self, NEGOTIATION_TIMEOUT},
     dial::{self, Connected, DialError, DialErrorKind, How, Report, RequestId},
-    limits::LimitError,
+    limits::{Direction, LimitError},
 };
 
 /// How long a dial may take, unless told otherwise: all addresses, security and muxer.
@@ -299,7 +299,7 @@ impl Inner {
         // Charged to what is hoped for; which of the proposals it becomes is the peer's choice.
         let hoped = protocols.first().cloned().ok_or(OpenError::NoProtocol)?;
         let lease = self.ledger.outbound_stream(info.peer, &hoped)?;
-        let in_use = handle.activity.stream();
+        let in_use = handle.activity.stream(Direction::Outbound);
         let opening = async {
             let mut stream = handle.muxer.open().await?;
             match select::dial(&mut stream, protocols).await {
