@@ -10,9 +10,9 @@ use std::{
 
 use common::*;
 use futures::{FutureExt as _, future::BoxFuture};
-use peerage_core::{Keypair, Multiaddr};
+use peerage_core::{Keypair, Multiaddr, PeerId};
 use peerage_host::{
-    Builder, ConnectOptions, DialErrorKind, Event, Node, Report,
+    AddressSource, Builder, ConnectOptions, DialErrorKind, Event, Fault, Faults, Node, Point, Report,
     dial::{AttemptResult, Skip},
 };
 use peerage_transport::{
@@ -120,6 +120,66 @@ async fn localhost_and_ip6_over_loopback() {
     for node in [alice, bob, carol] {
         node.shutdown().await;
     }
+}
+
+/// What strangers name does not lead this node to what only it reaches, not by a name either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hearsay_does_not_lead_into_this_machine() {
+    let alice = tcp_node("/ip4/127.0.0.1/tcp/0").await;
+    let names = Names::default().with("alice.example", &["127.0.0.1"]);
+    let bob = tcp_builder().resolver(names).start().await.expect("it starts");
+    let port = port(&alice);
+    let mut options = ConnectOptions::default();
+    for host in ["ip4/127.0.0.1", "dns4/127.0.0.1", "dns4/alice.example"] {
+        options.hearsay.push(parsed(format!("/{host}/tcp/{port}")));
+    }
+    let error = bob.connect_with(alice.peer_id(), options.clone()).await.expect_err("it is hearsay");
+    let filtered = |result: &AttemptResult| matches!(result, AttemptResult::Skipped(Skip::Filtered(_)));
+    let all = results(&error.report);
+    let leads = all.iter().filter(|(address, _)| address.starts_with("/ip4/127.0.0.1/"));
+    assert!(leads.clone().count() >= 2 && leads.clone().all(|(_, result)| filtered(result)), "{error:?}");
+    assert_eq!(bob.connections().len(), 0);
+    // A node that is there itself believes it.
+    bob.listen(parsed("/ip4/127.0.0.1/tcp/0")).await.expect("it listens");
+    bob.connect_with(alice.peer_id(), options).await.expect("connected");
+    alice.shutdown().await;
+    bob.shutdown().await;
+}
+
+/// Says something of every peer, as a stranger would.
+struct Rumours;
+
+impl AddressSource for Rumours {
+    fn name(&self) -> &'static str {
+        "rumours"
+    }
+
+    fn addresses(&self, _: PeerId) -> BoxFuture<'static, Result<Vec<Multiaddr>, String>> {
+        futures::future::ready(Ok(vec![parsed("/memory/77")])).boxed()
+    }
+}
+
+/// A panic over what this node knows for itself is its own; one over what others said of a peer is that peer's.
+#[test]
+fn a_panic_over_what_others_said_is_charged_to_the_peer() {
+    run(async {
+        let mut charged = Vec::new();
+        // The dial, the rumours, what the book knows for itself, and what it was told.
+        for nth in 1..=4 {
+            let faults = Faults::new();
+            faults.add(Fault { actor: "core/dialer".into(), point: Point::Message, nth, times: 1 });
+            let builder = builder(&Network::new(), 1).faults(faults).address_source(Rumours);
+            let node = builder.start().await.expect("it starts");
+            let mut events = node.events();
+            let panicked = event(&mut events, |event| match event {
+                Event::ActorPanicked { peer, .. } => Some(peer),
+                _ => None,
+            });
+            let (_, from) = tokio::join!(node.connect(peer(2)), panicked);
+            charged.push(from);
+        }
+        assert_eq!(charged, [None, Some(peer(2)), None, Some(peer(2))]);
+    });
 }
 
 /// A node dials from where it listens, without being told to, and over IPv6 as well.

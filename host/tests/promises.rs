@@ -5,7 +5,7 @@ mod common;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use common::*;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::{Deadline, Engine, Multiaddr, Now, PeerId};
 use peerage_host::{
     AddressSource, ConnectOptions, ConnectionEvent, Effects, Event, Fault, Faults, Matcher, Node, OpenError,
@@ -285,6 +285,52 @@ impl Protocol for Buggy {
         let closed = |event| matches!(event, ConnectionEvent::Closed { .. });
         registrar.actor(|_| (BuggyEngine, Nothing), Some(closed));
     }
+}
+
+/// Has every peer banned between the start of its connection and whatever comes after that.
+struct Bans;
+
+thread_local! {
+    static BANS: std::cell::RefCell<Option<Node>> = const { std::cell::RefCell::new(None) };
+}
+
+impl Protocol for Bans {
+    type Handle = ();
+
+    fn name(&self) -> Cow<'static, str> {
+        "bans".into()
+    }
+
+    fn register(self, registrar: &mut Registrar<'_>) {
+        let ban = |event: ConnectionEvent| {
+            if let (ConnectionEvent::Opened { info, .. }, Some(node)) = (event, BANS.take()) {
+                // The host is at work: it reads this before anybody else's turn comes.
+                node.ban(info.peer, Duration::MAX).now_or_never().expect("there is room for it");
+            }
+            false
+        };
+        registrar.actor(|_| (BuggyEngine, Nothing), Some(ban));
+    }
+}
+
+#[test]
+fn a_ban_counts_for_a_connection_that_has_only_just_been_started() {
+    run(async {
+        let network = Network::new();
+        let (builder, ()) = builder(&network, 1).listen("/memory/0").expect("an address").with(Bans);
+        let node = builder.start().await.expect("it starts");
+        let peer = common::node(&network, 2).await;
+        BANS.set(Some(node.clone()));
+        let mut events = node.events();
+        let connecting = peer.connect(address(&node));
+        let ended = event(&mut events, |event| match event {
+            Event::Disconnected { why, .. } => Some(why),
+            _ => None,
+        });
+        let (_, ended) = tokio::join!(connecting, timeout(Duration::from_secs(60), ended));
+        assert_eq!(ended.expect("it is closed"), "the peer is banned");
+        idle(&node).await;
+    });
 }
 
 #[test]

@@ -102,7 +102,8 @@ async fn reach(node: &Node, way: Way) -> Result<Stream, String> {
         Way::Dial(peer, addresses) => {
             let mut options = ConnectOptions::default();
             options.timeout = INTRODUCTION;
-            options.addresses = addresses;
+            // Whoever introduced them may have made them up.
+            options.hearsay = addresses;
             node.connect_with(peer, options).await.map_err(|error| error.to_string())?.peer
         }
     };

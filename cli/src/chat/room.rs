@@ -9,7 +9,7 @@ use peerage::{Multiaddr, Node, PeerId, Stream};
 use tokio::{
     sync::mpsc,
     task::{self, AbortHandle, JoinError, JoinSet},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -29,6 +29,10 @@ use crate::{
 const MAX_HELD: usize = 100;
 /// Words of all tasks that wait for the room.
 const WORDS: usize = 64;
+/// How many are introduced to us within [`PERIOD`], by all together: names of participants cost nothing, and each is
+/// an address that we dial. A full chat has half as many.
+const MAX_INTRODUCED: usize = 2 * MAX_PARTICIPANTS;
+const PERIOD: Duration = Duration::from_secs(60);
 /// How often it is looked for those who never greeted.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -41,6 +45,8 @@ pub(super) struct Room {
     /// Whose task it is. A task that is not here is not listened to any more.
     tasks: HashMap<task::Id, PeerId>,
     running: JoinSet<()>,
+    /// When others were introduced to us lately.
+    introduced: VecDeque<Instant>,
     door: Door,
     words: mpsc::Receiver<Word>,
     held: VecDeque<String>,
@@ -67,6 +73,7 @@ impl Room {
             strangers: HashMap::new(),
             tasks: HashMap::new(),
             running: JoinSet::new(),
+            introduced: VecDeque::new(),
             door: Door(door),
             words,
             held: VecDeque::new(),
@@ -219,8 +226,13 @@ impl Room {
                 addresses.push(address);
             }
         }
+        while self.introduced.front().is_some_and(|at| at.elapsed() >= PERIOD) {
+            self.introduced.pop_front();
+        }
         for (peer, addresses) in invited {
-            if !self.roster.knows(peer) && !addresses.is_empty() && !self.roster.is_full() {
+            let room = !self.roster.is_full() && self.introduced.len() < MAX_INTRODUCED;
+            if room && !self.roster.knows(peer) && !addresses.is_empty() {
+                self.introduced.push_back(Instant::now());
                 self.admit(peer, Way::Dial(peer, addresses.clone()), addresses);
             }
         }

@@ -163,9 +163,9 @@ impl Roster {
 }
 
 /// Whether somebody at `by` may send us to `address`: nobody on another machine gets this one to dial itself, and
-/// nobody on the internet gets it to dial its own network.
+/// nobody on the internet gets it to dial its own network. Names could stand for both.
 pub(super) fn is_in_reach(by: &Multiaddr, address: &Multiaddr) -> bool {
-    if address.is_unspecified() {
+    if address.is_unspecified() || address.ip().is_none() {
         false
     } else if address.is_loopback() {
         by.is_loopback()
@@ -191,7 +191,9 @@ mod tests {
         {
             assert_eq!([here, lan, internet].map(|to| reach(by, to)), expected, "{by}");
         }
-        assert!(!reach(here, "/ip4/0.0.0.0/tcp/1"));
+        for to in ["/ip4/0.0.0.0/tcp/1", "/dns4/127.0.0.1/tcp/1", "/dns/example.com/tcp/1"] {
+            assert!(!reach(here, to), "{to}");
+        }
     }
 
     fn participant(name: &str) -> (PeerId, Participant, mpsc::Receiver<Line>) {

@@ -165,23 +165,27 @@ fn write(store: &mut dyn Store, rows: &[(PeerId, Option<Kept>)], unix: Duration)
 const PAGE: usize = 64;
 const _: () = assert!(PAGE <= MAX_BATCH && super::keep::WRITE_BATCH <= MAX_BATCH);
 
-/// The book as a source of addresses, the first that every dial asks.
-pub(crate) struct BookSource(pub(crate) Port<Engine>);
+/// The book as two sources of addresses, the first that every dial asks: what this node knows for itself, and what
+/// others said.
+pub(crate) struct BookSource {
+    pub(crate) port: Port<Engine>,
+    pub(crate) hearsay: bool,
+}
 
 impl AddressSource for BookSource {
     fn name(&self) -> &'static str {
-        "peer book"
+        if self.hearsay { "peer book, by hearsay" } else { "peer book" }
     }
 
-    /// What others say is weighed when it enters the book.
     fn is_hearsay(&self) -> bool {
-        false
+        self.hearsay
     }
 
     fn addresses(&self, peer: PeerId) -> BoxFuture<'static, Result<Vec<Multiaddr>, String>> {
-        let port = self.0.clone();
+        let (port, hearsay) = (self.port.clone(), self.hearsay);
         Box::pin(async move {
-            port.ask(|reply| Command::Lookup { peer, reply }).await.map_err(|gone| gone.to_string())
+            let asked = port.ask(|reply| Command::Lookup { peer, hearsay, reply }).await;
+            asked.map_err(|gone| gone.to_string())
         })
     }
 }

@@ -31,8 +31,8 @@ pub(crate) enum Command {
     /// Addresses of a peer; those that [lead elsewhere](address_of) are left out. Without a `ttl`, for as long as the
     /// peer is remembered. An address that is known is kept for the longer of the two times.
     Add { peer: PeerId, addresses: Vec<Multiaddr>, source: Source, ttl: Option<Duration> },
-    /// Where a peer may be, the best address first.
-    Lookup { peer: PeerId, reply: Reply<Vec<Multiaddr>> },
+    /// Where a peer may be, the best address first: by hearsay, or as this node knows for itself.
+    Lookup { peer: PeerId, hearsay: bool, reply: Reply<Vec<Multiaddr>> },
     /// A connection is open, or was since before. The address of an outbound one has worked.
     Connected { info: ConnInfo, first: bool },
     /// A connection is gone.
@@ -151,12 +151,12 @@ impl Engine {
         }
     }
 
-    fn lookup(&mut self, peer: &PeerId, reply: Reply<Vec<Multiaddr>>, now: Now) {
+    fn lookup(&mut self, peer: &PeerId, hearsay: bool, reply: Reply<Vec<Multiaddr>>, now: Now) {
         let mut addresses = Vec::new();
         self.touch(peer, now, |entry| {
             entry.used = now.mono;
             entry.expire(now);
-            addresses = entry.ranked();
+            addresses = entry.ranked(hearsay);
         });
         self.actions.push_back(Action::AnswerLookup { reply, addresses });
     }
@@ -270,7 +270,7 @@ impl engine::Engine for Engine {
             Command::Add { peer, addresses, source, ttl } => {
                 self.add(peer, &addresses, source, expiry(ttl, now), now);
             }
-            Command::Lookup { peer, reply } => self.lookup(&peer, reply, now),
+            Command::Lookup { peer, hearsay, reply } => self.lookup(&peer, hearsay, reply, now),
             Command::Connected { info, first } => self.connected(&info, first, now),
             Command::Disconnected { info, last } => self.disconnected(&info, last, now),
             Command::Failed { peer, address } => self.failed(peer, &address, now),

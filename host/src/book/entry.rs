@@ -300,9 +300,11 @@ impl Entry {
         }
     }
 
-    /// The addresses, best first: where it worked last, then where it failed least, then by trust.
-    pub(super) fn ranked(&self) -> Vec<Multiaddr> {
-        self.by_rank().into_iter().map(|known| known.address.clone()).collect()
+    /// The addresses that are hearsay, or those that are not, best first: where it worked last, then where it failed
+    /// least, then by trust.
+    pub(super) fn ranked(&self, hearsay: bool) -> Vec<Multiaddr> {
+        let ranked = self.by_rank().into_iter().filter(|known| known.is_hearsay() == hearsay);
+        ranked.map(|known| known.address.clone()).collect()
     }
 
     pub(super) fn info(&self, peer: PeerId, now: Now) -> PeerInfo {
@@ -338,6 +340,11 @@ impl Entry {
 }
 
 impl Known {
+    /// Whether others have named it, and nobody else.
+    fn is_hearsay(&self) -> bool {
+        self.source < Source::Dialed
+    }
+
     /// The best have the least.
     fn rank(&self) -> impl Ord + use<> {
         let said = (Reverse(self.source), Reverse(self.certified));

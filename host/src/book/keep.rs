@@ -5,6 +5,7 @@ use std::{
 
 use peerage_core::{Deadline, Now, PeerId};
 
+use super::MAX_PEERS;
 use crate::reply::Reply;
 
 /// How long changes are gathered before they are written.
@@ -15,6 +16,9 @@ pub const RETRY: Duration = Duration::from_secs(4);
 pub const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// Peers that are written at once.
 pub(super) const WRITE_BATCH: usize = 64;
+/// Peers that are noted as changed while the store is being read. What changes beyond that, because reading hangs, is
+/// written when it changes again.
+const MAX_CHANGED: usize = 4 * MAX_PEERS;
 /// Requests to write at once that may wait; one more is answered without waiting.
 const MAX_FLUSHES: usize = 16;
 
@@ -63,6 +67,9 @@ impl Keeping {
     /// What is known of a peer has changed. `worth`: whether it is to be on disk at all.
     pub(super) fn changed(&mut self, peer: PeerId, worth: bool, now: Now) {
         if !self.on {
+            return;
+        }
+        if self.loading && self.changed.len() >= MAX_CHANGED {
             return;
         }
         // Of a peer that is not on disk and shall not be, nothing has to be done.
@@ -157,5 +164,30 @@ impl Keeping {
         if self.due.is_none() && !self.changed.is_empty() {
             self.due = Some(now.after(WRITE_DELAY));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_core::{Keypair, Now};
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_hangs_does_not_gather_peers() {
+        let now = Now { mono: Instant::now(), unix: Duration::ZERO };
+        let mut keeping = Keeping::on();
+        let change = |keeping: &mut Keeping, n: usize| {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&n.to_le_bytes());
+            keeping.changed(Keypair::from_ed25519_seed(seed).peer_id(), false, now);
+            keeping.changed.len()
+        };
+        for n in 1..=MAX_CHANGED {
+            assert_eq!(change(&mut keeping, n), n);
+        }
+        assert_eq!(change(&mut keeping, MAX_CHANGED + 1), MAX_CHANGED);
+        keeping.loaded(now);
+        assert!(keeping.deadline().is_some());
     }
 }

@@ -28,7 +28,8 @@ pub use entry::{KEPT_UNCONNECTED, MAX_ADDRESSES_PER_PEER, MAX_AGENT, MAX_PROTOCO
 pub use keep::{REPORT_EVERY, RETRY, WRITE_DELAY};
 pub(crate) use row::Certified;
 
-/// Who named an address. The order is that of trust, the least first.
+/// Who named an address. The order is that of trust, the least first. From [`Source::Dialed`] on this node knows it for
+/// itself; the others are hearsay, and dialed only where a stranger may send this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Source {

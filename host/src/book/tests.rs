@@ -34,13 +34,29 @@ fn add(book: &mut Book, who: u16, addresses: &[u16], source: Source, ttl: Durati
 }
 
 fn lookup(book: &mut Book, who: u16) -> Vec<Multiaddr> {
-    book.command(Command::Lookup { peer: peer(who), reply: Reply::new(drop) });
+    [false, true].into_iter().flat_map(|hearsay| lookup_by(book, who, hearsay)).collect()
+}
+
+fn lookup_by(book: &mut Book, who: u16, hearsay: bool) -> Vec<Multiaddr> {
+    book.command(Command::Lookup { peer: peer(who), hearsay, reply: Reply::new(drop) });
     let mut actions = book.actions();
     assert_eq!(actions.len(), 1);
     match actions.pop() {
         Some(Action::AnswerLookup { addresses, .. }) => addresses,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn only_what_this_node_knows_for_itself_is_not_hearsay() {
+    let mut book = book();
+    let minute = 60 * SECOND;
+    for (n, source) in [(1, KAD), (2, Source::Identify), (3, Source::Manual), (99, Source::Identify)] {
+        add(&mut book, 1, &[n], source, minute);
+    }
+    connect(&mut book, 1, 1, Direction::Outbound, true);
+    assert_eq!(lookup_by(&mut book, 1, false), [address(99), address(3)]);
+    assert_eq!(lookup_by(&mut book, 1, true), [address(2), address(1)]);
 }
 
 fn known(book: &mut Book, who: u16) -> Option<PeerInfo> {
@@ -100,7 +116,13 @@ fn check(engine: &Engine) {
     assert_eq!(engine.idle, idle.collect());
     assert!(engine.peers.len() <= MAX_PEERS);
     assert!(engine.peers.values().all(|entry| !entry.is_empty()));
-    assert!(engine.peers.values().all(|entry| entry.ranked().len() <= MAX_ADDRESSES_PER_PEER));
+    assert!(
+        engine.peers.values().all(|entry| [false, true]
+            .map(|hearsay| entry.ranked(hearsay).len())
+            .iter()
+            .sum::<usize>()
+            <= MAX_ADDRESSES_PER_PEER)
+    );
 }
 
 fn assert_empty(book: &Book) {
@@ -160,7 +182,8 @@ fn an_answer_never_contains_what_has_expired() {
     // The shell may be late with the deadline.
     let late = book.now().plus(2 * SECOND);
     let engine = book.engine_mut();
-    engine::Engine::handle_command(engine, Command::Lookup { peer: peer(1), reply: Reply::new(drop) }, late);
+    let lookup = Command::Lookup { peer: peer(1), hearsay: true, reply: Reply::new(drop) };
+    engine::Engine::handle_command(engine, lookup, late);
     assert!(matches!(
         engine::Engine::poll_action(engine),
         Some(Action::AnswerLookup { addresses, .. }) if addresses.is_empty()
@@ -182,7 +205,7 @@ fn the_best_address_comes_first() {
     failed(&mut book, 1, 1);
     failed(&mut book, 1, 4);
     failed(&mut book, 1, 4);
-    assert_eq!(lookup(&mut book, 1), [2, 3, 1, 4].map(address));
+    assert_eq!(lookup(&mut book, 1), [2, 1, 4, 3].map(address));
     worked(&mut book, 1, 4);
     assert_eq!(lookup(&mut book, 1)[0], address(4));
 }

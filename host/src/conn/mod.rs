@@ -4,8 +4,8 @@ mod engine;
 mod inbound;
 mod life;
 
-pub(crate) use engine::Engine;
 use engine::Command;
+pub(crate) use engine::Engine;
 pub(crate) use inbound::{Handler, NEGOTIATION_TIMEOUT};
 pub(crate) use life::{Candidate, start};
 

@@ -32,11 +32,11 @@ proptest! {
                     let deadline = dialer.now().after(SECOND * u32::from(n));
                     due.insert(request, deadline);
                     let answered = std::sync::Arc::clone(&answered);
-                    let name = (n % 3 == 0).then(|| (named(n), "user"));
+                    let name = (n % 3 == 0).then(|| given(named(n)));
                     dialer.command(Command::Dial {
                         request: Some(RequestId(request)),
                         peer: (op < 2).then(|| peer(who)),
-                        addresses: (0..n % 5).map(|m| (address(n + m), "user")).chain(name).collect(),
+                        addresses: (0..n % 5).map(|m| given(address(n + m))).chain(name).collect(),
                         how: How::default(),
                         deadline,
                         reply: Reply::new(move |_| answered.lock().unwrap().push(request)),

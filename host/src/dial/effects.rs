@@ -94,7 +94,15 @@ impl Performer {
                         }
                         Err(_) => Err("it took longer than the dial".to_owned()),
                     };
-                    port.post_input(None, Input::SourceSaid { dial, source: name, trust, said });
+                    let hearsay = trust == Trust::Hearsay;
+                    if let Ok(addresses) = &said
+                        && hearsay
+                    {
+                        node.interfaces.refresh_for(addresses).await;
+                    }
+                    // A panic over what others say of a peer is most likely that peer's doing, and not this node's.
+                    let from = hearsay.then_some(peer);
+                    port.post_input(from, Input::SourceSaid { dial, source: name, trust, said });
                 }
             });
             futures::future::join_all(asked).await;
@@ -109,13 +117,15 @@ impl Performer {
 
     fn resolve(&mut self, attempt: AttemptId, address: Multiaddr, deadline: Instant) {
         let (resolver, port) = (self.node.resolver.clone(), self.port.clone());
+        // Whoever answers for a name, answers for its peer.
+        let peer = address.peer_id();
         let task = {
             let port = port.clone();
             async move {
-                let found = |addresses| port.post_input(None, Input::Resolved { attempt, addresses });
+                let found = |addresses| port.post_input(peer, Input::Resolved { attempt, addresses });
                 let resolved = dns::resolve(resolver.as_ref(), &address, deadline, found).await;
                 let result = resolved.map_err(|error| unresolved(error.to_string(), error.fault()));
-                port.post_input(None, Input::ResolveEnded { attempt, result });
+                port.post_input(peer, Input::ResolveEnded { attempt, result });
             }
         };
         let node = self.node.clone();
@@ -222,10 +232,6 @@ async fn connect(
         |stage, error: &dyn ToString, fault| Failed { stage, error: error.to_string(), fault, found: None };
     let local = |error: &dyn ToString| failed(progress.stage(), error, Fault::Local);
 
-    if let Some(peer) = opts.expected {
-        node.gate(|gater| gater.dial_peer(peer)).map_err(|gated| local(&gated))?;
-    }
-    node.gate(|gater| gater.dial_address(opts.expected, &address)).map_err(|gated| local(&gated))?;
     let transport = node.transport(|transport| transport.dials(&address));
     let transport = transport.ok_or_else(|| local(&"no transport of this node dials such an address"))?;
     if node.upgrader.is_private() && transport.object.brings_security() {

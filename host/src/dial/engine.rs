@@ -9,7 +9,7 @@ use peerage_transport::Fault;
 
 use super::{
     memory::Memory,
-    messages::{Action, AttemptId, Command, DialId, DialReply, How, Input, RequestId, Screen, Trust},
+    messages::{Action, AttemptId, Command, DialId, DialReply, Given, How, Input, RequestId, Screen, Trust},
     race::{Failed, Origin, Outside, Race, Start, Won},
     report::{Connected, DialError, DialErrorKind, Report},
 };
@@ -94,16 +94,17 @@ impl<C> Engine<C> {
     fn dial(
         &mut self,
         peer: Option<PeerId>,
-        addresses: &[(Multiaddr, &'static str)],
+        addresses: &[Given],
         how: How,
         deadline: Instant,
         request: Request,
         now: Now,
     ) {
-        let peer = peer.or_else(|| addresses.iter().find_map(|(address, _)| address.peer_id()));
+        let mut asked = addresses.iter().filter(|given| given.trust == Trust::Asked);
+        let peer = peer.or_else(|| asked.find_map(|given| given.address.peer_id()));
         let whom = match (peer, addresses.first()) {
             (Some(peer), _) => Whom::Peer(peer),
-            (None, Some((address, _))) => Whom::Address(address.clone()),
+            (None, Some(given)) => Whom::Address(given.address.clone()),
             (None, None) => return self.refuse(request, DialErrorKind::NoAddresses, peer),
         };
         let key = (whom, how);
@@ -117,8 +118,8 @@ impl<C> Engine<C> {
         };
         let (memory, screen) = (&self.memory, self.screen.as_ref());
         let outside = Outside { own: self.own, memory, screen, now };
-        for (address, source) in addresses {
-            dial.race.offer(address, Origin::Source(source, Trust::Asked), &outside);
+        for Given { address, source, trust } in addresses {
+            dial.race.offer(address, Origin::Source(source, *trust), &outside);
         }
         dial.requests.insert((deadline, line), request);
         self.go_on(id, now);
@@ -130,6 +131,9 @@ impl<C> Engine<C> {
         }
         if peer == Some(self.own) {
             return Some(DialErrorKind::SelfDial);
+        }
+        if let Some(why) = peer.and_then(|peer| self.screen.refuses(peer)) {
+            return Some(DialErrorKind::Gated(why));
         }
         if deadline <= now.mono {
             return Some(DialErrorKind::Timeout);

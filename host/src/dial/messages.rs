@@ -51,23 +51,34 @@ pub(crate) enum Trust {
 
 /// Whether an address may be dialed at all; what the engine cannot know.
 pub(crate) trait Screen: fmt::Debug {
+    /// Why a peer is not dialed, wherever it is.
+    fn refuses(&self, peer: PeerId) -> Option<String>;
+
     /// Why not, if so. The address has no peer id at its end, and may begin with a name; `expected` has to be there, if
     /// that is known.
     fn skip(&self, address: &Multiaddr, expected: Option<PeerId>, trust: Trust) -> Option<Skip>;
 }
 
+/// An address to dial, from whoever asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) address: Multiaddr,
+    /// Who named it, for the report.
+    pub(crate) source: &'static str,
+    pub(crate) trust: Trust,
+}
+
 /// What the Dialer is asked.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Connect with `peer`, or with whoever is at the addresses; all of them are one peer's, and if one of them names
-    /// it, it is known. Joins the dial to that peer (or, without one, to the first address) that is under way.
+    /// Connect with `peer`, or with whoever is at the addresses; all of them are one peer's, and if one that was
+    /// [asked for](Trust::Asked) names it, it is known. Joins the dial to that peer (or, without one, to the first address) that is under way.
     /// Answered by `deadline`.
     Dial {
         /// For [`Command::Cancel`].
         request: Option<RequestId>,
         peer: Option<PeerId>,
-        /// With the name of the source each is from. All are tried: whoever asks wants them.
-        addresses: Vec<(Multiaddr, &'static str)>,
+        addresses: Vec<Given>,
         how: How,
         deadline: Instant,
         reply: DialReply,

@@ -5,6 +5,7 @@
 
 mod effects;
 mod engine;
+mod interfaces;
 mod memory;
 mod messages;
 mod race;
@@ -15,8 +16,9 @@ mod screen;
 pub(crate) use effects::spawn;
 pub(crate) use engine::Engine;
 pub use engine::{ATTEMPT_TIMEOUT, MAX_DIALS, MAX_REQUESTS_PER_DIAL};
+pub(crate) use interfaces::Interfaces;
 pub use memory::{BACKOFF, MAX_BACKOFF, MAX_FAILURES, MAX_WORKED};
-pub(crate) use messages::{Action, AttemptId, Command, DialId, How, Input, RequestId, Screen, Trust};
+pub(crate) use messages::{Action, AttemptId, Command, DialId, Given, How, Input, RequestId, Screen, Trust};
 pub(crate) use race::{Failed, Won};
 pub use race::{MAX_ADDRESSES, MAX_LOOKUPS, MAX_NAME_DEPTH, MAX_PARALLEL, MAX_SAID};
 pub use rank::{HEAD_START, NEAR_HEAD_START, RELAY_HEAD_START};

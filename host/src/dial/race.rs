@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Instant,
 };
 
@@ -73,7 +73,8 @@ pub(super) struct Race {
     names: VecDeque<usize>,
     running: BTreeMap<AttemptId, usize>,
     resolving: BTreeMap<AttemptId, usize>,
-    seen: BTreeSet<(Multiaddr, Option<PeerId>)>,
+    /// How far each was believed when it was taken.
+    seen: BTreeMap<(Multiaddr, Option<PeerId>), Trust>,
     /// Addresses that are or were in the lanes.
     raced: usize,
     lookups: usize,
@@ -121,7 +122,7 @@ impl Race {
             names: VecDeque::new(),
             running: BTreeMap::new(),
             resolving: BTreeMap::new(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             raced: 0,
             lookups: 0,
             last_direct: now.mono,
@@ -168,7 +169,7 @@ impl Race {
         let result = match skip {
             Some(why) => AttemptResult::Skipped(why),
             None => {
-                self.seen.insert((address.clone(), expected));
+                self.seen.insert((address.clone(), expected), trust);
                 self.enqueue(&address);
                 AttemptResult::UnderWay
             }
@@ -209,11 +210,20 @@ impl Race {
         if expected == Some(outside.own) {
             return Some(Skip::Own);
         }
-        if self.seen.contains(&(address.clone(), expected)) {
+        // What a name stands for is believed as far as the name: asked for by somebody who is believed more, it is
+        // another question.
+        let enough = if dns::is_name(address) { trust } else { Trust::Hearsay };
+        if self.seen.get(&(address.clone(), expected)).is_some_and(|seen| *seen >= enough) {
             return Some(Skip::Duplicate);
         }
         if let Some(skip) = outside.screen.skip(address, expected, trust) {
             return Some(skip);
+        }
+        // The peer of a dial was asked about before it began; here a name said who it is.
+        if self.peer.is_none()
+            && let Some(why) = expected.and_then(|peer| outside.screen.refuses(peer))
+        {
+            return Some(Skip::Gated(why));
         }
         if trust < Trust::Asked
             && let Some(peer) = expected
@@ -454,8 +464,14 @@ impl Race {
                 AttemptResult::Skipped(Skip::Backoff { remaining, .. }) => Some(remaining),
                 _ => None,
             });
-            let first = rests.min();
-            return first.map_or(DialErrorKind::NoAddresses, |retry_in| DialErrorKind::Backoff { retry_in });
+            if let Some(retry_in) = rests.min() {
+                return DialErrorKind::Backoff { retry_in };
+            }
+            let gated = self.attempts.iter().find_map(|attempt| match &attempt.result {
+                AttemptResult::Skipped(Skip::Gated(why)) => Some(why.clone()),
+                _ => None,
+            });
+            return gated.map_or(DialErrorKind::NoAddresses, DialErrorKind::Gated);
         };
         match (&first.result, self.peer) {
             (AttemptResult::WrongPeer { found }, Some(expected))

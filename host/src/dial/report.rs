@@ -313,6 +313,9 @@ pub enum DialErrorKind {
     },
     /// Every attempt failed.
     AllFailed,
+    /// A [`Gater`](crate::Gater) of this node does not want the peer dialed, or none of the addresses that there are. With
+    /// its reason.
+    Gated(String),
     /// The request's deadline passed first.
     Timeout,
     /// This node does not talk with the peer for a while.
@@ -383,6 +386,7 @@ impl fmt::Display for DialError {
                     write!(f, "; the furthest: {furthest}")?;
                 }
             }
+            DialErrorKind::Gated(why) => write!(f, "not dialed: {why}")?,
             DialErrorKind::Timeout => {
                 let started = report.tried().count();
                 let took = Span(report.took);

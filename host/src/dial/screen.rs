@@ -1,14 +1,11 @@
 use std::{
-    cell::RefCell,
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use peerage_core::{Multiaddr, PeerId, multiaddr::Protocol};
 use peerage_transport::dns;
-use tokio::time::Instant;
 
 use super::{Screen, Skip, Trust};
 use crate::node::Inner;
@@ -16,24 +13,11 @@ use crate::node::Inner;
 /// What this node can and will dial. An address that was asked for is dialed if it can be.
 pub(super) struct NodeScreen {
     node: Weak<Inner>,
-    /// With when that was so: a stranger who names many addresses shall not make this node list its interfaces as often.
-    here: RefCell<Option<(Instant, Vec<IpAddr>)>>,
 }
-
-/// How long the interfaces of the machine are taken to be the same.
-const INTERFACES_FRESH: Duration = Duration::from_secs(10);
 
 impl NodeScreen {
     pub(super) fn new(node: &Arc<Inner>) -> Self {
-        Self { node: Arc::downgrade(node), here: RefCell::default() }
-    }
-
-    fn here(&self, bound: &[Multiaddr]) -> Vec<IpAddr> {
-        let mut known = self.here.borrow_mut();
-        match known.as_ref() {
-            Some((at, here)) if at.elapsed() < INTERFACES_FRESH => here.clone(),
-            _ => known.insert((Instant::now(), here(bound))).1.clone(),
-        }
+        Self { node: Arc::downgrade(node) }
     }
 }
 
@@ -44,7 +28,12 @@ impl fmt::Debug for NodeScreen {
 }
 
 impl Screen for NodeScreen {
-    fn skip(&self, address: &Multiaddr, _expected: Option<PeerId>, trust: Trust) -> Option<Skip> {
+    fn refuses(&self, peer: PeerId) -> Option<String> {
+        let gated = self.node.upgrade()?.gate(|gater| gater.dial_peer(peer)).err()?;
+        Some(gated.to_string())
+    }
+
+    fn skip(&self, address: &Multiaddr, expected: Option<PeerId>, trust: Trust) -> Option<Skip> {
         if dns::is_name(address) {
             return None;
         }
@@ -52,25 +41,29 @@ impl Screen for NodeScreen {
         if node.transport(|transport| transport.dials(address)).is_none() {
             return Some(Skip::Unsupported);
         }
-        if trust == Trust::Asked {
-            return None;
+        if trust < Trust::Asked {
+            let bound = node.bound_addresses();
+            if bound.contains(address) {
+                return Some(Skip::Own);
+            }
+            if let Some(why) = filtered(address, trust, || here(&bound, &node.interfaces.known())) {
+                return Some(Skip::Filtered(why));
+            }
         }
-        let bound = node.bound_addresses();
-        if bound.contains(address) {
-            return Some(Skip::Own);
-        }
-        filtered(address, trust, || self.here(&bound)).map(Skip::Filtered)
+        // Last: what this node would not dial anyhow is not worth the program's time.
+        let gated = node.gate(|gater| gater.dial_address(expected, address)).err()?;
+        Some(Skip::Gated(gated.to_string()))
     }
 }
 
 /// Where this node is: what it listens on, and the interfaces of its machine. Loopback is among them only if it listens
 /// there.
-fn here(bound: &[Multiaddr]) -> Vec<IpAddr> {
+fn here(bound: &[Multiaddr], interfaces: &[IpAddr]) -> Vec<IpAddr> {
     let mut here: Vec<IpAddr> = bound.iter().filter_map(Multiaddr::ip).collect();
-    let everywhere = here.iter().any(IpAddr::is_unspecified);
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let interfaces = interfaces.iter().map(if_addrs::Interface::ip);
-    here.extend(interfaces.filter(|ip| everywhere || !ip.is_loopback()));
+    if here.iter().any(IpAddr::is_unspecified) {
+        here.push(Ipv4Addr::LOCALHOST.into());
+    }
+    here.extend(interfaces.iter().filter(|ip| !ip.is_loopback()));
     here
 }
 

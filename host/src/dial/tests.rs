@@ -1,6 +1,7 @@
 mod any_order;
 mod memory_tests;
 mod name_tests;
+mod trust_tests;
 
 use peerage_core::{Keypair, engine::sim::Sim, multiaddr::Protocol};
 use peerage_transport::{Fault, Stage};
@@ -37,16 +38,24 @@ fn dialer() -> Dialer {
 struct Quic;
 
 impl Screen for Quic {
+    fn refuses(&self, _: PeerId) -> Option<String> {
+        None
+    }
+
     fn skip(&self, address: &Multiaddr, _: Option<PeerId>, _: Trust) -> Option<Skip> {
         address.iter().any(|part| part == Protocol::QuicV1).then_some(Skip::Unsupported)
     }
+}
+
+fn given(address: Multiaddr) -> Given {
+    Given { address, source: "user", trust: Trust::Asked }
 }
 
 fn ask(dialer: &mut Dialer, id: u64, who: Option<u8>, addresses: &[Multiaddr], within: Duration) {
     dialer.command(Command::Dial {
         request: Some(RequestId(id)),
         peer: who.map(peer),
-        addresses: addresses.iter().map(|address| (address.clone(), "user")).collect(),
+        addresses: addresses.iter().cloned().map(given).collect(),
         how: How::default(),
         deadline: dialer.now().after(within),
         reply: Reply::new(drop),

@@ -26,8 +26,8 @@ use crate::limits::Limits;
 pub(crate) use board::{Activity, Board, Use};
 pub use board::{Keep, MAX_MARKED, MAX_TAG, MAX_TAGS_PER_PEER, TagError};
 pub(crate) use effects::{on_connection, spawn};
-pub use engine::{MIN_IDLE_TIMEOUT, TRIM_PAUSE};
 pub(crate) use engine::{Action, Command, Engine};
+pub use engine::{MIN_IDLE_TIMEOUT, TRIM_PAUSE};
 
 /// When connections are closed that nobody uses, and how many there may be before some are closed to make room.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,10 @@ use peerage_transport::{
     tcp,
     upgrade::{self as upgrades, MuxerKind, Security},
 };
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::{
+    sync::{Semaphore, broadcast, watch},
+    task::spawn_blocking,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, tree};
@@ -20,7 +23,7 @@ use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
     addresses::{Filter, Table},
-    book, conn, events,
+    book, conn, dial, events,
     gater::{Gater, Gaters},
     hub, identify,
     limits::{Ledger, Limits},
@@ -299,7 +302,8 @@ impl Builder {
             self = self.with(ping::Ping::default()).0;
         }
         let listen = std::mem::take(&mut self.listen);
-        let (inner, planned) = self.assemble()?;
+        let (store, damage) = self.open_store().await?;
+        let (inner, planned) = self.assemble(store, damage)?;
         tree::start(&inner, planned);
         let node = Node::guarded(inner);
         for address in listen {
@@ -311,7 +315,27 @@ impl Builder {
         Ok(node)
     }
 
-    fn assemble(mut self) -> Result<(Arc<Inner>, Vec<super::plan::Planned>), StartError> {
+    /// Opens the store, on a thread that may wait: a file is checked when it is opened.
+    async fn open_store(&mut self) -> Result<(Option<Shared>, Option<Event>), StartError> {
+        let path = match self.store.take() {
+            None => return Ok((None, None)),
+            Some(Keep::Store(store)) => return Ok((Some(store), None)),
+            Some(Keep::File(path)) => path,
+        };
+        let at = path.clone();
+        let opened = spawn_blocking(move || FileStore::open(&at)).await;
+        let opened = opened.unwrap_or_else(|broke| Err(std::io::Error::other(broke).into()));
+        let mut store = opened.map_err(|why| StartError::Store { path, why })?;
+        let damage = store.take_damage();
+        let event = damage.map(|damage| Event::StoreDamaged { moved_to: damage.moved_to, why: damage.why });
+        Ok((Some(Shared::new(store)), event))
+    }
+
+    fn assemble(
+        mut self,
+        store: Option<Shared>,
+        first_event: Option<Event>,
+    ) -> Result<(Arc<Inner>, Vec<super::plan::Planned>), StartError> {
         let mut names = self.plan.names.clone();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
@@ -321,18 +345,6 @@ impl Builder {
         if self.security.iter().any(plaintext) && !self.security.iter().all(plaintext) {
             return Err(StartError::Plaintext);
         }
-        let mut first_event = None;
-        let store = match self.store.take() {
-            None => None,
-            Some(Keep::Store(store)) => Some(store),
-            Some(Keep::File(path)) => {
-                let mut store = FileStore::open(&path).map_err(|why| StartError::Store { path, why })?;
-                let damage = store.take_damage();
-                first_event =
-                    damage.map(|damage| Event::StoreDamaged { moved_to: damage.moved_to, why: damage.why });
-                Some(Shared::new(store))
-            }
-        };
         let workers = match self.workers {
             Some(0) => Workers::here(),
             Some(count) => Workers::threads(count)?,
@@ -351,7 +363,8 @@ impl Builder {
             upgrades: Port::new("upgrades/upgrade"),
             manager: Port::new("core/manager"),
         };
-        let mut sources: Vec<Arc<dyn AddressSource>> = vec![Arc::new(book::BookSource(ports.book.clone()))];
+        let book = |hearsay| book::BookSource { port: ports.book.clone(), hearsay };
+        let mut sources: Vec<Arc<dyn AddressSource>> = vec![Arc::new(book(false)), Arc::new(book(true))];
         sources.extend(self.sources);
         let book_subscription = self.plan.subscribe(ports.book.clone(), book::on_connection);
         let manager_subscription = self.plan.subscribe(ports.manager.clone(), manager::on_connection);
@@ -397,6 +410,7 @@ impl Builder {
             book_subscription,
             sources: RwLock::new(sources),
             resolver: self.resolver,
+            interfaces: dial::Interfaces::default(),
             transports: RwLock::new(transports.into_iter().map(TransportEntry::new).collect()),
             transport_arrivals: Mutex::new(None),
             nurseries,

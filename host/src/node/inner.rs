@@ -63,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) book_subscription: SubscriberId,
     pub(crate) sources: RwLock<Vec<Arc<dyn AddressSource>>>,
     pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) interfaces: dial::Interfaces,
     pub(crate) transports: RwLock<Vec<TransportEntry>>,
     /// Where transports that come later are handed to their supervisor; of its present life.
     pub(crate) transport_arrivals: Mutex<Option<mpsc::Sender<Spec>>>,

@@ -14,7 +14,7 @@ use crate::{
     ConnectionId, Stream,
     actor::{Gone, Port},
     conn::{self, NEGOTIATION_TIMEOUT},
-    dial::{self, Connected, DialError, DialErrorKind, How, Report, RequestId},
+    dial::{self, Connected, DialError, DialErrorKind, Given, How, Report, RequestId, Trust},
     limits::{Direction, LimitError},
 };
 
@@ -57,8 +57,14 @@ impl From<&Multiaddr> for Target {
 pub struct ConnectOptions {
     /// When it has to be done. Default: 15 s from now.
     pub timeout: Duration,
-    /// Addresses to try beside those that the sources know.
+    /// Addresses to try beside those that the sources know. They are tried whatever they are, and however often they
+    /// failed.
     pub addresses: Vec<Multiaddr>,
+    /// The same, but some other peer named them. They are tried as those of an [`AddressSource`](crate::AddressSource) that
+    /// is hearsay: not if they lead into this machine or into a private network where this node is not itself, nor to the
+    /// ports of other services; nor, for a while, after an attempt there failed. So are those that names among them
+    /// stand for. Default: none.
+    pub hearsay: Vec<Multiaddr>,
     /// Dial even if there is a connection. Default: no.
     pub always_dial: bool,
     /// Which side this node plays in security and muxer; a hole punch makes both sides dial, and gives one of them the
@@ -75,6 +81,7 @@ impl Default for ConnectOptions {
         Self {
             timeout: CONNECT_TIMEOUT,
             addresses: Vec::new(),
+            hearsay: Vec::new(),
             always_dial: false,
             role: Role::Initiator,
             reuse_listen_port: true,
@@ -177,8 +184,16 @@ impl Node {
         {
             return Ok(Connected { peer, connection: handle.info.id, report: Report::of(Some(peer)) });
         }
+        let deadline = after(options.timeout);
         let how = How { role: options.role, reuse_listen_port: options.reuse_listen_port };
-        self.inner.dial(peer, addresses, how, after(options.timeout)).await
+        let _ = timeout_at(deadline, self.inner.interfaces.refresh_for(&options.hearsay)).await;
+        let hearsay = options.hearsay.into_iter().map(|address| Given {
+            address,
+            source: "hearsay",
+            trust: Trust::Hearsay,
+        });
+        let given = asked(addresses).into_iter().chain(hearsay).collect();
+        self.inner.dial(peer, given, how, deadline).await
     }
 
     /// Opens a stream for a protocol; connects first if there is no connection.
@@ -216,11 +231,10 @@ impl Inner {
     pub(crate) async fn dial(
         &self,
         peer: Option<PeerId>,
-        addresses: Vec<Multiaddr>,
+        addresses: Vec<Given>,
         how: How,
         deadline: Instant,
     ) -> Result<Connected, DialError> {
-        let addresses: Vec<_> = addresses.into_iter().map(|address| (address, "caller")).collect();
         let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
         let span = debug_span!("dial", peer = peer.map(field::display));
         self.dial_as(request, peer, addresses, how, deadline).instrument(span).await
@@ -230,7 +244,7 @@ impl Inner {
         &self,
         request: RequestId,
         peer: Option<PeerId>,
-        addresses: Vec<(Multiaddr, &'static str)>,
+        addresses: Vec<Given>,
         how: How,
         deadline: Instant,
     ) -> Result<Connected, DialError> {
@@ -265,8 +279,8 @@ impl Inner {
             let handle = match self.directory.best(&peer, options.allow_limited) {
                 Some(handle) => handle,
                 None if options.dial => {
-                    let dialed =
-                        self.dial(Some(peer), options.addresses.clone(), How::default(), deadline).await;
+                    let given = asked(options.addresses.clone());
+                    let dialed = self.dial(Some(peer), given, How::default(), deadline).await;
                     let dialed = dialed.map_err(Box::new)?;
                     match self.directory.best(&dialed.peer, options.allow_limited) {
                         Some(handle) => handle,
@@ -329,6 +343,12 @@ impl Drop for CancelDial<'_> {
     fn drop(&mut self) {
         self.dialer.post(dial::Command::Cancel { request: self.request });
     }
+}
+
+/// Addresses that whoever uses the node wants dialed.
+fn asked(addresses: Vec<Multiaddr>) -> Vec<Given> {
+    let given = |address| Given { address, source: "caller", trust: Trust::Asked };
+    addresses.into_iter().map(given).collect()
 }
 
 /// A long time ahead is as good as never, and cannot overflow.

@@ -1,6 +1,7 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
+    time::Duration,
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
@@ -10,15 +11,20 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RData, RecordType},
 };
-use tokio::runtime::{Handle, Id};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::Mutex,
+    task::spawn_blocking,
+    time::Instant,
+};
 
 use super::{DnsError, LOOKUP_TIMEOUT, MAX_ANSWERS, Resolver};
 
 /// Asks the name servers of this machine's configuration (`/etc/resolv.conf`, or the registry), after its file of
 /// hosts. `localhost` is known without either.
 ///
-/// The configuration is read when the first name is asked for, on the runtime that asks, and again after nobody
-/// answered: the machine may be in another network by then. Without a configuration, [`DnsError::NoConfiguration`] is
+/// The configuration is read when the first name is asked for, and again after no server could be reached or answered
+/// in time, 10 s after the last time at the soonest: the machine may be in another network by then. Without a configuration, [`DnsError::NoConfiguration`] is
 /// the answer to whatever the file of hosts does not know.
 #[derive(Clone, Debug, Default)]
 pub struct System {
@@ -29,6 +35,7 @@ pub struct System {
 /// It has sockets and tasks on one runtime, and is of no use on another.
 struct Made {
     runtime: Id,
+    at: Instant,
     asker: Asker,
 }
 
@@ -60,7 +67,7 @@ impl System {
         async move {
             // Names in other scripts are asked for as `xn--...`.
             let name = Name::from_utf8(&text).map_err(|_| DnsError::BadName(text.clone()))?;
-            let asker = this.asker()?;
+            let asker = this.asker().await?;
             match asker.resolver.lookup(name, kind).await {
                 Ok(found) => {
                     let data = found.answers().iter().map(|record| &record.data);
@@ -69,7 +76,11 @@ impl System {
                 }
                 Err(error) if error.is_no_records_found() => Err(DnsError::NotFound(text)),
                 Err(error) => {
-                    this.forget();
+                    // A server that answers, if only that it cannot, is there; whoever has a name shall not be able to
+                    // throw away what is known of all others.
+                    if matches!(error, NetError::Timeout | NetError::NoConnections | NetError::Io(_)) {
+                        this.forget().await;
+                    }
                     Err(match (asker.unconfigured, error) {
                         (Some(why), _) => DnsError::NoConfiguration(why),
                         (None, NetError::Timeout) => DnsError::Timeout,
@@ -81,22 +92,25 @@ impl System {
         .boxed()
     }
 
-    fn asker(&self) -> Result<Asker, DnsError> {
+    async fn asker(&self) -> Result<Asker, DnsError> {
         let runtime = Handle::current().id();
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        match made.as_ref() {
-            Some(there) if there.runtime == runtime => Ok(there.asker.clone()),
-            _ => {
-                let asker = self.make().map_err(|error| DnsError::Failed(error.to_string()))?;
-                *made = Some(Made { runtime, asker: asker.clone() });
-                Ok(asker)
-            }
+        // Whoever comes while it is being made waits for the same one.
+        let mut made = self.made.lock().await;
+        if let Some(there) = made.as_ref().filter(|there| there.runtime == runtime) {
+            return Ok(there.asker.clone());
         }
+        let servers = self.servers.clone();
+        // It reads files.
+        let asker = spawn_blocking(move || Self::make(servers.as_deref())).await;
+        let asker = asker.map_err(|error| DnsError::Failed(error.to_string()))?;
+        let asker = asker.map_err(|error| DnsError::Failed(error.to_string()))?;
+        *made = Some(Made { runtime, at: Instant::now(), asker: asker.clone() });
+        Ok(asker)
     }
 
-    fn make(&self) -> Result<Asker, NetError> {
+    fn make(servers: Option<&[SocketAddr]>) -> Result<Asker, NetError> {
         let provider = TokioRuntimeProvider::default();
-        let (mut builder, unconfigured) = match &self.servers {
+        let (mut builder, unconfigured) = match servers {
             Some(servers) => (Hickory::builder_with_config(config(servers), provider), None),
             None => match TokioResolver::builder_tokio() {
                 Ok(builder) => (builder, None),
@@ -107,8 +121,11 @@ impl System {
         Ok(Asker { resolver: builder.build()?, unconfigured })
     }
 
-    fn forget(&self) {
-        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    async fn forget(&self) {
+        let mut made = self.made.lock().await;
+        if made.as_ref().is_some_and(|made| made.at.elapsed() >= READ_AGAIN) {
+            *made = None;
+        }
     }
 }
 
@@ -129,6 +146,8 @@ fn bound(options: &mut ResolverOpts) {
     options.attempts = options.attempts.min(2);
 }
 
+/// The least time between two readings of the configuration.
+const READ_AGAIN: Duration = Duration::from_secs(10);
 /// Responses that are remembered, each for as long as it says.
 const CACHE_SIZE: u64 = 256;
 
