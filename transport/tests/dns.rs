@@ -6,6 +6,10 @@
 use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -283,6 +287,26 @@ fn a_broken_server_is_the_networks_fault() {
         let error = resolve(&resolver, "/dns/peer.example/tcp/1").await.unwrap_err();
         assert_eq!(error.fault(), Fault::Network, "{error}");
     });
+}
+
+/// Whoever has a name can have its server say that it cannot answer. That throws nothing away that others said.
+#[tokio::test]
+async fn a_server_that_cannot_answer_costs_nobody_elses_answers() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let resolver = server(move |query| {
+        if query.question().starts_with(b"\x04evil") {
+            return vec![query.response(query.id(), 2, 0, &[])];
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        vec![query.answer(&[ip4(1)])]
+    })
+    .await;
+    for _ in 0..3 {
+        resolve(&resolver, "/dns4/good.example/tcp/1").await.unwrap();
+        resolve(&resolver, "/dns4/evil.example/tcp/1").await.unwrap_err();
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "the answer was remembered");
 }
 
 #[tokio::test]

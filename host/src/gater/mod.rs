@@ -20,8 +20,8 @@ pub use lists::{Lists, MAX_LISTED, TooMany};
 /// Decides about connections, at the four points at which something is known that was not before. Every method allows
 /// by default.
 ///
-/// The methods are called on the node's threads, one for each connection: they must not wait. One that panics refuses,
-/// and is reported as every panic is.
+/// The methods are called on the node's threads, those about dials by the one actor that dials: they must not wait. One
+/// that panics refuses, and is reported as every panic is.
 ///
 /// ```
 /// use peerage_host::{ConnInfo, gater::{Gater, Gated}};
@@ -41,19 +41,21 @@ pub trait Gater: Send + Sync + 'static {
         "gater"
     }
 
-    /// Before a peer is dialed, whatever its addresses are. Not asked when only an address is known.
+    /// Before a peer is dialed, whatever its addresses are: none of them is looked for. When only an address is known, it
+    /// is not asked, unless that is a name and says who is there.
     ///
     /// # Errors
-    /// [`Gated`]: no address is tried then.
+    /// [`Gated`]: no address is tried then; the dial ends with [`DialErrorKind::Gated`](crate::DialErrorKind::Gated).
     fn dial_peer(&self, peer: PeerId) -> Result<(), Gated> {
         let _ = peer;
         Ok(())
     }
 
-    /// Before an address is dialed. `peer` is who is expected there, if anybody is.
+    /// Before an address gets its place in a dial, and only if nothing else speaks against it. Names are not asked about,
+    /// but what they stand for. `peer` is who is expected there, if anybody is.
     ///
     /// # Errors
-    /// [`Gated`]: this address is not tried.
+    /// [`Gated`]: this address is not tried, and takes no place of another one.
     fn dial_address(&self, peer: Option<PeerId>, address: &Multiaddr) -> Result<(), Gated> {
         let _ = (peer, address);
         Ok(())
