@@ -72,8 +72,8 @@ pub(crate) struct Given {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Connect with `peer`, or with whoever is at the addresses; all of them are one peer's, and if one that was
-    /// [asked for](Trust::Asked) names it, it is known. Joins the dial to that peer (or, without one, to the first address) that is under way.
-    /// Answered by `deadline`.
+    /// [asked for](Trust::Asked) names it, it is known. Joins the dial to that peer (or, without one, to the first
+    /// address) that is under way. Answered by `deadline`.
     Dial {
         /// For [`Command::Cancel`].
         request: Option<RequestId>,
