@@ -11,7 +11,7 @@ use common::{
 };
 use peerage_core::varint;
 use peerage_host::{Builder, Event, Node};
-use peerage_transport::memory::Network;
+use peerage_transport::{Role, memory::Network};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{sleep, timeout},
@@ -58,70 +58,86 @@ fn many(
     Attack { name, reads, pieces: Box::new((0..count).map(piece)), then }
 }
 
-/// The n-th stream that a dialer opens.
-fn id(n: u32) -> u32 {
-    2 * n + 1
-}
-
-/// An agreed echo stream with the id 1, and then this.
-fn after_open(bytes: &[u8]) -> Vec<u8> {
-    [&yamux::data(SYN, 1, &ask_for(ECHO)), bytes].concat()
-}
-
-/// A stream that the node does not read, and blocks of 16 KiB on it.
-fn held(n: u32) -> Vec<u8> {
-    if n == 0 { yamux::data(SYN, 1, &ask_for(HOLD)) } else { yamux::data(0, 1, &[n as u8; 16 * 1024]) }
-}
-
-fn yamux_attacks() -> Vec<Attack> {
+fn yamux_attacks(role: Role) -> Vec<Attack> {
     use yamux::{data, frame};
+    // Dialers have the odd ids.
+    let first = if role == Role::Initiator { 1 } else { 2 };
+    let id = move |n: u32| 2 * n + first;
+    let after_open = move |bytes: &[u8]| [&data(SYN, first, &ask_for(ECHO)), bytes].concat();
+    let blocks = move |protocol: &'static str| {
+        move |n: u32| match n {
+            0 => data(SYN, first, &ask_for(protocol)),
+            _ => data(0, first, &[n as u8; 16 * 1024]),
+        }
+    };
     let pings = frame(PING, SYN, 0, 7).repeat(1000);
     let more = pings.clone();
-    let unread = |n: u32| if n == 0 { after_open(b"") } else { data(0, 1, &[n as u8; 16 * 1024]) };
+    let (unread, held) = (blocks(ECHO), blocks(HOLD));
     vec![
         many("S5: a million pings, their answers not read", false, 1000, move |_| pings.clone(), STALLED),
         many("S5: ten thousand pings, their answers read", true, 10, move |_| more.clone(), Lives),
         many("S5: an echo that is not read", false, 17, unread, STALLED),
-        many("S6: ten thousand streams without a word", true, 10_000, |n| data(SYN, id(n), b""), BAD_STREAMS),
+        many(
+            "S5: thousands of questions who this is, their answers not read",
+            false,
+            5000,
+            move |n| data(SYN | FIN, id(n), &ask_for("/ipfs/id/1.0.0")),
+            STALLED,
+        ),
+        many(
+            "S6: ten thousand streams without a word",
+            true,
+            10_000,
+            move |n| data(SYN, id(n), b""),
+            BAD_STREAMS,
+        ),
         many(
             "S6: a hundred thousand streams, opened and reset",
             true,
             100_000,
-            |n| [frame(DATA, SYN, id(n), 0), frame(DATA, RST, id(n), 0)].concat(),
+            move |n| [frame(DATA, SYN, id(n), 0), frame(DATA, RST, id(n), 0)].concat(),
             BROKE,
         ),
-        many("S6: two hundred hanging negotiations", true, 200, |n| data(SYN, id(n), b"\x13/multi"), Lives),
-        once("S7: credit of 0xFFFF0000", after_open(&frame(WINDOW_UPDATE, 0, 1, 0xFFFF_0000)), BROKE),
-        once("S7: credit on a SYN", frame(WINDOW_UPDATE, SYN, 1, 0xFFFF_0000), BROKE),
-        once("S7: the largest credit on a SYN", frame(WINDOW_UPDATE, SYN, 1, u32::MAX), BROKE),
-        once("S7: a SYN with 262,145 bytes", frame(DATA, SYN, 1, 262_145), BROKE),
-        once("S7: an id of the other side", frame(DATA, SYN, 2, 0), BROKE),
-        once("S7: an id used twice", after_open(&data(SYN, 1, b"")), BROKE),
+        many(
+            "S6: two hundred hanging negotiations",
+            true,
+            200,
+            move |n| data(SYN, id(n), b"\x13/multi"),
+            Lives,
+        ),
+        once("S7: credit of 0xFFFF0000", after_open(&frame(WINDOW_UPDATE, 0, first, 0xFFFF_0000)), BROKE),
+        once("S7: credit on a SYN", frame(WINDOW_UPDATE, SYN, first, 0xFFFF_0000), BROKE),
+        once("S7: the largest credit on a SYN", frame(WINDOW_UPDATE, SYN, first, u32::MAX), BROKE),
+        once("S7: a SYN with 262,145 bytes", frame(DATA, SYN, first, 262_145), BROKE),
+        once("S7: an id of the other side", frame(DATA, SYN, 3 - first, 0), BROKE),
+        once("S7: an id used twice", after_open(&data(SYN, first, b"")), BROKE),
         once("S7: stream 0", frame(DATA, SYN, 0, 0), BROKE),
-        once("S7: a frame of no kind", frame(4, 0, 1, 0), BROKE),
+        once("S7: a frame of no kind", frame(4, 0, first, 0), BROKE),
         once("S7: another version", vec![1, DATA, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], BROKE),
         once("S7: a goodbye that means nothing", frame(GO_AWAY, 0, 0, 77), Ends("the peer closed")),
         many(
             "S7: a few bytes on closed streams",
             true,
             100,
-            |n| [data(SYN | FIN, id(n), b""), data(0, id(n), b"late"), frame(DATA, RST, id(n), 0)].concat(),
+            move |n| {
+                [data(SYN | FIN, id(n), b""), data(0, id(n), b"late"), frame(DATA, RST, id(n), 0)].concat()
+            },
             Lives,
         ),
-        many("S7: bytes on streams that never were", true, 2000, |n| data(0, id(n), b"lost"), BROKE),
+        many("S7: bytes on streams that never were", true, 2000, move |n| data(0, id(n), b"lost"), BROKE),
         many("S7: a window that nobody reads", true, 16, held, Lives),
         many("S7: more than a window that nobody reads", true, 18, held, BROKE),
-        once("S8: 2^31 bytes, withheld", after_open(&frame(DATA, 0, 1, 1 << 31)), BROKE),
-        once("S8: 2^32-1 bytes, withheld", after_open(&frame(DATA, 0, 1, u32::MAX)), BROKE),
-        once("S8: 2^32-1 bytes on a SYN, withheld", frame(DATA, SYN, 1, u32::MAX), BROKE),
-        once("S8: a body within the window, withheld", after_open(&frame(DATA, 0, 1, 100_000)), Lives),
+        once("S8: 2^31 bytes, withheld", after_open(&frame(DATA, 0, first, 1 << 31)), BROKE),
+        once("S8: 2^32-1 bytes, withheld", after_open(&frame(DATA, 0, first, u32::MAX)), BROKE),
+        once("S8: 2^32-1 bytes on a SYN, withheld", frame(DATA, SYN, first, u32::MAX), BROKE),
+        once("S8: a body within the window, withheld", after_open(&frame(DATA, 0, first, 100_000)), Lives),
     ]
     .into_iter()
-    .chain(line_attacks().map(|(name, said)| once(name, yamux::data(SYN, 1, &said), Lives)))
+    .chain(line_attacks().map(|(name, said)| once(name, data(SYN, first, &said), Lives)))
     .collect()
 }
 
-fn mplex_attacks() -> Vec<Attack> {
+fn mplex_attacks(_: Role) -> Vec<Attack> {
     use mplex::{CLOSE, MESSAGE, NEW, RESET, frame, head};
     let opened = |id: u64| [frame(NEW, id, b""), frame(MESSAGE, id, &ask_for(ECHO))].concat();
     let then = move |bytes: &[u8]| [&opened(1), bytes].concat();
@@ -132,6 +148,13 @@ fn mplex_attacks() -> Vec<Attack> {
     let unread = move |n: u32| if n == 0 { opened(1) } else { frame(MESSAGE, 1, &[n as u8; 16 * 1024]) };
     vec![
         many("S5: an echo that is not read", false, 17, unread, STALLED),
+        many(
+            "S5: thousands of questions who this is, their answers not read",
+            false,
+            5000,
+            |n| [frame(NEW, n.into(), b""), frame(MESSAGE, n.into(), &ask_for("/ipfs/id/1.0.0"))].concat(),
+            STALLED,
+        ),
         many(
             "S6: ten thousand streams without a word",
             true,
@@ -276,19 +299,22 @@ async fn start(network: &Network, seed: u8, stack: Stack) -> Node {
     node
 }
 
-/// One after the other against one node, each from a peer of its own.
-fn suffer(stack: Stack, attacks: fn() -> Vec<Attack>) {
+/// One after the other against one node, each from a peer of its own, that dialed the node or was dialed by it.
+fn suffer(stack: Stack, role: Role, attacks: fn(Role) -> Vec<Attack>) {
     run(async move {
         let network = Network::new();
         let alice = start(&network, 1, stack).await;
         let honest = Honest::connect(&network, &alice, stack).await;
         sleep(Duration::from_secs(1)).await;
         let mut surprises = Vec::new();
-        for (n, attack) in attacks().into_iter().enumerate() {
+        for (n, attack) in attacks(role).into_iter().enumerate() {
             let Attack { name, reads, pieces, then } = attack;
             let seed = 10 + u8::try_from(n).expect("few attacks");
             let mut events = alice.events();
-            let mut peer = Hostile::connect(&network, &alice, stack, seed, reads).await;
+            let mut peer = match role {
+                Role::Initiator => Hostile::connect(&network, &alice, stack, seed, reads).await,
+                Role::Responder => Hostile::listen(&network, &alice, stack, seed, reads).await,
+            };
             let connected = event(&mut events, |event| match event {
                 Event::Connected { connection, .. } => Some(connection),
                 _ => None,
@@ -343,17 +369,20 @@ fn suffer(stack: Stack, attacks: fn() -> Vec<Attack>) {
 
 #[test]
 fn on_noise_and_yamux() {
-    suffer(NOISE_YAMUX, yamux_attacks);
+    suffer(NOISE_YAMUX, Role::Initiator, yamux_attacks);
+    suffer(NOISE_YAMUX, Role::Responder, yamux_attacks);
 }
 
 #[test]
 fn on_tls_and_yamux() {
-    suffer(TLS_YAMUX, yamux_attacks);
+    suffer(TLS_YAMUX, Role::Initiator, yamux_attacks);
+    suffer(TLS_YAMUX, Role::Responder, yamux_attacks);
 }
 
 #[test]
 fn on_noise_and_mplex() {
-    suffer(NOISE_MPLEX, mplex_attacks);
+    suffer(NOISE_MPLEX, Role::Initiator, mplex_attacks);
+    suffer(NOISE_MPLEX, Role::Responder, mplex_attacks);
 }
 
 /// S7: a window that is never opened again stalls its stream and no other on the same connection; one of single bytes

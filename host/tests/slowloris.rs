@@ -21,7 +21,7 @@ use common::{
 };
 use peerage_host::{Event, Node, Usage};
 use peerage_transport::{
-    Io,
+    Io, Role,
     memory::Network,
     upgrade::{MuxerKind, Security, TIMEOUT},
 };
@@ -96,7 +96,7 @@ async fn stopping(network: &Network, alice: &Node, left: usize, every: Option<Du
 async fn length(network: &Network, alice: &Node, stack: Stack) -> usize {
     let io = stopping(network, alice, usize::MAX, None).await;
     let said = io.said.clone();
-    drop(upgrade(Box::new(io), stack, 3).await.expect("an honest handshake"));
+    drop(upgrade(Box::new(io), Role::Initiator, stack, 3).await.expect("an honest handshake"));
     idle(alice).await;
     said.load(Ordering::Relaxed)
 }
@@ -116,7 +116,7 @@ fn hang(every: Option<Duration>) {
                     // A TLS handshake may be some bytes shorter the next time; of the drips two bytes come in time.
                     let io = stopping(&network, &alice, n * (all - 12) / (LINKS - 1), every).await;
                     links.push(tokio::task::spawn_local(async move {
-                        upgrade(Box::new(io), stack, 4).await.is_ok()
+                        upgrade(Box::new(io), Role::Initiator, stack, 4).await.is_ok()
                     }));
                 }
                 until("all of them hang", || alice.usage().handshakes_inbound == LINKS).await;

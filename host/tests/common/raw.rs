@@ -2,11 +2,11 @@
 
 use std::error::Error;
 
-use peerage_core::frame;
+use peerage_core::{ProtocolId, frame};
 use peerage_host::Node;
 use peerage_security::{noise, plaintext, tls};
 use peerage_transport::{
-    DialOpts, Io, Link, Role, Transport as _,
+    DialOpts, Io, Link, ListenOpts, ListenerEvent, Role, Transport as _,
     memory::Network,
     select,
     upgrade::{MuxerKind, Security, TIMEOUT},
@@ -36,27 +36,34 @@ pub(crate) async fn link(network: &Network, to: &Node) -> Box<dyn Io> {
     }
 }
 
-/// Up to the first frame of the muxer.
+/// Up to the first frame of the muxer, as the dialer or as the listener.
 pub(crate) async fn upgrade(
     mut io: Box<dyn Io>,
+    role: Role,
     stack: Stack,
     seed: u8,
 ) -> Result<Box<dyn Io>, Box<dyn Error>> {
     let Stack(security, muxer) = stack;
-    select::dial(&mut io, vec![security.protocol()]).await?;
+    agree(&mut io, role, security.protocol()).await?;
     let keypair = keypair(seed);
     let mut io: Box<dyn Io> = match security {
-        Security::Noise => {
-            Box::new(noise::upgrade(io, Role::Initiator, &noise::Config::new(&keypair)?).await?.0)
-        }
-        Security::Tls => Box::new(tls::upgrade(io, Role::Initiator, &tls::Config::new(&keypair)?).await?.0),
-        Security::Plaintext => {
-            plaintext::upgrade(io, Role::Initiator, &plaintext::Config::new(&keypair)).await?.0
-        }
+        Security::Noise => Box::new(noise::upgrade(io, role, &noise::Config::new(&keypair)?).await?.0),
+        Security::Tls => Box::new(tls::upgrade(io, role, &tls::Config::new(&keypair)?).await?.0),
+        Security::Plaintext => plaintext::upgrade(io, role, &plaintext::Config::new(&keypair)).await?.0,
         other => panic!("{other}"),
     };
-    select::dial(&mut io, vec![muxer.protocol()]).await?;
+    agree(&mut io, role, muxer.protocol()).await?;
     Ok(io)
+}
+
+async fn agree(io: &mut Box<dyn Io>, role: Role, protocol: ProtocolId) -> Result<(), select::Error> {
+    match role {
+        Role::Initiator => select::dial(io, vec![protocol]).await.map(drop),
+        Role::Responder => {
+            let known = |name: &str| (protocol == *name).then(|| protocol.clone());
+            select::listen(io, known).await.map(drop)
+        }
+    }
 }
 
 /// The peer after its handshake. It reads what comes and throws it away, or it never reads.
@@ -68,7 +75,30 @@ pub(crate) struct Hostile {
 
 impl Hostile {
     pub(crate) async fn connect(network: &Network, to: &Node, stack: Stack, seed: u8, reads: bool) -> Self {
-        let io = upgrade(link(network, to).await, stack, seed).await.expect("an honest handshake");
+        let io = link(network, to).await;
+        Self::over(upgrade(io, Role::Initiator, stack, seed).await.expect("an honest handshake"), reads)
+    }
+
+    /// The same, as one that is dialed.
+    pub(crate) async fn listen(network: &Network, from: &Node, stack: Stack, seed: u8, reads: bool) -> Self {
+        let any = "/memory/0".parse().expect("an address");
+        let bound = network.transport().listen(any, ListenOpts::default()).await;
+        let mut listener = bound.expect("it listens");
+        let here = listener.addresses().remove(0);
+        let upgrading = async {
+            match listener.next().await {
+                ListenerEvent::Incoming(Link::Raw(raw)) => {
+                    upgrade(raw.io, Role::Responder, stack, seed).await
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let (io, dialed) = tokio::join!(upgrading, from.connect(here));
+        dialed.expect("an honest handshake");
+        Self::over(io.expect("an honest handshake"), reads)
+    }
+
+    fn over(io: Box<dyn Io>, reads: bool) -> Self {
         let (mut reader, writer) = tokio::io::split(io);
         if !reads {
             return Self { writer, _unread: Some(reader), reading: None };
