@@ -82,8 +82,11 @@ enum Path {
 
 use Path::*;
 
-/// All three, and what is said when a fourth comes.
-const TABLE: &[(&str, fn(&mut Limits, usize), &[Path])] = &[
+/// Brings a limit near.
+type Set = fn(&mut Limits, usize);
+
+/// A limit by its name in refusals, how it is set, and the paths on which it applies.
+const TABLE: &[(&str, Set, &[Path])] = &[
     ("inbound connections", |l, n| l.connections_inbound = n, &[In, InAgain]),
     ("outbound connections", |l, n| l.connections_outbound = n, &[Out, OutAgain]),
     ("connections", |l, n| l.connections_total = n, &[In, Out, InAndOut]),
@@ -159,7 +162,7 @@ impl Scene {
             InAgain => self.connect(first, alice).await,
             Out => self.connect(alice, own).await,
             OutAgain => self.connect(alice, first).await,
-            InAndOut if n % 2 == 0 => self.connect(own, alice).await,
+            InAndOut if n.is_multiple_of(2) => self.connect(own, alice).await,
             InAndOut => self.connect(alice, own).await,
             Silent => {
                 let mut io = link(&self.network, alice).await;
@@ -248,7 +251,7 @@ async fn hold(mut stream: Stream, _: PeerId) -> std::io::Result<()> {
     Ok(())
 }
 
-fn three_and_no_more(name: &'static str, set: fn(&mut Limits, usize), path: Path) {
+fn three_and_no_more(name: &'static str, set: Set, path: Path) {
     run(async move {
         let mut limits = Limits::default();
         set(&mut limits, 3);

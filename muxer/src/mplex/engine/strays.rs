@@ -35,6 +35,7 @@ impl Strays {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "any instant will do")]
 mod tests {
     use super::*;
     use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Random operations on two engines that are wired together, against what streams are: two queues of bytes each.
+#![allow(clippy::disallowed_methods, reason = "any instant will do")]
 
 use std::{
     collections::{BTreeMap, VecDeque},
