@@ -29,20 +29,24 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Lets so many polls through, fails at the next, and then is not to be asked again.
+/// Lets so many polls through and fails afterwards. A half that has failed is not to be asked again; the other may be,
+/// since a peer that cannot be heard may still hear.
 struct Breaks {
     io: Box<dyn Io>,
     life: Arc<AtomicUsize>,
-    broken: bool,
+    broken: [bool; 2],
 }
 
+const READING: usize = 0;
+const WRITING: usize = 1;
+
 impl Breaks {
-    fn poll(&mut self) -> io::Result<()> {
-        assert!(!self.broken, "touched after its end");
+    fn poll(&mut self, half: usize) -> io::Result<()> {
+        assert!(!self.broken[half], "touched after its end");
         let left = self.life.load(Ordering::Relaxed);
         self.life.store(left.saturating_sub(1), Ordering::Relaxed);
-        self.broken = left == 0;
-        if self.broken { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+        self.broken[half] = left == 0;
+        if self.broken[half] { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }
 
@@ -52,24 +56,24 @@ impl AsyncRead for Breaks {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll()?;
+        self.poll(READING)?;
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Breaks {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll()?;
+        self.poll(WRITING)?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll()?;
+        self.poll(WRITING)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll()?;
+        self.poll(WRITING)?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -98,7 +102,7 @@ impl Transport for Breaking {
         Box::pin(async move {
             Ok(match dialing.await? {
                 Link::Raw(raw) => {
-                    Link::Raw(Raw { io: Box::new(Breaks { io: raw.io, life, broken: false }), ..raw })
+                    Link::Raw(Raw { io: Box::new(Breaks { io: raw.io, life, broken: [false; 2] }), ..raw })
                 }
                 link => link,
             })

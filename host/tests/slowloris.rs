@@ -128,20 +128,17 @@ fn hang(every: Option<Duration>) {
                 assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
                 assert_eq!(alice.usage().handshakes_inbound, LINKS, "they still hang");
 
-                let mut stages = Vec::new();
-                for _ in 0..LINKS {
+                // Ten in a second are told of, and the others counted.
+                for _ in 0..10 {
                     let failed = event(&mut events, |event| match event {
                         Event::IncomingFailed { why, .. } => Some(why),
                         _ => None,
                     });
                     let why = timeout(2 * TIMEOUT, failed).await.expect("it is ended");
                     assert!(why.contains("not done in time"), "{stack:?}: {why}");
-                    stages.push(why);
                 }
+                until("all of them are gone", || alice.usage().handshakes_inbound == 0).await;
                 assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "{:?}", begin.elapsed());
-                for stage in ["security", "muxer"] {
-                    assert!(stages.iter().any(|why| why.contains(stage)), "{stack:?}: {stages:?}");
-                }
                 let usage = alice.usage();
                 assert_eq!((usage.handshakes_inbound, usage.connections_inbound), (0, 1));
                 check_echo(bob.open(alice.peer_id(), ECHO).await.expect("open"), 1000).await;
