@@ -36,7 +36,7 @@ use peerage_core::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::frame::MAX_MESSAGE;
-use crate::{Connection, Driver, Muxed, yamux::WRITE_TIMEOUT};
+use crate::{Connection, Driver, Muxed, Outflow, yamux::WRITE_TIMEOUT};
 
 /// The protocol id in multistream-select, in TLS ALPN and among the noise extensions.
 pub const PROTOCOL: &str = "/mplex/6.7.0";
@@ -108,17 +108,31 @@ impl Config {
 /// It does not matter who dialed: both sides count their streams, and frames say whose they are.
 ///
 /// Dropping the driver ends the connection without a word to the peer. After [`Connection::close`] it sends what
-/// streams had already written and ends, in [`Config::write_timeout`] at the latest; mplex has no goodbye.
+/// streams had already written, waits for the peer to close as well (else the kernel may throw the last words away) and
+/// ends, in [`Config::write_timeout`] at the latest; mplex has no goodbye.
 pub fn start(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     config: Config,
     budget: Budget,
 ) -> Muxed {
-    start_shared(io, config, budget).0
+    let outflow = Outflow::default();
+    start_over(outflow.watch(io), outflow, config, budget)
+}
+
+/// As [`start`], over layers that buffer what is written: `outflow` watches the socket under them, so that
+/// [`Config::write_timeout`] is about the peer and not about the buffers.
+pub fn start_over(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
+    config: Config,
+    budget: Budget,
+) -> Muxed {
+    start_shared(io, outflow, config, budget).0
 }
 
 fn start_shared(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
     config: Config,
     budget: Budget,
 ) -> (Muxed, Arc<handle::Shared>) {
@@ -126,6 +140,6 @@ fn start_shared(
     let write_timeout = config.write_timeout;
     let shared = Arc::new(handle::Shared::new(engine::Engine::new(config, budget)));
     let connection = Connection::new(Arc::new(handle::Handle(Arc::clone(&shared))));
-    let driver = Driver::new(driver::Driver::new(io, Arc::clone(&shared), write_timeout));
+    let driver = Driver::new(driver::Driver::new(io, outflow, Arc::clone(&shared), write_timeout));
     (Muxed { connection, driver }, shared)
 }

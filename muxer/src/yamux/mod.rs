@@ -51,7 +51,7 @@ use std::{sync::Arc, time::Duration};
 use peerage_core::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Connection, Driver, Muxed};
+use crate::{Connection, Driver, Muxed, Outflow};
 
 /// The protocol id in multistream-select, in TLS ALPN and among the noise extensions.
 pub const PROTOCOL: &str = "/yamux/1.0.0";
@@ -113,7 +113,7 @@ pub struct Config {
     pub max_frame: u32,
     /// How long the socket may refuse to take a byte that is to be sent before the connection ends as
     /// [`ConnectionError::Stalled`](crate::ConnectionError::Stalled); and how long the sending of what was written
-    /// may take after [`Connection::close`]. Default [`WRITE_TIMEOUT`].
+    /// may take after [`Connection::close`], with the peer's closing. Default [`WRITE_TIMEOUT`].
     pub write_timeout: Duration,
     /// After so long without a byte from the peer it is sent a ping. Default [`KEEPALIVE_INTERVAL`].
     pub keepalive_interval: Duration,
@@ -158,25 +158,39 @@ impl Config {
 /// their memory from `budget`.
 ///
 /// Dropping the driver ends the connection without a word to the peer. After [`Connection::close`] it sends what
-/// streams had already written and the peer's windows allow, says goodbye and ends, within
-/// [`Config::write_timeout`].
+/// streams had already written and the peer's windows allow, says goodbye, waits for the peer to close as well (else the
+/// kernel may throw the last words away) and ends, all within [`Config::write_timeout`].
 pub fn start(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     mode: Mode,
     config: Config,
     budget: Budget,
 ) -> Muxed {
-    start_shared(io, mode, config, budget).0
+    let outflow = Outflow::default();
+    start_over(outflow.watch(io), outflow, mode, config, budget)
+}
+
+/// As [`start`], over layers that buffer what is written: `outflow` watches the socket under them, so that
+/// [`Config::write_timeout`] is about the peer and not about the buffers.
+pub fn start_over(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
+    mode: Mode,
+    config: Config,
+    budget: Budget,
+) -> Muxed {
+    start_shared(io, outflow, mode, config, budget).0
 }
 
 fn start_shared(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
     mode: Mode,
     config: Config,
     budget: Budget,
 ) -> (Muxed, Arc<handle::Shared>) {
     let shared = Arc::new(handle::Shared::new(mode, config.clone(), budget));
-    let driver = driver::Driver::new(io, Arc::clone(&shared), config.write_timeout);
+    let driver = driver::Driver::new(io, outflow, Arc::clone(&shared), config.write_timeout);
     let connection = Connection::new(Arc::new(handle::Handle::new(Arc::clone(&shared))));
     (Muxed { connection, driver: Driver::new(driver) }, shared)
 }
