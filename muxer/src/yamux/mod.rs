@@ -18,12 +18,15 @@
 //!   taken before the peer is told of it. A stream for whose bytes the budget has no memory is reset with
 //!   [`RESOURCE_LIMIT_EXCEEDED`](crate::ErrorCode::RESOURCE_LIMIT_EXCEEDED).
 //! - Unsent data: [`SEND_BUFFER`] for each stream, from the budget beyond 4 KiB, and then writes wait. A stream that was
-//!   dropped counts against the limits until what was written, and its end, is sent.
+//!   dropped counts against the limits until what was written, and its end, is sent; it is reset when the peer takes
+//!   nothing of it for one to two minutes.
 //! - The connection itself, if it reads nothing: [`Config::write_timeout`]; if it vanished:
 //!   [`Config::keepalive_interval`] and [`Config::keepalive_timeout`].
-//! - Answers: eight pongs, and 1,024 resets. While they cannot be written nothing more is read.
+//! - Answers: eight pongs, and 1,024 refusals. While they cannot be written nothing more is read. While 1,024 resets of
+//!   this side cannot be written no stream begins.
 //! - Streams nobody accepted yet: [`Config::accept_backlog`].
-//! - Work: [`Config::max_strays`] resets, or frames for streams that are not there, in ten seconds.
+//! - Work: [`Config::max_strays`] resets, or frames for streams that are not there, in ten seconds; and ten times as many
+//!   streams over the limits.
 //!
 //! # How it treats peers
 //!
@@ -121,7 +124,7 @@ pub struct Config {
     /// [`ConnectionError::Vanished`](crate::ConnectionError::Vanished). Default [`KEEPALIVE_TIMEOUT`].
     pub keepalive_timeout: Duration,
     /// Resets by the peer, and frames of it for streams that are not there, in ten seconds; one more ends the
-    /// connection. Default 1000.
+    /// connection. Of streams that are refused, ten times as many. Default 1000.
     pub max_strays: usize,
 }
 
