@@ -105,7 +105,8 @@ impl Config {
 
 /// Starts mplex on a secured connection. Nothing moves until the driver is polled.
 /// The driver needs a tokio runtime with time; the connection and its streams may be used from anywhere. Memory for
-/// what is unread or unsent beyond 4 KiB of a stream is taken from `budget`; where it has none, that is as if a limit were reached.
+/// what is unread or unsent beyond 4 KiB of a stream is taken from `budget`; where it has none, that is as if a limit were
+/// reached.
 ///
 /// It does not matter who dialed: both sides count their streams, and frames say whose they are.
 ///
