@@ -54,7 +54,8 @@ impl Connection {
         self.control.open().await
     }
 
-    /// Waits for the next stream that the peer opens.
+    /// Waits for the next stream that the peer opens. Those that nobody accepted before the connection ended are lost,
+    /// with what was received on them: nobody could be answered on them.
     ///
     /// # Errors
     /// [`ConnectionError`] when the connection has ended; no stream comes after that.

@@ -67,7 +67,8 @@ pub enum ConnectionError {
     /// The peer sent nothing for so long, not even when asked for a sign of life, that it was given up.
     #[error("the peer vanished")]
     Vanished,
-    /// The peer broke the muxer's protocol; its fault.
+    /// The peer broke the muxer's protocol, or that of the encryption under it (an [`io::Error`] of the kind
+    /// [`InvalidData`](io::ErrorKind::InvalidData)); its fault.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
     /// The socket failed.
@@ -92,6 +93,10 @@ fn farewell(code: ErrorCode) -> String {
 
 impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
+        // A socket does not judge its bytes; the encryption on it does.
+        if error.kind() == io::ErrorKind::InvalidData {
+            return Self::Protocol(error.to_string());
+        }
         Self::Io(Arc::new(error))
     }
 }
@@ -137,5 +142,20 @@ impl From<StreamError> for io::Error {
             StreamError::Connection(_) => io::ErrorKind::NotConnected,
         };
         Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_data_is_the_peers_fault_and_a_broken_socket_is_not() {
+        let ended = |kind: io::ErrorKind| ConnectionError::from(io::Error::new(kind, "what"));
+        assert!(
+            matches!(ended(io::ErrorKind::InvalidData), ConnectionError::Protocol(text) if text == "what")
+        );
+        assert!(matches!(ended(io::ErrorKind::ConnectionReset), ConnectionError::Io(_)));
+        assert!(matches!(ended(io::ErrorKind::UnexpectedEof), ConnectionError::Io(_)));
     }
 }

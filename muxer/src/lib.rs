@@ -32,11 +32,14 @@
 
 mod connection;
 mod error;
+mod leaving;
 pub mod mplex;
+mod outflow;
 mod stream;
 pub mod yamux;
 pub mod yamux_crate;
 
 pub use connection::{Connection, Control, Driver, Muxed};
 pub use error::{ConnectionError, ErrorCode, StreamError};
+pub use outflow::{Outflow, Watched};
 pub use stream::{Stream, Substream};

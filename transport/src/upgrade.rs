@@ -20,7 +20,7 @@ use std::{
 };
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
-use peerage_muxer::{Muxed, mplex, yamux, yamux_crate};
+use peerage_muxer::{Muxed, Outflow, mplex, yamux, yamux_crate};
 use peerage_security::{Authenticated, noise, plaintext, pnet::PnetStream, tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -162,9 +162,12 @@ impl Shared {
         let Raw { io, local, remote, limited } = raw;
 
         progress.enter(Stage::Security);
+        // Every layer from here on buffers; whether the peer still reads is seen under them.
+        let outflow = Outflow::default();
+        let io = outflow.watch(io);
         let io: Box<dyn Io> = match private_network {
             Some(key) => Box::new(PnetStream::new(io, key)?),
-            None => io,
+            None => Box::new(io),
         };
         let mut io = ReadAhead::new(io);
         let agreed = agree(&mut io, role, known, Security::protocol).await?;
@@ -176,17 +179,17 @@ impl Shared {
             Security::Noise => {
                 let config = expecting(&self.noise, expected, noise::Config::expecting);
                 let (io, authenticated) = noise::upgrade(io, role, &config).await?;
-                self.multiplex(io, authenticated, role, progress, budget).await?
+                self.multiplex(io, authenticated, role, progress, (outflow, budget)).await?
             }
             Security::Tls => {
                 let config = expecting(&self.tls, expected, tls::Config::expecting);
                 let (io, authenticated) = tls::upgrade(io, role, &config).await?;
-                self.multiplex(io, authenticated, role, progress, budget).await?
+                self.multiplex(io, authenticated, role, progress, (outflow, budget)).await?
             }
             Security::Plaintext => {
                 let config = expecting(&self.plaintext, expected, plaintext::Config::expecting);
                 let (io, authenticated) = plaintext::upgrade(io, role, &config).await?;
-                self.multiplex(io, authenticated, role, progress, budget).await?
+                self.multiplex(io, authenticated, role, progress, (outflow, budget)).await?
             }
         };
         let Secured { peer, muxer, early_muxer, muxed } = secured;
@@ -201,7 +204,7 @@ impl Shared {
         authenticated: Authenticated,
         role: Role,
         progress: &Progress,
-        budget: Budget,
+        (outflow, budget): (Outflow, Budget),
     ) -> Result<Secured, Failure> {
         progress.enter(Stage::Muxer);
         let Config { muxers, yamux, mplex, .. } = &self.config;
@@ -212,8 +215,8 @@ impl Shared {
         };
         let muxer = muxer.ok_or_else(|| Failure::new(missing(muxers), UpgradeErrorKind::NoCommonMuxer))?;
         let muxed = match muxer {
-            MuxerKind::Yamux => yamux::start(io, mode(role), yamux.clone(), budget),
-            MuxerKind::Mplex => mplex::start(io, mplex.clone(), budget),
+            MuxerKind::Yamux => yamux::start_over(io, outflow, mode(role), yamux.clone(), budget),
+            MuxerKind::Mplex => mplex::start_over(io, outflow, mplex.clone(), budget),
             MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
         Ok(Secured { peer, muxer: muxer.protocol(), early_muxer: early.is_some(), muxed })

@@ -1,4 +1,4 @@
-//! Peers that stop, or nearly stop, anywhere in an upgrade (slowloris). Time is virtual.
+//! Peers that stop, or nearly stop, anywhere in an upgrade (slowloris), or after it. Time is virtual.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -9,14 +9,15 @@ use std::{
 };
 
 use common::{
-    Moved, Slow, Then, YAMUX, has_early_muxer, memory_link, opts, secure, slow, upgrade_both, upgrader_by,
-    with,
+    Moved, Slow, Then, YAMUX, has_early_muxer, memory_link, opts, secure, secured, slow, upgrade_both,
+    upgrader_by, with,
 };
+use peerage_muxer::{ConnectionError, Muxed, yamux::WRITE_TIMEOUT};
 use peerage_transport::{
     Established, Fault, Raw, Role, Stage, UpgradeError, select,
     upgrade::{Security, TIMEOUT, UpgradeErrorKind},
 };
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt as _, time::Instant};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -271,5 +272,35 @@ async fn a_slow_link_is_not_a_silent_one() {
         let near = slow(near, 0, Then::ByteEvery(3 * MILLI));
         let (ours, theirs) = upgrade_both(security, near, far).await;
         assert!(ours.is_ok() && theirs.is_ok());
+    }
+}
+
+/// S5 under encryption, which takes what the socket does not: a pong that it takes is no sign that the peer reads.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_speaks_and_reads_nothing_is_given_up() {
+    for &security in Security::ALL {
+        let (near, far) = memory_link().await;
+        let one = upgrader_by(security, 1);
+        let other = async {
+            let mut io = secured(security, far.io, Role::Responder, &[]).await;
+            select::listen(&mut io, |name| (YAMUX == *name).then_some(YAMUX)).await.unwrap();
+            io
+        };
+        let (near, mut io) = tokio::join!(one.upgrade(near, opts(Role::Initiator, None)), other);
+        let Muxed { connection, driver, .. } = near.unwrap().muxed;
+        let driver = tokio::spawn(driver);
+        let mut stream = connection.open().await.unwrap();
+        let writing = tokio::spawn(async move { stream.write_all(&[0; 1 << 20]).await });
+        let start = Instant::now();
+        let ping = [0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+        while !driver.is_finished() && start.elapsed() < 10 * WRITE_TIMEOUT {
+            tokio::time::sleep(WRITE_TIMEOUT - Duration::from_secs(1)).await;
+            let _ = io.write_all(&ping).await;
+            let _ = io.flush().await;
+        }
+        assert!(start.elapsed() <= 2 * WRITE_TIMEOUT, "{security}: {:?}", start.elapsed());
+        let end = driver.await.unwrap().unwrap_err();
+        assert!(matches!(end, ConnectionError::Stalled), "{security}: {end}");
+        writing.await.unwrap().unwrap_err();
     }
 }

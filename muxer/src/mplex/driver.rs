@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::handle::Shared;
-use crate::{ConnectionError, ErrorCode};
+use crate::{ConnectionError, ErrorCode, Outflow, leaving::Leaving, outflow::Stall};
 
 /// What one poll may move before it lets others run.
 const TURN: usize = 128 * 1024;
@@ -42,15 +42,16 @@ pub(super) struct Driver<T> {
     output: Vec<u8>,
     written: usize,
     unflushed: bool,
-    /// Since when the socket takes nothing that it should take.
-    blocked: Option<Instant>,
+    stall: Stall,
     write_timeout: Duration,
     close_by: Option<Instant>,
+    /// Everything is said.
+    leaving: Option<Leaving>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Driver<T> {
-    pub(super) fn new(io: T, shared: Arc<Shared>, write_timeout: Duration) -> Self {
+    pub(super) fn new(io: T, outflow: Outflow, shared: Arc<Shared>, write_timeout: Duration) -> Self {
         Self {
             io,
             shared,
@@ -60,9 +61,10 @@ impl<T> Driver<T> {
             output: Vec::new(),
             written: 0,
             unflushed: false,
-            blocked: None,
+            stall: Stall::new(outflow, write_timeout),
             write_timeout,
             close_by: None,
+            leaving: None,
             timer: None,
         }
     }
@@ -97,13 +99,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// Ready when the connection was closed by this side and everything is said.
+    /// Ready when the connection was closed by this side, everything is said, and the peer has closed as well.
     fn poll_move(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Poll<()>, ConnectionError> {
+        if let Some(leaving) = &mut self.leaving {
+            return Ok(leaving.poll(&mut self.io, cx)?);
+        }
         let mut left = TURN;
         loop {
             let wrote = self.poll_write(cx, now)?;
             if self.output.is_empty() && self.shared.drive(|engine| engine.is_closed()) {
-                return self.poll_shutdown(cx);
+                return Ok(self.leaving.insert(Leaving::default()).poll(&mut self.io, cx)?);
             }
             let read = self.poll_read(cx)?;
             if wrote.is_none() && read.is_none() {
@@ -142,11 +147,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     self.output.clear();
                     self.written = 0;
                 }
-                (self.unflushed, self.blocked) = (true, None);
+                self.unflushed = true;
                 Ok(Some(n))
             }
             Poll::Pending => {
-                self.blocked.get_or_insert(now);
+                self.stall.blocked(now);
                 Ok(None)
             }
         }
@@ -189,25 +194,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn poll_flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), ConnectionError> {
         if self.unflushed && self.output.is_empty() {
             match Pin::new(&mut self.io).poll_flush(cx)? {
-                Poll::Ready(()) => (self.unflushed, self.blocked) = (false, None),
-                Poll::Pending => {
-                    self.blocked.get_or_insert(now);
+                Poll::Ready(()) => {
+                    self.unflushed = false;
+                    self.stall.cleared();
                 }
+                Poll::Pending => self.stall.blocked(now),
             }
         }
         Ok(())
-    }
-
-    /// Flushes as well, as tokio has it.
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, ConnectionError> {
-        Ok(Pin::new(&mut self.io).poll_shutdown(cx)?)
     }
 
     /// What is late, and a timer for what will be.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
         loop {
             let now = Instant::now();
-            let blocked_until = self.blocked.and_then(|since| since.checked_add(self.write_timeout));
+            let blocked_until = self.stall.deadline(now);
             if blocked_until.into_iter().chain(self.close_by).any(|at| at <= now) {
                 return Err(ConnectionError::Stalled);
             }

@@ -98,6 +98,14 @@ impl Shared {
     }
 }
 
+/// Takes the place of an earlier waker, which is handed back to be dropped when the lock is open again.
+fn watch(waiting: &mut HashMap<Key, Waker>, key: Key, cx: &Context<'_>) -> Option<Waker> {
+    if waiting.get(&key).is_some_and(|waker| waker.will_wake(cx.waker())) {
+        return None;
+    }
+    waiting.insert(key, cx.waker().clone())
+}
+
 /// What [`Connection`](crate::Connection) holds.
 pub(super) struct Handle(pub(super) Arc<Shared>);
 
@@ -148,11 +156,12 @@ impl Substream {
 
     fn release(&self, code: Option<ErrorCode>) {
         let key = self.key;
-        self.shared.with(|state| {
-            state.readers.remove(&key);
-            state.writers.remove(&key);
+        let waiting = self.shared.with(|state| {
             state.engine.release(key, code);
+            (state.readers.remove(&key), state.writers.remove(&key))
         });
+        // Dropping a waker may run foreign code, which has no business under the lock.
+        drop(waiting);
     }
 }
 
@@ -172,28 +181,24 @@ impl Drop for Substream {
 impl AsyncRead for Substream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let key = self.key;
-        self.shared.with(|state| match state.engine.read(key, buf) {
-            Ok(Some(_)) => Poll::Ready(Ok(())),
-            Ok(None) => {
-                state.readers.insert(key, cx.waker().clone());
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        })
+        let (result, _old) = self.shared.with(|state| match state.engine.read(key, buf) {
+            Ok(Some(_)) => (Poll::Ready(Ok(())), None),
+            Ok(None) => (Poll::Pending, watch(&mut state.readers, key, cx)),
+            Err(error) => (Poll::Ready(Err(error.into())), None),
+        });
+        result
     }
 }
 
 impl AsyncWrite for Substream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let key = self.key;
-        self.shared.with(|state| match state.engine.write(key, buf) {
-            Ok(Some(n)) => Poll::Ready(Ok(n)),
-            Ok(None) => {
-                state.writers.insert(key, cx.waker().clone());
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        })
+        let (result, _old) = self.shared.with(|state| match state.engine.write(key, buf) {
+            Ok(Some(n)) => (Poll::Ready(Ok(n)), None),
+            Ok(None) => (Poll::Pending, watch(&mut state.writers, key, cx)),
+            Err(error) => (Poll::Ready(Err(error.into())), None),
+        });
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

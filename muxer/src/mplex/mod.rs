@@ -15,13 +15,15 @@
 //!
 //! # What a peer can make one connection hold
 //!
-//! - Unread data: as above, and as much as the [`Budget`] gives.
+//! - Unread data: as above, and beyond 4 KiB for each stream as much as the [`Budget`] gives.
 //! - Unsent data: 64 KiB for each stream, and then writes wait; the connection itself for [`Config::write_timeout`].
 //! - Streams nobody accepted yet: [`Config::accept_backlog`].
-//! - Refusals: 1024 resets that wait to be sent, and then nothing more is read.
+//! - Refusals: 1024 that wait to be sent, and then nothing more is read.
+//! - Resets of this side: 1024 that wait to be sent, and then no stream begins.
 //! - Closed streams that the peer has not closed: 256.
 //!
-//! Frames for streams that are not there are thrown away, [`Config::max_strays`] of them at once.
+//! Resets and refusals, and frames for streams that are not there, are put up with, [`Config::max_strays`] of them at
+//! once. What may have been on the way to a stream that was reset here is not counted.
 
 mod driver;
 mod engine;
@@ -36,7 +38,7 @@ use peerage_core::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::frame::MAX_MESSAGE;
-use crate::{Connection, Driver, Muxed, yamux::WRITE_TIMEOUT};
+use crate::{Connection, Driver, Muxed, Outflow, yamux::WRITE_TIMEOUT};
 
 /// The protocol id in multistream-select, in TLS ALPN and among the noise extensions.
 pub const PROTOCOL: &str = "/mplex/6.7.0";
@@ -69,9 +71,9 @@ pub struct Config {
     /// How long the socket may refuse to take a byte that is to be sent before the connection ends as
     /// [`ConnectionError::Stalled`](crate::ConnectionError::Stalled). Default [`WRITE_TIMEOUT`].
     pub write_timeout: Duration,
-    /// Frames for streams that are not there, and streams that the peer resets before they were accepted, that are
-    /// put up with at once; a tenth of them more each second. One more ends the connection. Default 10,000: a stream
-    /// that is reset here may have many frames on the way.
+    /// Streams of the peer that it resets or that are refused, and frames for streams that are not there, that are put
+    /// up with at once; a tenth of them more each second. One more ends the connection. Default 10,000: an honest peer may
+    /// open as many streams as it has room for, again and again, before it learns that they are refused.
     pub max_strays: u32,
 }
 
@@ -103,22 +105,37 @@ impl Config {
 
 /// Starts mplex on a secured connection. Nothing moves until the driver is polled.
 /// The driver needs a tokio runtime with time; the connection and its streams may be used from anywhere. Memory for
-/// what is unread or unsent is taken from `budget`; where it has none, that is as if a limit were reached.
+/// what is unread or unsent beyond 4 KiB of a stream is taken from `budget`; where it has none, that is as if a limit were
+/// reached.
 ///
 /// It does not matter who dialed: both sides count their streams, and frames say whose they are.
 ///
 /// Dropping the driver ends the connection without a word to the peer. After [`Connection::close`] it sends what
-/// streams had already written and ends, in [`Config::write_timeout`] at the latest; mplex has no goodbye.
+/// streams had already written, waits for the peer to close as well (else the kernel may throw the last words away) and
+/// ends, in [`Config::write_timeout`] at the latest; mplex has no goodbye.
 pub fn start(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     config: Config,
     budget: Budget,
 ) -> Muxed {
-    start_shared(io, config, budget).0
+    let outflow = Outflow::default();
+    start_over(outflow.watch(io), outflow, config, budget)
+}
+
+/// As [`start`], over layers that buffer what is written: `outflow` watches the socket under them, so that
+/// [`Config::write_timeout`] is about the peer and not about the buffers.
+pub fn start_over(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
+    config: Config,
+    budget: Budget,
+) -> Muxed {
+    start_shared(io, outflow, config, budget).0
 }
 
 fn start_shared(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
     config: Config,
     budget: Budget,
 ) -> (Muxed, Arc<handle::Shared>) {
@@ -126,6 +143,6 @@ fn start_shared(
     let write_timeout = config.write_timeout;
     let shared = Arc::new(handle::Shared::new(engine::Engine::new(config, budget)));
     let connection = Connection::new(Arc::new(handle::Handle(Arc::clone(&shared))));
-    let driver = Driver::new(driver::Driver::new(io, Arc::clone(&shared), write_timeout));
+    let driver = Driver::new(driver::Driver::new(io, outflow, Arc::clone(&shared), write_timeout));
     (Muxed { connection, driver }, shared)
 }

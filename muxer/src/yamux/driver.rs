@@ -19,7 +19,7 @@ use super::{
     frame::{GO_AWAY_PROTOCOL_ERROR, Header},
     handle::Shared,
 };
-use crate::{ConnectionError, ErrorCode};
+use crate::{ConnectionError, ErrorCode, Outflow, leaving::Leaving, outflow::Stall};
 
 /// What one poll may move before it lets others run.
 const BUDGET: usize = 128 * 1024;
@@ -47,11 +47,11 @@ pub(super) struct Driver<T> {
     written: usize,
     /// Something was written since the last flush.
     unflushed: bool,
-    /// Since when the socket takes nothing that it should take.
-    blocked: Option<Instant>,
+    stall: Stall,
     write_timeout: Duration,
     close_by: Option<Instant>,
-    shutting_down: bool,
+    /// Everything is said.
+    leaving: Option<Leaving>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the timer runs off, at the latest the next deadline.
     armed: Option<Instant>,
@@ -68,7 +68,7 @@ enum Step {
 }
 
 impl<T> Driver<T> {
-    pub(super) fn new(io: T, shared: Arc<Shared>, write_timeout: Duration) -> Self {
+    pub(super) fn new(io: T, outflow: Outflow, shared: Arc<Shared>, write_timeout: Duration) -> Self {
         Self {
             io,
             shared,
@@ -79,10 +79,10 @@ impl<T> Driver<T> {
             output: Vec::new(),
             written: 0,
             unflushed: false,
-            blocked: None,
+            stall: Stall::new(outflow, write_timeout),
             write_timeout,
             close_by: None,
-            shutting_down: false,
+            leaving: None,
             timer: None,
             armed: None,
             left: 0,
@@ -131,18 +131,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Ready when the connection was closed by this side and everything is said.
+    /// Ready when the connection was closed by this side, everything is said, and the peer has closed as well.
     fn poll_move(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Poll<()>, ConnectionError> {
-        if self.shutting_down {
-            return self.poll_shutdown(cx, now);
+        if let Some(leaving) = &mut self.leaving {
+            return Ok(leaving.poll(&mut self.io, cx)?);
         }
         self.left = BUDGET;
         let mut received: usize = 0;
         loop {
             let wrote = self.poll_write(cx, now)?;
             if self.output.is_empty() && self.shared.drive(|engine| engine.is_closed()) {
-                self.shutting_down = true;
-                return self.poll_shutdown(cx, now);
+                self.input = Vec::new();
+                return Ok(self.leaving.insert(Leaving::default()).poll(&mut self.io, cx)?);
             }
             let read = self.poll_read(cx, now, &mut received)?;
             if (wrote, read) == (Step::Idle, Step::Idle) {
@@ -189,14 +189,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                         self.output.clear();
                         self.written = 0;
                     }
-                    (step, self.unflushed, self.blocked) = (Step::Moved, true, None);
+                    (step, self.unflushed) = (Step::Moved, true);
                     self.left = self.left.saturating_sub(n.max(CALL));
                     if self.left == 0 {
                         return Ok(step);
                     }
                 }
                 Poll::Pending => {
-                    self.blocked.get_or_insert(now);
+                    self.stall.blocked(now);
                     return Ok(step);
                 }
             }
@@ -257,31 +257,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn poll_flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), ConnectionError> {
         if self.unflushed && self.output.is_empty() {
             match Pin::new(&mut self.io).poll_flush(cx)? {
-                Poll::Ready(()) => (self.unflushed, self.blocked) = (false, None),
-                Poll::Pending => {
-                    self.blocked.get_or_insert(now);
+                Poll::Ready(()) => {
+                    self.unflushed = false;
+                    self.stall.cleared();
                 }
+                Poll::Pending => self.stall.blocked(now),
             }
         }
         Ok(())
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Poll<()>, ConnectionError> {
-        self.poll_flush(cx, now)?;
-        if self.unflushed {
-            return Ok(Poll::Pending);
-        }
-        match Pin::new(&mut self.io).poll_shutdown(cx)? {
-            Poll::Ready(()) => Ok(Poll::Ready(())),
-            Poll::Pending => Ok(Poll::Pending),
-        }
     }
 
     /// What is late, and a timer for what will be.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
         loop {
             let now = Instant::now();
-            let blocked_until = self.blocked.and_then(|since| since.checked_add(self.write_timeout));
+            let blocked_until = self.stall.deadline(now);
             let close_by = self.close_by;
             if blocked_until.into_iter().chain(close_by).any(|at| at <= now) {
                 return Err(ConnectionError::Stalled);

@@ -132,20 +132,21 @@ impl State {
         woken
     }
 
-    fn wait_to_read(&mut self, id: u32, cx: &Context<'_>) {
-        watch(&mut self.waiting.entry(id).or_default().reader, cx);
+    fn wait_to_read(&mut self, id: u32, cx: &Context<'_>) -> Option<Waker> {
+        watch(&mut self.waiting.entry(id).or_default().reader, cx)
     }
 
-    fn wait_to_write(&mut self, id: u32, cx: &Context<'_>) {
-        watch(&mut self.waiting.entry(id).or_default().writer, cx);
+    fn wait_to_write(&mut self, id: u32, cx: &Context<'_>) -> Option<Waker> {
+        watch(&mut self.waiting.entry(id).or_default().writer, cx)
     }
 }
 
-fn watch(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
+/// Takes the place of an earlier waker, which is handed back to be dropped when the lock is open again.
+fn watch(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+    if slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        return None;
     }
+    slot.replace(cx.waker().clone())
 }
 
 /// What [`Connection`](crate::Connection) holds.
@@ -243,28 +244,24 @@ impl Drop for Substream {
 impl AsyncRead for Substream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let id = self.id;
-        self.shared.with(|state| match state.engine.read(id, buf) {
-            Ok(Some(_)) => Poll::Ready(Ok(())),
-            Ok(None) => {
-                state.wait_to_read(id, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        })
+        let (result, _old) = self.shared.with(|state| match state.engine.read(id, buf) {
+            Ok(Some(_)) => (Poll::Ready(Ok(())), None),
+            Ok(None) => (Poll::Pending, state.wait_to_read(id, cx)),
+            Err(error) => (Poll::Ready(Err(error.into())), None),
+        });
+        result
     }
 }
 
 impl AsyncWrite for Substream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let id = self.id;
-        self.shared.with(|state| match state.engine.write(id, buf) {
-            Ok(Some(n)) => Poll::Ready(Ok(n)),
-            Ok(None) => {
-                state.wait_to_write(id, cx);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        })
+        let (result, _old) = self.shared.with(|state| match state.engine.write(id, buf) {
+            Ok(Some(n)) => (Poll::Ready(Ok(n)), None),
+            Ok(None) => (Poll::Pending, state.wait_to_write(id, cx)),
+            Err(error) => (Poll::Ready(Err(error.into())), None),
+        });
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

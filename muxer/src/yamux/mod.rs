@@ -18,12 +18,15 @@
 //!   taken before the peer is told of it. A stream for whose bytes the budget has no memory is reset with
 //!   [`RESOURCE_LIMIT_EXCEEDED`](crate::ErrorCode::RESOURCE_LIMIT_EXCEEDED).
 //! - Unsent data: [`SEND_BUFFER`] for each stream, from the budget beyond 4 KiB, and then writes wait. A stream that was
-//!   dropped counts against the limits until what was written, and its end, is sent.
+//!   dropped counts against the limits until what was written, and its end, is sent; it is reset when the peer takes
+//!   nothing of it for one to two minutes.
 //! - The connection itself, if it reads nothing: [`Config::write_timeout`]; if it vanished:
 //!   [`Config::keepalive_interval`] and [`Config::keepalive_timeout`].
-//! - Answers: eight pongs, and 1,024 resets. While they cannot be written nothing more is read.
+//! - Answers: eight pongs, and 1,024 refusals. While they cannot be written nothing more is read. While 1,024 resets of
+//!   this side cannot be written no stream begins.
 //! - Streams nobody accepted yet: [`Config::accept_backlog`].
-//! - Work: [`Config::max_strays`] resets, or frames for streams that are not there, in ten seconds.
+//! - Work: [`Config::max_strays`] resets, or frames for streams that are not there, in ten seconds; and ten times as many
+//!   streams over the limits.
 //!
 //! # How it treats peers
 //!
@@ -51,7 +54,7 @@ use std::{sync::Arc, time::Duration};
 use peerage_core::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Connection, Driver, Muxed};
+use crate::{Connection, Driver, Muxed, Outflow};
 
 /// The protocol id in multistream-select, in TLS ALPN and among the noise extensions.
 pub const PROTOCOL: &str = "/yamux/1.0.0";
@@ -113,7 +116,7 @@ pub struct Config {
     pub max_frame: u32,
     /// How long the socket may refuse to take a byte that is to be sent before the connection ends as
     /// [`ConnectionError::Stalled`](crate::ConnectionError::Stalled); and how long the sending of what was written
-    /// may take after [`Connection::close`]. Default [`WRITE_TIMEOUT`].
+    /// may take after [`Connection::close`], with the peer's closing. Default [`WRITE_TIMEOUT`].
     pub write_timeout: Duration,
     /// After so long without a byte from the peer it is sent a ping. Default [`KEEPALIVE_INTERVAL`].
     pub keepalive_interval: Duration,
@@ -121,7 +124,7 @@ pub struct Config {
     /// [`ConnectionError::Vanished`](crate::ConnectionError::Vanished). Default [`KEEPALIVE_TIMEOUT`].
     pub keepalive_timeout: Duration,
     /// Resets by the peer, and frames of it for streams that are not there, in ten seconds; one more ends the
-    /// connection. Default 1000.
+    /// connection. Of streams that are refused, ten times as many. Default 1000.
     pub max_strays: usize,
 }
 
@@ -158,25 +161,39 @@ impl Config {
 /// their memory from `budget`.
 ///
 /// Dropping the driver ends the connection without a word to the peer. After [`Connection::close`] it sends what
-/// streams had already written and the peer's windows allow, says goodbye and ends, within
-/// [`Config::write_timeout`].
+/// streams had already written and the peer's windows allow, says goodbye, waits for the peer to close as well (else the
+/// kernel may throw the last words away) and ends, all within [`Config::write_timeout`].
 pub fn start(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     mode: Mode,
     config: Config,
     budget: Budget,
 ) -> Muxed {
-    start_shared(io, mode, config, budget).0
+    let outflow = Outflow::default();
+    start_over(outflow.watch(io), outflow, mode, config, budget)
+}
+
+/// As [`start`], over layers that buffer what is written: `outflow` watches the socket under them, so that
+/// [`Config::write_timeout`] is about the peer and not about the buffers.
+pub fn start_over(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
+    mode: Mode,
+    config: Config,
+    budget: Budget,
+) -> Muxed {
+    start_shared(io, outflow, mode, config, budget).0
 }
 
 fn start_shared(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    outflow: Outflow,
     mode: Mode,
     config: Config,
     budget: Budget,
 ) -> (Muxed, Arc<handle::Shared>) {
     let shared = Arc::new(handle::Shared::new(mode, config.clone(), budget));
-    let driver = driver::Driver::new(io, Arc::clone(&shared), config.write_timeout);
+    let driver = driver::Driver::new(io, outflow, Arc::clone(&shared), config.write_timeout);
     let connection = Connection::new(Arc::new(handle::Handle::new(Arc::clone(&shared))));
     (Muxed { connection, driver: Driver::new(driver) }, shared)
 }

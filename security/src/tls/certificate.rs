@@ -68,7 +68,7 @@ pub enum CertificateError {
     /// It has the libp2p extension more than once.
     #[error("more than one libp2p extension")]
     DoubledExtension,
-    /// It is signed in a way that this build cannot check.
+    /// It is signed in a way that this build cannot check. What the spec asks for it can, so this is the peer's doing.
     #[error("signature algorithm unknown")]
     UnknownAlgorithm,
     /// It is not signed with its own key.
@@ -86,7 +86,7 @@ impl CertificateError {
     /// Who was at fault.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Key(DecodeError::Curve(_)) | Self::UnknownAlgorithm => Fault::Local,
+            Self::Key(DecodeError::Curve(_)) => Fault::Local,
             _ => Fault::Remote,
         }
     }

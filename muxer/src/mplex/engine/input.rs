@@ -2,10 +2,7 @@
 
 use std::time::Instant;
 
-use super::{
-    Blocked, Engine, Event, LINGER_BYTES, Violation, later,
-    stream::{BASE, Stream},
-};
+use super::{Blocked, Engine, Event, LINGER_BYTES, MAX_RESETS, Violation, later, stream::Stream};
 use crate::mplex::frame::{Head, Key, Kind, MAX_HEAD};
 
 /// Where in a frame the input is.
@@ -94,8 +91,9 @@ impl Engine {
         let key = head.key;
         match head.kind {
             // What follows is a name, which means nothing.
-            Kind::NewStream => self.opened_by_peer(key).map(|()| None),
+            Kind::NewStream => self.opened_by_peer(key, now).map(|()| None),
             Kind::Message if self.streams.get(&key).is_some_and(Stream::receives) => Ok(Some(key)),
+            Kind::Message if self.recent.expects(key, head.length) => Ok(None),
             Kind::Message => self.stray(now).map(|()| None),
             Kind::Close => self.closed_by_peer(key, now).map(|()| None),
             Kind::Reset => self.reset_by_peer(key, now).map(|()| None),
@@ -106,26 +104,33 @@ impl Engine {
         if self.strays.take(now) { Ok(()) } else { Err(Violation::Strays) }
     }
 
-    fn opened_by_peer(&mut self, key: Key) -> Result<(), Violation> {
+    fn opened_by_peer(&mut self, key: Key, now: Instant) -> Result<(), Violation> {
         if self.streams.contains_key(&key) {
             return Err(Violation::Reused(key.id));
         }
+        if self.end.is_some() {
+            return Ok(());
+        }
         let full = self.inbound >= self.config.max_inbound_streams
             || self.backlog.len() >= self.config.accept_backlog
-            || self.end.is_some();
-        match self.budget.reserve(BASE) {
-            Ok(memory) if !full => {
-                self.streams.insert(key, Stream::new(memory, false));
-                self.inbound = self.inbound.saturating_add(1);
-                self.backlog.push_back(key);
-                self.events.push_back(Event::Acceptable);
-            }
-            _ => self.push_reset(key),
+            || self.resets.len() >= MAX_RESETS;
+        if full {
+            self.refusals.push_back(Head { kind: Kind::Reset, key, length: 0 });
+            self.recent.add(key);
+            return self.stray(now);
         }
+        self.recent.over(key);
+        self.streams.insert(key, Stream::new(self.budget.nothing(), false));
+        self.inbound = self.inbound.saturating_add(1);
+        self.backlog.push_back(key);
+        self.events.push_back(Event::Acceptable);
         Ok(())
     }
 
     fn closed_by_peer(&mut self, key: Key, now: Instant) -> Result<(), Violation> {
+        if self.recent.over(key) {
+            return Ok(());
+        }
         let Some(stream) = self.streams.get_mut(&key).filter(|stream| stream.receives()) else {
             return self.stray(now);
         };
@@ -140,24 +145,28 @@ impl Engine {
     }
 
     fn reset_by_peer(&mut self, key: Key, now: Instant) -> Result<(), Violation> {
+        if self.recent.over(key) {
+            return Ok(());
+        }
         let Some(stream) = self.streams.get_mut(&key) else {
             return self.stray(now);
         };
+        // What this side opened the peer may refuse, each once: that costs it as much as us.
+        let is_refusal = key.local && stream.reset.is_none();
         stream.end_by_peer();
         let (taken, lingering) = (stream.taken, stream.lingering);
         self.wake(key);
         if !taken {
-            // Opened and reset at once: nobody need hear of it, and it is not for nothing.
+            // Opened and reset at once: nobody need hear of it.
             self.backlog.retain(|waiting| *waiting != key);
             self.forget(key);
-            return self.stray(now);
-        }
-        if lingering {
+        } else if lingering {
             self.forget(key);
         } else {
             self.settle(key);
         }
-        Ok(())
+        // Whenever it comes, it is not for nothing.
+        if is_refusal { Ok(()) } else { self.stray(now) }
     }
 
     /// Keeps what came for a stream, as far as there is room.
@@ -177,17 +186,18 @@ impl Engine {
             return input.len();
         }
         let bytes = input.get(..room).unwrap_or(input);
-        if bytes.is_empty() || stream.keep(bytes, limit).is_err() {
+        let kept = stream.keep(bytes, limit);
+        if kept == 0 {
             let until =
                 self.blocked.map_or_else(|| later(now, self.config.read_timeout), |blocked| blocked.until);
             self.blocked = Some(Blocked { key, until, retry: false });
             return 0;
         }
         self.blocked = None;
-        self.unread = self.unread.saturating_add(bytes.len());
+        self.unread = self.unread.saturating_add(kept);
         if std::mem::take(&mut stream.reader_waits) {
             self.events.push_back(Event::Readable(key));
         }
-        bytes.len()
+        kept
     }
 }

@@ -2,10 +2,7 @@
 
 use tokio::io::ReadBuf;
 
-use super::{
-    Engine,
-    stream::{BASE, Stream},
-};
+use super::{Engine, MAX_READY_SLACK, MAX_RESETS, stream::Stream};
 use crate::{
     ConnectionError, ErrorCode, StreamError,
     mplex::frame::{Key, MAX_ID},
@@ -19,19 +16,21 @@ impl Engine {
         if self.next_id > MAX_ID {
             return Err(ConnectionError::Exhausted);
         }
-        if self.outbound >= self.config.max_outbound_streams {
+        if !self.may_open() {
             return Ok(None);
         }
-        // Where there is no memory, the end of another stream of the connection may give some back.
-        let Ok(memory) = self.budget.reserve(BASE) else {
-            return Ok(None);
-        };
         let key = Key { id: self.next_id, local: true };
         self.next_id = self.next_id.saturating_add(1);
         self.outbound = self.outbound.saturating_add(1);
-        self.streams.insert(key, Stream::new(memory, true));
+        self.streams.insert(key, Stream::new(self.budget.nothing(), true));
         self.schedule(key);
         Ok(Some(key))
+    }
+
+    pub(super) fn may_open(&self) -> bool {
+        self.outbound < self.config.max_outbound_streams
+            && self.resets.len() < MAX_RESETS
+            && self.ready.len() < self.streams.len().saturating_add(MAX_READY_SLACK)
     }
 
     pub(in crate::mplex) fn accept(&mut self) -> Result<Option<Key>, ConnectionError> {
@@ -148,7 +147,12 @@ impl Engine {
         match code {
             // mplex has no code on the wire. A stream that both sides have closed needs no reset.
             Some(code) if stream.reset.is_none() && !(stream.fin_sent && stream.fin_received) => {
-                self.give_up(key, code);
+                if stream.finished && !stream.fin_sent {
+                    // The end that was promised, and what was written before it, are not undone.
+                    stream.reset_after = true;
+                } else {
+                    self.give_up(key, code);
+                }
             }
             _ => self.settle(key),
         }

@@ -18,15 +18,27 @@ use std::{
 
 use peerage_core::budget::Budget;
 
-use self::{input::Reading, strays::Strays, stream::Stream};
+use self::{
+    input::Reading,
+    strays::{Recent, Strays},
+    stream::Stream,
+};
 use super::{
     Config, SEND_MESSAGE,
     frame::{Head, HeadError, Key, Kind},
 };
 use crate::{ConnectionError, ErrorCode, StreamError};
 
-/// Resets waiting to be sent. At this number nothing more is read: it is the peer that makes them necessary.
+/// Refusals waiting to be sent. At this number nothing more is read: it is the peer that makes them necessary.
+pub(super) const MAX_REFUSALS: usize = 1024;
+
+/// Resets of streams that were there, waiting to be sent. At this number no stream begins, on whichever side: so there
+/// are never more than these and one for each live stream. Reading goes on: two sides that give up many streams at once
+/// would else wait for each other.
 pub(super) const MAX_RESETS: usize = 1024;
+
+/// Streams that were given up before a frame of theirs was made may leave this many places in the queue of frames.
+const MAX_READY_SLACK: usize = 1024;
 
 /// Streams that were closed and dropped here while the peer may still write. More of them are forgotten at once.
 pub(super) const MAX_LINGERING: usize = 256;
@@ -45,7 +57,7 @@ pub(super) enum Violation {
     Head(#[from] HeadError),
     #[error("stream {0} was opened twice")]
     Reused(u64),
-    #[error("too many frames for streams that are not there")]
+    #[error("too many resets, refusals, or frames for streams that are not there")]
     Strays,
 }
 
@@ -85,11 +97,13 @@ pub(super) struct Engine {
     backlog: VecDeque<Key>,
     /// Streams with something to send, in turn.
     ready: VecDeque<Key>,
+    refusals: VecDeque<Head>,
     resets: VecDeque<Head>,
     /// Bytes that are unread, of all streams.
     unread: usize,
     blocked: Option<Blocked>,
     strays: Strays,
+    recent: Recent,
     reading: Reading,
     events: VecDeque<Event>,
     /// There is more for the driver to do than at its last turn.
@@ -100,6 +114,7 @@ impl Engine {
     pub(super) fn new(config: Config, budget: Budget) -> Self {
         Self {
             strays: Strays::new(config.max_strays),
+            recent: Recent::default(),
             config,
             budget,
             end: None,
@@ -111,6 +126,7 @@ impl Engine {
             lingering: 0,
             backlog: VecDeque::new(),
             ready: VecDeque::new(),
+            refusals: VecDeque::new(),
             resets: VecDeque::new(),
             unread: 0,
             blocked: None,
@@ -130,14 +146,19 @@ impl Engine {
 
     /// Appends frames to `out` until it has `batch` bytes or there are no more.
     pub(super) fn poll_output(&mut self, out: &mut Vec<u8>, batch: usize) {
+        let could_open = self.may_open();
         while out.len() < batch {
-            if let Some(head) = self.resets.pop_front() {
+            if let Some(head) = self.refusals.pop_front().or_else(|| self.resets.pop_front()) {
                 head.encode(out);
             } else if let Some(key) = self.ready.pop_front() {
                 self.put_frame(key, out);
             } else {
-                return;
+                break;
             }
+        }
+        if !could_open && self.may_open() {
+            // It was the queues that had no room.
+            self.events.push_back(Event::Openable);
         }
     }
 
@@ -156,6 +177,11 @@ impl Engine {
         } else if stream.unsent.is_empty() {
             stream.fin_sent = true;
             Head { kind: Kind::Close, key, length: 0 }.encode(out);
+            if stream.reset_after && !stream.fin_received {
+                self.push_reset(key);
+                self.forget(key);
+                return;
+            }
         } else {
             let length = stream.unsent.len().min(SEND_MESSAGE);
             Head { kind: Kind::Message, key, length }.encode(out);
@@ -169,9 +195,9 @@ impl Engine {
         self.settle(key);
     }
 
-    /// Whether input is taken: not while a stream has no room, nor while there are too many resets to be sent.
+    /// Whether input is taken: not while a stream has no room, nor while there are too many refusals to be sent.
     pub(super) fn wants_input(&self) -> bool {
-        self.resets.len() < MAX_RESETS && self.blocked.is_none_or(|blocked| blocked.retry)
+        self.refusals.len() < MAX_REFUSALS && self.blocked.is_none_or(|blocked| blocked.retry)
     }
 
     /// When [`Engine::handle_timeout`] wants to be called.
@@ -234,6 +260,7 @@ impl Engine {
     pub(super) fn end(&mut self, reason: ConnectionError) {
         self.end.get_or_insert(reason);
         self.ready = VecDeque::new();
+        self.refusals = VecDeque::new();
         self.resets = VecDeque::new();
         self.backlog = VecDeque::new();
         self.blocked = None;
@@ -252,7 +279,7 @@ impl Engine {
 
     /// Everything was given out that will be sent.
     pub(super) fn is_closed(&self) -> bool {
-        self.closing && self.ready.is_empty() && self.resets.is_empty()
+        self.closing && self.ready.is_empty() && self.refusals.is_empty() && self.resets.is_empty()
     }
 
     pub(super) fn is_between_frames(&self) -> bool {
@@ -290,6 +317,7 @@ impl Engine {
 
     fn push_reset(&mut self, key: Key) {
         self.resets.push_back(Head { kind: Kind::Reset, key, length: 0 });
+        self.recent.add(key);
         self.stirred = true;
     }
 
@@ -383,7 +411,7 @@ impl Engine {
         (self.inbound, self.outbound)
     }
 
-    pub(super) fn queued_resets(&self) -> usize {
-        self.resets.len()
+    pub(super) fn queued_refusals(&self) -> usize {
+        self.refusals.len()
     }
 }

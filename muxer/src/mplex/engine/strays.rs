@@ -1,6 +1,20 @@
 //! How much of what has no meaning is put up with.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use crate::mplex::frame::Key;
+
+/// Streams that were given up here whose peer may not know it yet. More of them are forgotten, the oldest first.
+const MAX_RECENT: usize = 1024;
+
+/// What may be on the way to such a stream, heads included: what sockets on both sides hold, amply.
+const RECENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// The shortest head of a frame.
+const HEAD: usize = 2;
 
 /// A bucket of frames that refills by a tenth of its size each second.
 pub(super) struct Strays {
@@ -34,6 +48,40 @@ impl Strays {
     }
 }
 
+/// Streams that are over here, while frames that the peer sent before it knew may still come. Those are no strays.
+#[derive(Default)]
+pub(super) struct Recent {
+    order: VecDeque<Key>,
+    left: BTreeMap<Key, usize>,
+}
+
+impl Recent {
+    pub(super) fn add(&mut self, key: Key) {
+        if self.order.len() >= MAX_RECENT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.left.remove(&oldest);
+        }
+        self.order.push_back(key);
+        self.left.insert(key, RECENT_BYTES);
+    }
+
+    /// Whether a message with a body of `bytes` was to be expected.
+    pub(super) fn expects(&mut self, key: Key, bytes: usize) -> bool {
+        let Some(left) = self.left.get_mut(&key) else {
+            return false;
+        };
+        let after = left.checked_sub(bytes.saturating_add(HEAD));
+        *left = after.unwrap_or(0);
+        after.is_some()
+    }
+
+    /// The peer has ended the stream as well. Its place in the order stays until it is the oldest.
+    pub(super) fn over(&mut self, key: Key) -> bool {
+        self.left.remove(&key).is_some()
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "any instant will do")]
 mod tests {
@@ -51,5 +99,18 @@ mod tests {
         let much_later = start + Duration::from_secs(1000);
         assert!((0..20).all(|_| strays.take(much_later)));
         assert!(!strays.take(much_later));
+    }
+
+    #[test]
+    fn what_may_be_on_the_way_has_an_end() {
+        let key = |id| Key { id, local: false };
+        let mut recent = Recent::default();
+        for id in 0..=MAX_RECENT as u64 {
+            recent.add(key(id));
+        }
+        assert!(!recent.expects(key(0), 0), "the oldest is forgotten");
+        assert!(recent.expects(key(1), RECENT_BYTES - 2 * HEAD));
+        assert!(recent.expects(key(1), 0) && !recent.expects(key(1), 0));
+        assert!(recent.over(key(1)) && !recent.over(key(1)));
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use peerage_core::budget::{Exhausted, Reserved};
+use peerage_core::budget::Reserved;
 
 use crate::{ErrorCode, StreamError, mplex::SEND_MESSAGE};
 
-/// What a stream takes from the budget to live: itself, and this many bytes that it can always have unsent.
+/// Bytes that a stream can always have unread, and unsent, without asking the budget.
 pub(super) const BASE: usize = 4 * 1024;
 
 pub(super) struct Stream {
@@ -25,6 +25,8 @@ pub(super) struct Stream {
     pub(super) finished: bool,
     pub(super) fin_sent: bool,
     pub(super) fin_received: bool,
+    /// To be reset behind the frame that says that this half is over.
+    pub(super) reset_after: bool,
     /// It was reset, by whom and why.
     pub(super) reset: Option<StreamError>,
     /// The handle is gone.
@@ -37,7 +39,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// `memory` has [`BASE`] bytes.
+    /// `memory` is nothing yet.
     pub(super) fn new(memory: Reserved, local: bool) -> Self {
         Self {
             received: VecDeque::new(),
@@ -50,6 +52,7 @@ impl Stream {
             finished: false,
             fin_sent: false,
             fin_received: false,
+            reset_after: false,
             reset: None,
             released: false,
             lingering: false,
@@ -69,16 +72,18 @@ impl Stream {
             && (!self.announced || !self.unsent.is_empty() || self.finished && !self.fin_sent)
     }
 
-    /// Keeps what came.
-    ///
-    /// # Errors
-    /// When there is no memory; nothing was kept.
-    pub(super) fn keep(&mut self, bytes: &[u8], limit: usize) -> Result<(), Exhausted> {
-        let capacity = grown(&self.received, bytes.len(), limit);
-        self.memory.resize(cost(capacity, self.unsent.capacity()))?;
-        self.received.reserve_exact(capacity.saturating_sub(self.received.len()));
-        self.received.extend(bytes);
-        Ok(())
+    /// Keeps as much of what came as there is memory for, and says how much.
+    pub(super) fn keep(&mut self, bytes: &[u8], limit: usize) -> usize {
+        let used = self.received.len();
+        let mut capacity = grown(&self.received, bytes.len(), limit);
+        if self.memory.resize(cost(capacity, self.unsent.capacity())).is_err() {
+            capacity = self.received.capacity().max(BASE);
+        }
+        let room = capacity.saturating_sub(used);
+        self.received.reserve_exact(room);
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        self.received.extend(kept);
+        kept.len()
     }
 
     /// Takes as much of `bytes` as there is room and memory for.
@@ -123,7 +128,7 @@ impl Stream {
 }
 
 fn cost(received: usize, unsent: usize) -> usize {
-    BASE.saturating_add(received).saturating_add(unsent.saturating_sub(BASE))
+    received.saturating_sub(BASE).saturating_add(unsent.saturating_sub(BASE))
 }
 
 /// The capacity for `more` bytes: doubling, so that bytes are rarely moved, up to the limit.

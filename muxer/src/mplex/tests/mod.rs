@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{Config, handle::Shared, start_shared};
-use crate::{Connection, ConnectionError, ErrorCode, Muxed, Stream, StreamError};
+use crate::{Connection, ConnectionError, ErrorCode, Muxed, Outflow, Stream, StreamError};
 
 /// One side, its driver running.
 struct Side {
@@ -22,7 +22,9 @@ struct Side {
 }
 
 fn side(io: DuplexStream, config: Config, budget: Budget) -> Side {
-    let (Muxed { connection, driver }, shared) = start_shared(io, config, budget);
+    let outflow = Outflow::default();
+    let watched = outflow.watch(io);
+    let (Muxed { connection, driver }, shared) = start_shared(watched, outflow, config, budget);
     Side { connection, shared, driver: tokio::spawn(driver) }
 }
 

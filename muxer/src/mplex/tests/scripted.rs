@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::mplex::{
     MAX_MESSAGE,
-    engine::{LINGER_BYTES, MAX_RESETS},
+    engine::{LINGER_BYTES, MAX_REFUSALS},
 };
 use peerage_core::varint;
 
@@ -190,7 +190,7 @@ async fn streams_that_are_opened_and_reset_at_once() {
 /// A peer that opens streams and reads no refusal: what waits has an end, and so has the connection.
 #[tokio::test(start_paused = true)]
 async fn refusals_that_nobody_reads() {
-    let config = Config { max_inbound_streams: 0, ..Config::default() };
+    let config = Config { max_inbound_streams: 0, max_strays: u32::MAX, ..Config::default() };
     let (side, mut io) = scripted(config);
     let flood = tokio::spawn(async move {
         for id in 0..1_000_000 {
@@ -201,7 +201,7 @@ async fn refusals_that_nobody_reads() {
         u64::MAX
     });
     assert!(matches!(side.driver.await.unwrap(), Err(ConnectionError::Stalled)));
-    assert!(side.shared.probe(|engine| engine.queued_resets()) <= MAX_RESETS);
+    assert!(side.shared.probe(|engine| engine.queued_refusals()) <= MAX_REFUSALS);
     assert!(flood.await.unwrap() < 200_000);
 }
 
@@ -265,4 +265,80 @@ async fn data_before_a_reset_is_read_and_a_close_before_it_counts() {
     io.write_all(&[frame(2, 2, b"ab"), frame(2, 4, b""), frame(2, 6, b"")].concat()).await.unwrap();
     assert_eq!(read_to_end(&mut second).await.unwrap(), b"ab");
     assert!(second.write(b"x").await.is_err());
+}
+
+/// S6: neither opening over the limit nor resetting what was accepted is for nothing.
+#[tokio::test]
+async fn refusals_and_resets_are_counted() {
+    let config = Config { max_inbound_streams: 0, max_strays: 100, ..Config::default() };
+    let (side, mut io) = scripted(config);
+    for id in 0..=100 {
+        io.write_all(&[frame(id, 0, b""), frame(id, 6, b"")].concat()).await.unwrap();
+    }
+    ends_with_violation(side, "refusals").await;
+
+    let (side, mut io) = scripted(Config { max_strays: 100, ..Config::default() });
+    for id in 0..=100 {
+        io.write_all(&frame(id, 0, b"")).await.unwrap();
+        let mut stream = side.connection.accept().await.unwrap();
+        io.write_all(&frame(id, 6, b"")).await.unwrap();
+        // Dropped before, it would be reset here, and the peer's reset be an answer.
+        stream.read(&mut [0; 1]).await.unwrap_err();
+    }
+    ends_with_violation(side, "resets").await;
+}
+
+/// A slow reader is this side's fault: the peer pays with the stream and not with the connection.
+#[tokio::test(start_paused = true)]
+async fn what_was_on_the_way_to_a_stream_that_was_reset_is_no_stray() {
+    let config = Config { max_strays: 0, stream_buffer: 4096, ..Config::default() };
+    let (side, mut io) = scripted(config);
+    io.write_all(&frame(1, 0, b"")).await.unwrap();
+    let mut slow = side.connection.accept().await.unwrap();
+    for _ in 0..1000 {
+        io.write_all(&frame(1, 2, &[7; 100])).await.unwrap();
+    }
+    expect(&mut io, &frame(1, 5, b"")).await;
+    io.write_all(&frame(1, 4, b"")).await.unwrap();
+    assert!(read_to_end(&mut slow).await.is_err());
+    io.write_all(&frame(2, 0, b"")).await.unwrap();
+    side.connection.accept().await.expect("the connection lives");
+}
+
+#[tokio::test]
+async fn a_reset_does_not_undo_the_end_that_was_promised() {
+    let (side, mut io) = scripted(Config::default());
+    let mut stream = side.connection.open().await.unwrap();
+    stream.write_all(b"abc").await.unwrap();
+    stream.close_write().await.unwrap();
+    stream.reset(ErrorCode::NONE);
+    expect(&mut io, &[0, 0, 2, 3, b'a', b'b', b'c', 4, 0, 6, 0]).await;
+    assert_eq!(side.shared.probe(|engine| engine.entries()), 0);
+}
+
+/// A stream that is small costs the budget nothing, so that an empty one stops nobody.
+#[tokio::test(start_paused = true)]
+async fn without_memory_streams_are_small_and_live() {
+    let (ours, mut io) = tokio::io::duplex(64 * 1024);
+    let side = side(ours, Config::default(), Budget::limited(0));
+    let mut stream = side.connection.open().await.unwrap();
+    stream.write_all(&pattern(10_000)).await.unwrap();
+    io.write_all(&frame(0, 1, &pattern(10_000))).await.unwrap();
+    let mut all = vec![0; 10_000];
+    stream.read_exact(&mut all).await.unwrap();
+    assert!(all == pattern(10_000));
+}
+
+/// What is opened and given up before a frame of it was made takes places that only the driver empties.
+#[tokio::test]
+async fn an_open_that_waits_for_the_queue_goes_on() {
+    let (side, mut io) = scripted(Config::default());
+    tokio::spawn(async move { while io.read(&mut [0; 4096]).await.unwrap() > 0 {} });
+    // All in one turn of the task: the driver sees nothing of it before the queue is full.
+    let open = async {
+        for _ in 0..5000 {
+            drop(side.connection.open().await.unwrap());
+        }
+    };
+    tokio::task::unconstrained(open).await;
 }

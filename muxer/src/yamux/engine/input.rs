@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     super::INITIAL_WINDOW,
     super::frame::{ACK, DATA, FIN, GO_AWAY, HEADER, Header, PING, RST, SYN, WINDOW_UPDATE},
-    Engine, Event, MAX_PONGS, MAX_RESETS, Phase, Violation,
+    Engine, Event, MAX_PONGS, MAX_REFUSALS, MAX_RESETS, Phase, Violation,
     stream::Stream,
 };
 use crate::ErrorCode;
@@ -35,7 +35,7 @@ impl Engine {
     /// Whether input is wanted. It is not while many answers wait that only the peer's reading lets go, so that a
     /// peer cannot pile them up here (CVE-2024-32984).
     pub(in super::super) fn wants_input(&self) -> bool {
-        self.pongs.len() < MAX_PONGS && self.resets.len() < MAX_RESETS && self.farewell.is_none()
+        self.pongs.len() < MAX_PONGS && self.refusals.len() < MAX_REFUSALS && self.farewell.is_none()
     }
 
     /// Takes bytes from the socket, and says how many: fewer than all when it [wants no more](Self::wants_input).
@@ -124,7 +124,7 @@ impl Engine {
             self.discard_body(header);
             return self.handle_reset(header, now);
         }
-        if header.has(SYN) && !self.handle_syn(header)? {
+        if header.has(SYN) && !self.handle_syn(header, now)? {
             self.discard_body(header);
             return Ok(());
         }
@@ -140,7 +140,7 @@ impl Engine {
     }
 
     /// `false` if the stream was refused.
-    fn handle_syn(&mut self, header: Header) -> Result<bool, Violation> {
+    fn handle_syn(&mut self, header: Header, now: Instant) -> Result<bool, Violation> {
         let Header { stream: id, length, .. } = header;
         if self.is_local_id(id) {
             return Err(Violation::Parity(id));
@@ -158,12 +158,15 @@ impl Engine {
         if self.is_closing() {
             return Ok(false);
         }
-        let full = self.inbound >= self.config.max_inbound_streams;
+        let full = self.inbound >= self.config.max_inbound_streams || self.resets.len() >= MAX_RESETS;
         if full || self.backlog.len() >= self.config.accept_backlog {
             if !header.has(FIN) {
                 self.recent.add(id, INITIAL_WINDOW.saturating_sub(header.body()));
             }
-            self.push_reset(id, ErrorCode::RESOURCE_LIMIT_EXCEEDED);
+            if !self.refused.count(now) {
+                return Err(Violation::Refusals);
+            }
+            self.refusals.push_back(Header::reset(id, ErrorCode::RESOURCE_LIMIT_EXCEEDED.0).encode());
             return Ok(false);
         }
         self.streams.insert(id, Stream::new(false, &self.budget));

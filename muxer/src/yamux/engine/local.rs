@@ -157,18 +157,30 @@ impl Engine {
         match code.or(if stream.finishing { None } else { Some(ErrorCode::NONE) }) {
             Some(code) if !over => {
                 // Of a stream that was given up before its first frame the peer need not hear.
-                if stream.local && !stream.greeted {
+                if stream.local && !stream.greeted && !stream.finishing {
                     self.forget(id);
-                } else if stream.send.buffer.is_empty() {
+                } else if stream.send.buffer.is_empty() && (stream.fin_sent || !stream.finishing) {
                     self.push_reset(id, code);
                     self.forget_recent(id);
                 } else {
+                    // Neither what was written nor the end that was promised is undone.
                     stream.reset_after = Some(code);
+                    self.abandon();
                     self.schedule(id);
                 }
             }
-            _ => self.settle(id),
+            _ => {
+                if !stream.fin_sent {
+                    self.abandon();
+                }
+                self.settle(id);
+            }
         }
+    }
+
+    /// The next output sets the time for looking after what was dropped.
+    fn abandon(&mut self) {
+        (self.abandoned, self.stirred) = (true, true);
     }
 
     fn failure(&self, id: u32) -> Result<(), StreamError> {

@@ -44,7 +44,12 @@ pub(super) const MAX_UNACKNOWLEDGED: usize = 256;
 /// ways out are full, and that ask each other at the same time, would then wait for each other.
 pub(super) const MAX_PONGS: usize = 8;
 
-/// Resets waiting to be sent. At this number nothing more is read: it is the peer that makes them necessary.
+/// Refusals waiting to be sent. At this number nothing more is read: it is the peer that makes them necessary.
+pub(super) const MAX_REFUSALS: usize = 1024;
+
+/// Resets of streams that were there, waiting to be sent. At this number no stream begins, on whichever side: so there
+/// are never more than these and one for each live stream. Reading goes on: two sides that give up many streams at once
+/// would else wait for each other.
 pub(super) const MAX_RESETS: usize = 1024;
 
 /// Streams that were closed and dropped here while the peer may still write. More of them are forgotten at once; such
@@ -54,6 +59,14 @@ const MAX_LINGERING: usize = 256;
 /// What a peer may send to a stream that nobody reads any more before it is told so by a reset. Large enough for the
 /// answers that a one-way sender ignores (multistream-select), well below the window at whose end it would hang.
 const LINGER_BYTES: u32 = 64 * 1024;
+
+/// Streams that were dropped with something unsent, and of which the peer took nothing for so long, are reset. They are
+/// looked at only so often, so it may take twice the time.
+pub(super) const ABANDONED_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many refusals are put up with for each stray: an honest peer may open as many streams as it has room for, again
+/// and again, before it learns that they are refused.
+const REFUSALS_PER_STRAY: usize = 10;
 
 /// Streams that were given up before a frame of theirs was made may leave this many places in the queue of frames.
 const MAX_READY_SLACK: usize = 1024;
@@ -77,6 +90,8 @@ pub(super) enum Violation {
     Credit { id: u32, length: u32 },
     #[error("too many resets or frames without a stream")]
     Strays,
+    #[error("too many streams over the limit")]
+    Refusals,
 }
 
 /// Something that a waiting caller can go on with.
@@ -121,12 +136,18 @@ pub(super) struct Engine {
     backlog: VecDeque<u32>,
     /// Streams with something to send, in turn.
     ready: VecDeque<u32>,
+    refusals: VecDeque<[u8; HEADER]>,
     resets: VecDeque<[u8; HEADER]>,
     pongs: VecDeque<u32>,
     /// By how much windows have grown, all together.
     growth: u32,
     recent: Recent,
     strays: Strays,
+    refused: Strays,
+    /// There may be streams that were dropped with something unsent.
+    abandoned: bool,
+    /// When they are looked at.
+    sweep: Option<Instant>,
     liveness: Liveness,
     reading: Reading,
     farewell: Option<ErrorCode>,
@@ -142,6 +163,9 @@ impl Engine {
             mode,
             liveness: Liveness::new(config.keepalive_interval, config.keepalive_timeout, now),
             strays: Strays::new(config.max_strays),
+            refused: Strays::new(config.max_strays.saturating_mul(REFUSALS_PER_STRAY)),
+            abandoned: false,
+            sweep: None,
             config,
             budget,
             phase: Phase::Open,
@@ -157,6 +181,7 @@ impl Engine {
             lingering: 0,
             backlog: VecDeque::new(),
             ready: VecDeque::new(),
+            refusals: VecDeque::new(),
             resets: VecDeque::new(),
             pongs: VecDeque::new(),
             growth: 0,
@@ -179,12 +204,15 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] wants to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.liveness.poll_timeout()
+        self.liveness.poll_timeout().into_iter().chain(self.sweep).min()
     }
 
     /// # Errors
     /// [`ConnectionError::Vanished`].
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.sweep.is_some_and(|at| at <= now) {
+            self.sweep_abandoned(now);
+        }
         if self.liveness.handle_timeout(now) { Ok(()) } else { Err(ConnectionError::Vanished) }
     }
 
@@ -216,7 +244,9 @@ impl Engine {
         self.phase = Phase::Ended;
         self.backlog = VecDeque::new();
         self.ready = VecDeque::new();
+        self.refusals = VecDeque::new();
         self.resets = VecDeque::new();
+        (self.abandoned, self.sweep) = (false, None);
         self.streams.retain(|_, stream| stream.accepted && !stream.released);
         for stream in self.streams.values_mut() {
             stream.send.discard();
@@ -314,9 +344,9 @@ impl Engine {
         }
         if stream.is_reset() || stream.fin_sent && stream.fin_received {
             self.forget(id);
-        } else if stream.fin_sent && self.is_stuck(id) {
-            self.push_reset(id, ErrorCode::NONE);
-            self.forget_recent(id);
+        } else if (stream.fin_sent || stream.send.is_blocked()) && self.is_stuck(id) {
+            // Blocked both ways, each side would wait for the other.
+            self.give_up(id);
         } else if stream.fin_sent && !stream.lingering {
             self.uncount(id);
             self.acknowledged(id);
@@ -327,6 +357,29 @@ impl Engine {
                 self.lingering = self.lingering.saturating_add(1);
             }
         }
+    }
+
+    /// Resets what was dropped and did not move since the last look. (A peer that gives no credit for what was written
+    /// to a stream would else hold it for ever.)
+    fn sweep_abandoned(&mut self, now: Instant) {
+        let (mut stuck, mut more) = (Vec::new(), false);
+        for (id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.released && !stream.fin_sent)
+        {
+            if std::mem::replace(&mut stream.unmoved, true) {
+                stuck.push(*id);
+            } else {
+                more = true;
+            }
+        }
+        stuck.into_iter().for_each(|id| self.give_up(id));
+        self.sweep = if more { now.checked_add(ABANDONED_TIMEOUT) } else { None };
+    }
+
+    /// Resets a stream whose handle is gone.
+    fn give_up(&mut self, id: u32) {
+        let code = self.streams.get(&id).and_then(|stream| stream.reset_after).unwrap_or(ErrorCode::NONE);
+        self.push_reset(id, code);
+        self.forget_recent(id);
     }
 
     /// Whether the peer of a stream that nobody reads any more has to be told, or it would wait for credit for ever.
@@ -410,6 +463,11 @@ impl Engine {
         assert!(self.unacknowledged <= MAX_UNACKNOWLEDGED && self.lingering <= MAX_LINGERING);
         assert!(self.inbound <= self.config.max_inbound_streams);
         assert!(self.outbound <= self.config.max_outbound_streams);
+        assert!(self.refusals.len() <= MAX_REFUSALS);
+        assert!(
+            self.resets.len()
+                <= MAX_RESETS + self.config.max_inbound_streams + self.config.max_outbound_streams
+        );
         for stream in self.streams.values() {
             let unread = u32::try_from(stream.receive.unread()).unwrap();
             let over = stream.released || stream.is_reset();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     super::frame::{ACK, DATA, FIN, Header, PING, SYN, WINDOW_UPDATE},
     super::{INITIAL_WINDOW, SEND_BUFFER},
-    Engine, Phase,
+    ABANDONED_TIMEOUT, Engine, Event, Phase,
     stream::Stream,
 };
 
@@ -20,6 +20,10 @@ impl Engine {
         if matches!(self.phase, Phase::Closed | Phase::Ended) {
             return;
         }
+        if std::mem::take(&mut self.abandoned) && self.sweep.is_none() {
+            self.sweep = now.checked_add(ABANDONED_TIMEOUT);
+        }
+        let could_open = self.may_open();
         while let Some(value) = self.pongs.pop_front() {
             out.extend_from_slice(&Header::new(PING, ACK, 0, value).encode());
         }
@@ -27,7 +31,7 @@ impl Engine {
             out.extend_from_slice(&Header::new(PING, SYN, 0, value).encode());
         }
         while out.len() < limit
-            && let Some(reset) = self.resets.pop_front()
+            && let Some(reset) = self.refusals.pop_front().or_else(|| self.resets.pop_front())
         {
             out.extend_from_slice(&reset);
         }
@@ -38,10 +42,15 @@ impl Engine {
         }
         if let Phase::Closing(code) = self.phase
             && self.ready.is_empty()
+            && self.refusals.is_empty()
             && self.resets.is_empty()
         {
             out.extend_from_slice(&Header::go_away(code.0).encode());
             self.phase = Phase::Closed;
+        }
+        if !could_open && self.may_open() {
+            // It was the queues that had no room.
+            self.events.push_back(Event::Openable);
         }
     }
 
@@ -50,6 +59,7 @@ impl Engine {
     pub(in super::super) fn has_output(&self) -> bool {
         let frames = !self.pongs.is_empty()
             || self.liveness.ping_is_due()
+            || !self.refusals.is_empty()
             || !self.resets.is_empty()
             || !self.ready.is_empty();
         match self.phase {
@@ -90,8 +100,9 @@ impl Engine {
         let length = u32::try_from(body).unwrap_or(u32::MAX).min(stream.send.window);
         let body = usize::try_from(length).unwrap_or(usize::MAX);
         let last = body == stream.send.buffer.len();
-        let ends = stream.finishing && stream.reset_after.is_none() && !stream.fin_sent && last;
+        let ends = stream.finishing && !stream.fin_sent && last;
         if length > 0 || ends {
+            stream.unmoved = false;
             if length > 0 {
                 let flags = greeting(stream);
                 out.extend_from_slice(&Header::new(DATA, flags, id, length).encode());
@@ -112,14 +123,16 @@ impl Engine {
         if let Some(code) = stream.reset_after
             && (stream.send.buffer.is_empty() || stream.send.window == 0)
         {
-            out.extend_from_slice(&Header::reset(id, code.0).encode());
+            if !(stream.fin_sent && stream.fin_received) {
+                out.extend_from_slice(&Header::reset(id, code.0).encode());
+            }
             self.forget_recent(id);
             return;
         }
         if stream.send.buffer.len() <= SEND_BUFFER / 2 {
             self.notify_writer(id);
         }
-        if self.streams.get(&id).is_some_and(|stream| stream.fin_sent) {
+        if self.streams.get(&id).is_some_and(|stream| stream.fin_sent || stream.released) {
             self.settle(id);
         }
         self.schedule(id);

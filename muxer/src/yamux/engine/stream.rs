@@ -36,6 +36,8 @@ pub(super) struct Stream {
     pub(super) reset_after: Option<ErrorCode>,
     /// The handle is gone.
     pub(super) released: bool,
+    /// Since the last look nothing was sent of what it left.
+    pub(super) unmoved: bool,
     /// Received after that.
     pub(super) discarded: u32,
     /// It counts against the limit of live streams.
@@ -71,6 +73,7 @@ impl Stream {
             reset_locally: None,
             reset_after: None,
             released: false,
+            unmoved: false,
             discarded: 0,
             counted: true,
             lingering: false,
@@ -136,6 +139,11 @@ impl Send {
                 self.buffer = VecDeque::new();
             }
         }
+    }
+
+    /// The peer's window keeps back what was written.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.window == 0 && !self.buffer.is_empty()
     }
 
     pub(super) fn discard(&mut self) {

@@ -277,8 +277,8 @@ fn refusals_that_cannot_be_sent_stop_reading() {
         taken += 1;
         assert!(taken < 10_000);
     }
-    assert_eq!(taken as usize, 1 + super::MAX_RESETS);
-    assert_eq!(side.frames().len(), super::MAX_RESETS);
+    assert_eq!(taken as usize, 1 + super::MAX_REFUSALS);
+    assert_eq!(side.frames().len(), super::MAX_REFUSALS);
     assert!(side.engine.wants_input());
 }
 
@@ -493,4 +493,173 @@ fn a_silent_peer_is_asked_and_then_given_up() {
     side.engine.handle_timeout(side.now).unwrap();
     let end = side.engine.handle_timeout(side.now + KEEPALIVE_TIMEOUT);
     assert!(matches!(end, Err(ConnectionError::Vanished)));
+}
+
+/// Nothing else tells the opener.
+#[test]
+fn an_open_that_waits_for_the_queues_is_woken_when_they_are_sent() {
+    let openable = |side: &mut Side| {
+        let events: Vec<_> = std::iter::from_fn(|| side.engine.poll_event()).collect();
+        events.contains(&super::Event::Openable)
+    };
+    // The queue of frames: streams that were written to and reset, all before one output.
+    let mut side = Side::new(Mode::Client, Config::default(), Budget::unlimited());
+    while let Some(id) = side.engine.open().unwrap() {
+        side.engine.write(id, b"x").unwrap();
+        side.engine.release(id, None);
+        openable(&mut side);
+    }
+    assert!(!openable(&mut side));
+    side.output();
+    assert!(openable(&mut side) && side.engine.may_open());
+
+    // The queue of resets: streams that the peer knows.
+    let config = Config { max_outbound_streams: 2 * super::MAX_RESETS, ..Config::default() };
+    let mut side = Side::new(Mode::Client, config, Budget::unlimited());
+    let mut ids = Vec::new();
+    for _ in 0..super::MAX_RESETS {
+        let id = side.open();
+        side.engine.write(id, b"x").unwrap();
+        side.output();
+        side.frame(WINDOW_UPDATE, ACK, id, 0).unwrap();
+        ids.push(id);
+    }
+    ids.into_iter().for_each(|id| side.engine.release(id, None));
+    openable(&mut side);
+    assert_eq!(side.engine.open().unwrap(), None);
+    side.output();
+    assert!(openable(&mut side) && side.engine.may_open());
+}
+
+/// With both ways out full, two sides that each stop reading for their own resets would wait for each other.
+#[test]
+fn resets_of_this_side_do_not_stop_its_reading() {
+    let config = Config { max_inbound_streams: 2 * super::MAX_RESETS, ..Config::default() };
+    let mut side = Side::new(Mode::Server, config, Budget::unlimited());
+    let all = super::MAX_RESETS as u32 + 5;
+    let mut ids = Vec::new();
+    for i in 0..all {
+        side.data(SYN, 2 * i + 1, b"").unwrap();
+        ids.push(side.accept());
+    }
+    ids.into_iter().for_each(|id| side.engine.release(id, None));
+    assert!(side.engine.wants_input());
+    // But nothing begins that may need another.
+    side.data(SYN, 2 * all + 1, b"").unwrap();
+    assert_eq!(side.engine.inbound(), 0);
+    assert_eq!(side.headers().len() as u32, all + 1);
+    side.data(SYN, 2 * all + 3, b"").unwrap();
+    assert_eq!(side.engine.inbound(), 1);
+}
+
+/// S6: opening over the limit is not for nothing.
+#[test]
+fn so_many_refusals_and_not_one_more() {
+    let config = Config { max_inbound_streams: 0, max_strays: 100, ..Config::default() };
+    let mut side = Side::new(Mode::Server, config, Budget::unlimited());
+    let refused = 100 * super::REFUSALS_PER_STRAY as u32;
+    for i in 0..refused {
+        side.data(SYN, 2 * i + 1, b"").unwrap();
+        // Nor does it help to take it back.
+        side.frame(DATA, RST, 2 * i + 1, 0).unwrap();
+        side.output();
+    }
+    assert_eq!(side.data(SYN, 2 * refused + 1, b""), Err(Violation::Refusals));
+}
+
+/// Go and js look at the flags first and then lose the body (seen with real peers).
+#[test]
+fn fin_never_rides_on_a_frame_with_data() {
+    for max_frame in [1, 7, 1000, 65_536] {
+        for len in [0, 1, 7, 1000, 1001, 65_536, 100_000] {
+            let config = Config { max_frame, ..Config::default() };
+            let mut side = Side::new(Mode::Client, config, Budget::unlimited());
+            let id = side.open();
+            assert_eq!(side.engine.write(id, &pattern(len)).unwrap(), Some(len));
+            side.engine.finish(id).unwrap();
+            let headers = side.headers();
+            let (end, rest) = headers.split_last().unwrap();
+            assert!(end.has(FIN) && end.length == 0, "{end:?}");
+            assert!(rest.iter().all(|header| !header.has(FIN)));
+            assert_eq!(rest.iter().map(|header| header.length as usize).sum::<usize>(), len);
+        }
+    }
+}
+
+#[test]
+fn a_reset_does_not_undo_the_end_that_was_promised() {
+    for data in [&b""[..], b"whole"] {
+        let mut side = Side::server();
+        side.data(SYN, 1, b"").unwrap();
+        let id = side.accept();
+        side.engine.write(id, data).unwrap();
+        side.engine.finish(id).unwrap();
+        side.engine.release(id, Some(ErrorCode(5)));
+        let mut headers = side.headers();
+        assert_eq!(headers.pop(), Some(Header::reset(1, 5)));
+        let end = headers.pop().unwrap();
+        assert!(end.has(FIN) && end.length == 0, "{end:?}");
+        assert_eq!(headers.len(), usize::from(!data.is_empty()));
+        assert_eq!(side.engine.entries(), 0);
+    }
+    // Where the peer has ended as well there is nothing to reset.
+    let mut side = Side::server();
+    side.data(SYN | FIN, 1, b"").unwrap();
+    let id = side.accept();
+    side.engine.finish(id).unwrap();
+    side.engine.release(id, Some(ErrorCode(5)));
+    assert_eq!(side.headers(), [Header::new(DATA, ACK | FIN, 1, 0)]);
+}
+
+/// One stream with more to send than its window lets out.
+fn blocked() -> (Side, u32) {
+    let mut side = Side::server();
+    side.data(SYN, 1, b"").unwrap();
+    let id = side.accept();
+    for _ in 0..3 {
+        side.engine.write(id, &pattern(100_000)).unwrap();
+        side.output();
+    }
+    side.engine.finish(id).unwrap();
+    (side, id)
+}
+
+/// An echo: each side waits with its writing for the other to read.
+#[test]
+fn a_dropped_stream_that_is_blocked_both_ways_is_reset() {
+    for before in [true, false] {
+        let (mut side, id) = blocked();
+        if before {
+            side.engine.release(id, None);
+        }
+        for _ in 0..INITIAL_WINDOW / 65_536 {
+            side.data(0, 1, &pattern(65_536)).unwrap();
+        }
+        if !before {
+            side.engine.release(id, None);
+        }
+        assert_eq!(side.answers().pop().map(|(header, _)| header), Some(Header::reset(1, 0)));
+        assert_eq!(side.engine.entries(), 0);
+    }
+}
+
+#[test]
+fn a_dropped_stream_to_which_no_credit_is_given_is_reset_in_time() {
+    let (mut side, id) = blocked();
+    side.engine.release(id, None);
+    assert!(side.answers().is_empty());
+    let mut sweep = |credit: u32| {
+        side.now += super::ABANDONED_TIMEOUT;
+        side.frame(WINDOW_UPDATE, 0, 1, credit).unwrap();
+        let moved = side.answers();
+        side.engine.handle_timeout(side.now).unwrap();
+        (moved.len(), side.engine.entries())
+    };
+    // As long as it moves it may take its time.
+    for _ in 0..10 {
+        assert_eq!(sweep(1), (1, 1));
+    }
+    assert_eq!(sweep(0), (0, 0));
+    assert_eq!(side.answers(), [(Header::reset(1, 0), Vec::new())]);
+    assert!(side.engine.poll_timeout().unwrap() - side.now <= KEEPALIVE_INTERVAL);
 }

@@ -14,12 +14,13 @@ use peerage_core::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Config, Mode, handle::Shared as Link, start_shared};
-use crate::Muxed;
+use crate::{Muxed, Outflow};
 
 fn start_linked(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     mode: Mode,
     config: Config,
 ) -> (Muxed, Arc<Link>) {
-    start_shared(io, mode, config, Budget::unlimited())
+    let outflow = Outflow::default();
+    start_shared(outflow.watch(io), outflow, mode, config, Budget::unlimited())
 }

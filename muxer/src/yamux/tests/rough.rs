@@ -36,18 +36,20 @@ pub(super) struct Rough {
     dice: Dice,
     /// Polls until it fails.
     life: u64,
-    /// It failed, or came to its end.
+    /// It failed.
     dead: bool,
+    /// There is nothing more to read.
+    ended: bool,
 }
 
 impl Rough {
     pub(super) fn new(io: DuplexStream, seed: u64, life: u64) -> Self {
-        Self { io, dice: Dice::new(seed), life, dead: false }
+        Self { io, dice: Dice::new(seed), life, dead: false, ended: false }
     }
 
     /// Whether to go on, and how far.
     fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
-        assert!(!self.dead, "touched after its end");
+        assert!(!self.dead, "touched after it failed");
         if self.life == 0 {
             self.dead = true;
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -68,6 +70,7 @@ impl AsyncRead for Rough {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        assert!(!self.ended, "read after its end");
         let most = std::task::ready!(self.poll_turn(cx))?;
         let mut part = buf.take(most);
         let result = Pin::new(&mut self.io).poll_read(cx, &mut part);
@@ -77,7 +80,7 @@ impl AsyncRead for Rough {
             let bytes = part.filled().to_vec();
             buf.put_slice(&bytes);
         } else if result.is_ready() {
-            self.dead = true;
+            self.ended = true;
         }
         result
     }

@@ -206,6 +206,7 @@ impl World {
                 }
                 moved |= self.sides[me].engine.has_output();
             }
+            // What one side has said before it heard the other.
             moved |= self.wires.iter().any(|wire| !wire.is_empty());
             if !moved {
                 return;
