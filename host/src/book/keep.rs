@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_store_that_hangs_does_not_gather_peers() {
-        let now = Now { mono: Instant::now(), unix: Duration::ZERO };
+        let now = Now { mono: tokio::time::Instant::now().into_std(), unix: Duration::ZERO };
         let mut keeping = Keeping::on();
         let change = |keeping: &mut Keeping, n: usize| {
             let mut seed = [0; 32];

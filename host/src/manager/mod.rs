@@ -83,8 +83,7 @@ mod tests {
     #[test]
     fn small_limits_leave_water_as_well() {
         for (inbound, waters) in [(0, (1, 1)), (1, (1, 1)), (4, (3, 2)), (7, (5, 4)), (8, (6, 5))] {
-            let mut limits = Limits::default();
-            limits.connections_inbound = inbound;
+            let limits = Limits { connections_inbound: inbound, ..Limits::default() };
             let policy = Policy::of(&limits);
             assert_eq!((policy.high_water, policy.low_water), waters, "{inbound}");
         }

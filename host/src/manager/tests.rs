@@ -147,8 +147,7 @@ fn above_the_high_water_the_least_worth_go_down_to_the_low_one() {
 
 #[test]
 fn what_this_node_opened_is_never_in_the_way_of_others() {
-    let mut limits = Limits::default();
-    limits.connections_inbound = 4;
+    let limits = Limits { connections_inbound: 4, ..Limits::default() };
     let policy = Policy::of(&limits);
     let mut world = World::new(policy.high_water, policy.low_water, None);
     for id in 1..=100 {
