@@ -60,7 +60,7 @@ const ALL: &[Excuse] = &[
         key: None,
         steps: &["echo-64k"],
         stand_in: "go",
-        tries: 4,
+        tries: 12,
         reason: "mplex of py-libp2p now and then stops reading its own echo",
     },
 ];
