@@ -52,6 +52,9 @@ pub const TARGETS: &[Target] = &[
     target("mplex", muxers::mplex, muxers::mplex_seeds),
     target("upgrade", protocols::upgrade, protocols::upgrade_seeds),
     target("identify", protocols::identify, protocols::identify_seeds),
+    target("book-row", protocols::book_row, protocols::book_row_seeds),
+    target("key-file", protocols::key_file, protocols::key_file_seeds),
+    target("dnsaddr", protocols::dnsaddr, protocols::dnsaddr_seeds),
     target("cbor", protocols::cbor, protocols::cbor_seeds),
     target("json", protocols::json, protocols::json_seeds),
 ];

@@ -1,14 +1,21 @@
 //! The whole way up to a connection, and messages on streams.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    future::ready,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::LazyLock,
+    time::Duration,
+};
 
-use peerage_core::{Keypair, frame};
+use futures::future::BoxFuture;
+use peerage_core::{Keypair, Multiaddr, frame};
 use peerage_host::{
     fuzzing,
     request_response::{Codec, RequestResponse},
 };
 use peerage_transport::{
     Raw, UpgradeOpts, Upgrader,
+    dns::{self, DnsError, Resolver},
     upgrade::{Config, Security},
 };
 use tokio::time::Instant;
@@ -93,4 +100,77 @@ pub(crate) fn cbor_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn json_seeds() -> Vec<Vec<u8>> {
     let codec = RequestResponse::json::<Message, ()>("/x").expect("a name").codec().clone();
     codec.encode_request(&message()).into_iter().collect()
+}
+
+pub(crate) fn book_row(data: &[u8]) {
+    fuzzing::book_row(keypair().peer_id(), data);
+}
+
+pub(crate) fn book_row_seeds() -> Vec<Vec<u8>> {
+    vec![fuzzing::book_row_of("/ip4/192.0.2.1/tcp/4001".parse().expect("an address"))]
+}
+
+pub(crate) fn key_file(data: &[u8]) {
+    if let Some(keypair) = fuzzing::key_file(data) {
+        let again = fuzzing::key_file(&keypair.to_protobuf()).expect("what was written is read");
+        assert_eq!(again.peer_id(), keypair.peer_id());
+    }
+}
+
+pub(crate) fn key_file_seeds() -> Vec<Vec<u8>> {
+    let base64 = "CAESQEd+r7AXyT+ZkYq8bEkN4VhJvqYPMRWQ6Yk1pUWAdRG3";
+    vec![
+        keypair().to_protobuf().to_vec(),
+        vec![7; 32],
+        base64.into(),
+        format!("{{\"Identity\":{{\"PrivKey\":\"{base64}\"}}}}").into(),
+    ]
+}
+
+/// A name server that says anything: its records are the lines of the input.
+struct Says(Vec<Vec<u8>>);
+
+impl Resolver for Says {
+    fn ip4(&self, _: &str) -> BoxFuture<'static, Result<Vec<Ipv4Addr>, DnsError>> {
+        let ips =
+            self.0.iter().filter_map(|line| <[u8; 4]>::try_from(line.as_slice()).ok()).map(Ipv4Addr::from);
+        Box::pin(ready(Ok(ips.collect())))
+    }
+
+    fn ip6(&self, _: &str) -> BoxFuture<'static, Result<Vec<Ipv6Addr>, DnsError>> {
+        let ips =
+            self.0.iter().filter_map(|line| <[u8; 16]>::try_from(line.as_slice()).ok()).map(Ipv6Addr::from);
+        Box::pin(ready(Ok(ips.collect())))
+    }
+
+    fn texts(&self, _: &str) -> BoxFuture<'static, Result<Vec<Vec<u8>>, DnsError>> {
+        Box::pin(ready(Ok(self.0.clone())))
+    }
+}
+
+pub(crate) fn dnsaddr(data: &[u8]) {
+    let says = Says(data.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect());
+    let peer = keypair().peer_id();
+    for address in ["/dnsaddr/example.com", "/dns/example.com/tcp/1", "/dns4/example.com/tcp/1/ws"] {
+        let address =
+            address.parse::<Multiaddr>().expect("an address").with_peer(peer).expect("there is room");
+        run(async {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let found = |found: Vec<Multiaddr>| {
+                assert!(found.len() <= dns::MAX_ANSWERS);
+                // Whatever a name server says, the dial stays one to this peer.
+                assert!(found.iter().all(|address| address.split_peer().1 == Some(peer)), "{found:?}");
+            };
+            let _ = dns::resolve(&says, &address, deadline, found).await;
+        });
+    }
+}
+
+pub(crate) fn dnsaddr_seeds() -> Vec<Vec<u8>> {
+    let peer = keypair().peer_id();
+    vec![
+        format!("dnsaddr=/ip4/192.0.2.1/tcp/4001/p2p/{peer}\ndnsaddr=/dnsaddr/b.example.com/p2p/{peer}")
+            .into(),
+        vec![192, 0, 2, 1, b'\n', 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+    ]
 }

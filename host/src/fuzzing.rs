@@ -2,14 +2,27 @@
 
 use peerage_core::{Keypair, Multiaddr, PeerId};
 
-use crate::identify::{decode, example};
-
 /// Reads what a peer says in identify, and in a push of it.
 pub fn identify(peer: PeerId, bytes: &[u8]) {
-    decode(peer, bytes);
+    crate::identify::decode(peer, bytes);
 }
 
 /// What a node of `keypair` says.
 pub fn identify_message(keypair: &Keypair, addresses: &[Multiaddr]) -> Vec<u8> {
-    example(keypair, addresses)
+    crate::identify::example(keypair, addresses)
+}
+
+/// Reads a row of the peer book, as it may stand in a file that others could write.
+pub fn book_row(peer: PeerId, bytes: &[u8]) {
+    crate::book::read_row(peer, bytes);
+}
+
+/// A row of the peer book.
+pub fn book_row_of(address: Multiaddr) -> Vec<u8> {
+    crate::book::example_row(address)
+}
+
+/// Reads the content of a key file.
+pub fn key_file(bytes: &[u8]) -> Option<Keypair> {
+    crate::key_file::read(bytes)
 }

@@ -123,3 +123,27 @@ pub(crate) fn on_connection(event: ConnectionEvent) -> Command {
         ConnectionEvent::Closed { info, last, .. } => Command::Disconnected { info, last },
     }
 }
+
+/// For the fuzz targets: what is read of a row is what is written of it.
+#[cfg(feature = "fuzzing")]
+#[allow(clippy::panic, reason = "that is what the fuzzer looks for")]
+pub(crate) fn read_row(peer: PeerId, bytes: &[u8]) {
+    let now = std::time::Duration::from_secs(1_800_000_000);
+    if let Some(kept) = row::decode(peer, bytes, now) {
+        let again = row::encode(&kept, now);
+        assert!(row::decode(peer, &again, now).is_some(), "what was written is read");
+    }
+}
+
+/// For the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn example_row(address: Multiaddr) -> Vec<u8> {
+    let now = std::time::Duration::from_secs(1_800_000_000);
+    let left = std::time::Duration::from_secs(60);
+    let address = row::KeptAddress { address, source: Source::Manual, left, worked: true, failures: 1 };
+    let agent = Some("agent/1".to_owned());
+    row::encode(
+        &row::Kept { addresses: vec![address], protocols: Vec::new(), agent, facts_left: left, record: None },
+        now,
+    )
+}

@@ -265,3 +265,9 @@ impl<D: Disk> Drop for Temporary<'_, D> {
 
 #[cfg(test)]
 mod tests;
+
+/// For the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read(bytes: &[u8]) -> Option<Keypair> {
+    form::read(bytes).ok()
+}
