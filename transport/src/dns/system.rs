@@ -66,7 +66,12 @@ impl System {
         let (this, text) = (self.clone(), name.to_owned());
         async move {
             // Names in other scripts are asked for as `xn--...`.
-            let name = Name::from_utf8(&text).map_err(|_| DnsError::BadName(text.clone()))?;
+            let mut name = Name::from_utf8(&text).map_err(|_| DnsError::BadName(text.clone()))?;
+            // Else every search domain of this machine would make one more question of it, which its owner reads. A name of
+            // one label is what search domains are for.
+            if name.num_labels() > 1 {
+                name.set_fqdn(true);
+            }
             let asker = this.asker().await?;
             match asker.resolver.lookup(name, kind).await {
                 Ok(found) => {
@@ -141,9 +146,9 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
 /// What is asked for costs what it may cost, whatever the machine's configuration says.
 fn bound(options: &mut ResolverOpts) {
     options.cache_size = CACHE_SIZE;
-    // Within the time of a question there is room for a second attempt.
+    // Within the time of a question there is room for a second attempt; hickory counts those after the first.
     options.timeout = options.timeout.min(LOOKUP_TIMEOUT.div_f64(2.5));
-    options.attempts = options.attempts.min(2);
+    options.attempts = options.attempts.min(1);
 }
 
 /// The least time between two readings of the configuration.
