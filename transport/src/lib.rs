@@ -1,7 +1,8 @@
 //! Transports, and the upgrade from a raw socket to a secured, multiplexed connection.
 //!
 //! A [`Transport`] dials and listens. What it yields is a [`Link`]: either a raw byte stream, which an [`Upgrader`]
-//! secures and multiplexes, or (for transports that do both themselves, as QUIC does) a finished connection.
+//! secures and multiplexes, or (for transports that do both themselves, as QUIC does) one that has yet to do its
+//! handshake, or is done with it.
 //!
 //! Transports are registered on a running node by their trait object, so that one may be built on top of the node
 //! itself, as the circuit relay is.
@@ -43,7 +44,7 @@ pub mod upgrade;
 pub use peerage_security::pnet;
 
 pub use error::{Fault, ListenError, Stage, TransportError};
-pub use link::{Established, Io, Link, Raw};
+pub use link::{Established, Io, Link, Raw, Unfinished};
 pub use progress::Progress;
 pub use transport::{DialOpts, ListenOpts, Listener, ListenerEvent, Role, Transport};
 pub use upgrade::{UpgradeError, UpgradeOpts, Upgrader};

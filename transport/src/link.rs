@@ -1,8 +1,11 @@
-use std::fmt;
+use std::{fmt, future::Future};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::{Multiaddr, PeerId, ProtocolId};
 use peerage_muxer::Muxed;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{UpgradeError, UpgradeOpts};
 
 /// A raw, ordered byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -13,6 +16,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 pub enum Link {
     /// A byte stream that has to be secured and multiplexed.
     Raw(Raw),
+    /// A link of a transport that secures and multiplexes by itself, before it has done so.
+    Unfinished(Unfinished),
     /// A connection of a transport that secures and multiplexes by itself.
     Established(Box<Established>),
 }
@@ -35,6 +40,40 @@ impl fmt::Debug for Raw {
             .field("local", &self.local)
             .field("remote", &self.remote)
             .field("limited", &self.limited)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A link whose transport has a handshake of its own, as QUIC has. Nothing was spent on it yet: whoever holds it decides
+/// whether it is worth the work. Dropping it refuses or forgets the other side.
+pub struct Unfinished {
+    /// This side's address.
+    pub local: Multiaddr,
+    /// The other side's address, without its peer id.
+    pub remote: Multiaddr,
+    handshake: Box<dyn FnOnce(UpgradeOpts) -> BoxFuture<'static, Result<Established, UpgradeError>> + Send>,
+}
+
+impl Unfinished {
+    /// A link that `handshake` finishes. Its future is dropped once the time is over; it need not look at the clock.
+    pub fn new<F, H>(local: Multiaddr, remote: Multiaddr, handshake: H) -> Self
+    where
+        H: FnOnce(UpgradeOpts) -> F + Send + 'static,
+        F: Future<Output = Result<Established, UpgradeError>> + Send + 'static,
+    {
+        Self { local, remote, handshake: Box::new(|opts| handshake(opts).boxed()) }
+    }
+
+    pub(crate) fn finish(self, opts: UpgradeOpts) -> BoxFuture<'static, Result<Established, UpgradeError>> {
+        (self.handshake)(opts)
+    }
+}
+
+impl fmt::Debug for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unfinished")
+            .field("local", &self.local)
+            .field("remote", &self.remote)
             .finish_non_exhaustive()
     }
 }

@@ -21,13 +21,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Whether this transport can listen on `address`.
     fn listens(&self, address: &Multiaddr) -> bool;
 
-    /// Whether its links come secured and multiplexed ([`Link::Established`]). A node in a private network does not use
+    /// Whether its links secure and multiplex themselves ([`Link::Unfinished`], [`Link::Established`]). A node in a private network does not use
     /// such a transport: nothing would protect its handshake. Default: `false`.
     fn brings_security(&self) -> bool {
         false
     }
 
-    /// Opens a link to `address`, which [`Transport::dials`] accepted. Ends by `opts.deadline`.
+    /// Opens a link to `address`, which [`Transport::dials`] accepted: it is there once the other side has answered. Ends
+    /// by `opts.deadline`.
     fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>>;
 
     /// Binds `address`, which [`Transport::listens`] accepted.
@@ -87,7 +88,8 @@ pub trait Listener: Send + 'static {
 /// What happens on a listener.
 #[non_exhaustive]
 pub enum ListenerEvent {
-    /// Somebody came.
+    /// Somebody came. A transport with a handshake of its own yields an [`Unfinished`](crate::Unfinished) link, before
+    /// it has spent work on who that is.
     Incoming(Link),
     /// Accepting failed for now (out of file descriptors, an aborted handshake). The listener goes on: ask for the
     /// next event, which waits as long as it should.

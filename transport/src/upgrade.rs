@@ -33,7 +33,8 @@ pub use self::{
     error::{UpgradeError, UpgradeErrorKind},
 };
 use crate::{
-    DialOpts, Established, Fault, Io, Link, Progress, Raw, Role, Stage, read_ahead::ReadAhead, select,
+    DialOpts, Established, Fault, Io, Link, Progress, Raw, Role, Stage, Unfinished, read_ahead::ReadAhead,
+    select,
 };
 
 /// Makes connections out of raw links. Cheap to clone.
@@ -108,18 +109,31 @@ impl Upgrader {
         self.shared.config.private_network.is_some()
     }
 
-    /// Makes a connection out of what a transport yields: [`Upgrader::upgrade`] for raw links. A private network lets no
-    /// other through.
+    /// Makes a connection out of what a transport yields: [`Upgrader::upgrade`] for raw links, the transport's own
+    /// handshake for unfinished ones, by the same deadlines. A private network lets only raw links through.
     ///
     /// # Errors
     /// As [`Upgrader::upgrade`]; and [`UpgradeErrorKind::NotPrivate`].
     pub async fn finish(&self, link: Link, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
         match link {
             Link::Raw(raw) => self.upgrade(raw, opts).await,
-            Link::Established(_) if self.is_private() => {
+            Link::Unfinished(_) | Link::Established(_) if self.is_private() => {
                 Err(Failure::new(Fault::Local, UpgradeErrorKind::NotPrivate).at(Stage::Security))
             }
+            Link::Unfinished(unfinished) => self.complete(unfinished, opts).await,
             Link::Established(established) => Ok(*established),
+        }
+    }
+
+    /// The transport's own handshake.
+    async fn complete(&self, unfinished: Unfinished, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
+        let progress = opts.progress.clone().unwrap_or_default();
+        progress.enter(Stage::Security);
+        let (deadline, late) = self.deadline(opts.deadline);
+        let handshake = unfinished.finish(UpgradeOpts { progress: Some(progress.clone()), ..opts });
+        match time::timeout_at(deadline, handshake).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout).at(progress.stage())),
         }
     }
 
@@ -129,13 +143,7 @@ impl Upgrader {
     /// [`UpgradeError`], by the deadline at the latest.
     pub async fn upgrade(&self, raw: Raw, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
         let progress = opts.progress.unwrap_or_default();
-        // With a timeout too large to add, the options' own deadline remains.
-        let latest = Instant::now().checked_add(self.shared.config.timeout);
-        let (deadline, late) = match latest {
-            Some(latest) if latest <= opts.deadline => (latest, Fault::Remote),
-            // The caller may have used most of its time before there was a link.
-            _ => (opts.deadline, Fault::Local),
-        };
+        let (deadline, late) = self.deadline(opts.deadline);
         let understood = AtomicBool::new(false);
         let stages = self.shared.stages(raw, opts.role, opts.expected, &progress, &understood, opts.budget);
         let result = match time::timeout_at(deadline, stages).await {
@@ -145,6 +153,16 @@ impl Upgrader {
         let unproven = self.is_private() && !understood.load(Ordering::Relaxed);
         let result = result.map_err(|failure| if unproven { failure.under_key() } else { failure });
         result.map_err(|failure| failure.at(progress.stage()))
+    }
+
+    /// When an upgrade that begins now has to be done, and whose fault it is if it is not.
+    fn deadline(&self, asked: Instant) -> (Instant, Fault) {
+        // With a timeout too large to add, the options' own deadline remains.
+        match Instant::now().checked_add(self.shared.config.timeout) {
+            Some(latest) if latest <= asked => (latest, Fault::Remote),
+            // The caller may have used most of its time before there was a link.
+            _ => (asked, Fault::Local),
+        }
     }
 }
 
