@@ -74,10 +74,10 @@ pub use peerage_core::{
 pub use peerage_host::{
     AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
     DialErrorKind, Direction, ErrorCode, Event, Events, Gated, Gater, Keep, KeyFile, KeyFileError,
-    LimitError, Limits, Matcher, Node, NodeRef, OpenError, OpenOptions, Outcome, OwnAddress, Policy,
-    Protocol, Registrar, Report, ServeError, ServeOptions, ServingId, StartError, Stream, StreamError,
-    StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify, key_file, limits,
-    listen, manager, metrics, node, perf, ping, request_response, store,
+    LimitError, Limits, Matcher, Node, NodeRef, OpenError, OpenOptions, Optimism, Outcome, OwnAddress,
+    Policy, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId, StartError, Stream,
+    StreamError, StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify,
+    key_file, limits, listen, manager, metrics, node, perf, ping, request_response, store,
 };
 
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.

@@ -34,6 +34,9 @@ struct Attempt {
     /// The name that it came from: its place among the attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<usize>,
+    /// What of its path seems to lead nowhere, for which it was left for the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doubt: Option<&'static str>,
     /// How far it came.
     stage: String,
     /// When each stage began.
@@ -90,6 +93,7 @@ fn attempt(attempt: &AttemptReport) -> Attempt {
         address: attempt.address.to_string(),
         source: attempt.source.clone(),
         via: attempt.via,
+        doubt: attempt.doubt,
         stage: attempt.stage.to_string(),
         stages_ms: attempt.stages.iter().map(|(stage, at)| (stage.to_string(), millis(*at))).collect(),
         result,

@@ -139,6 +139,10 @@ fn ended(attempt: &AttemptReport) -> String {
         AttemptResult::Skipped(why) => format!("not tried, {}", clean(&why.to_string())),
         _ => "ended".to_owned(),
     };
+    let how = match attempt.doubt {
+        Some(kind) => format!("{how} (left for the end: {kind} seems to lead nowhere here)"),
+        None => how,
+    };
     match (attempt.started, attempt.ended) {
         (Some(started), Some(ended)) => {
             format!("{source}, {} to {}: {how}", millis(started), millis(ended))

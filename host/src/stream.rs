@@ -7,6 +7,7 @@ use std::{
 
 use peerage_core::{PeerId, ProtocolId, budget::Budget};
 use peerage_muxer as muxer;
+use peerage_transport::select::Optimistic;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 pub use peerage_muxer::{ErrorCode, StreamError};
@@ -19,6 +20,9 @@ use crate::{
 
 /// A stream on which a protocol was agreed: `AsyncRead + AsyncWrite`, usable from any task and any runtime.
 ///
+/// - To a peer that announced the protocol, the first write leaves with the proposal, and nobody waits for its agreement.
+///   Should it refuse all the same, reads, and writes from then on, fail with the kind
+///   [`Unsupported`](io::ErrorKind::Unsupported), or find the stream reset. [`OpenOptions::optimism`](crate::OpenOptions::optimism) turns that off.
 /// - An end of file means that the peer closed its writing half. A reset is an error, out of which
 ///   [`StreamError::of`] takes the code.
 /// - Closing the writing half ([`Stream::close_write`], `shutdown`) leaves the reading half as it is.
@@ -27,7 +31,7 @@ use crate::{
 ///
 /// It counts against the limits of its peer and its protocol until it is dropped.
 pub struct Stream {
-    inner: muxer::Stream,
+    inner: Optimistic<muxer::Stream>,
     protocol: ProtocolId,
     peer: PeerId,
     connection: ConnectionId,
@@ -40,7 +44,7 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn new(
-        inner: muxer::Stream,
+        inner: Optimistic<muxer::Stream>,
         protocol: ProtocolId,
         on: &conn::Handle,
         in_use: Use,
@@ -61,7 +65,7 @@ impl Stream {
         }
     }
 
-    /// The protocol that was agreed on, as the dialer named it.
+    /// The protocol that was agreed on, or is taken for agreed, as the dialer named it.
     pub fn protocol(&self) -> &ProtocolId {
         &self.protocol
     }
@@ -107,7 +111,7 @@ impl Stream {
 
     /// Gives up both directions and tells the peer `code`, where the muxer carries codes.
     pub fn reset(self, code: ErrorCode) {
-        self.inner.reset(code);
+        self.inner.into_inner().reset(code);
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) const CAPACITY: usize = 256;
 /// A negotiation must not read a byte that belongs to the next layer, so it reads in small pieces, and each would be
 /// a system call. Here one call reads ahead, and what nobody has asked for yet stays in front of the socket for the
 /// layer that comes next. [`ReadAhead::settle`] ends it: from then on reads go to the socket directly, and the
-/// memory is given back.
+/// memory is given back. So does a layer that reads in large pieces by itself.
 pub(crate) struct ReadAhead<S> {
     io: S,
     ahead: Vec<u8>,
@@ -69,6 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             return Poll::Ready(Ok(()));
         }
         if self.settled || buf.remaining() >= CAPACITY {
+            self.ahead = Vec::new();
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
         let mut space = [0; CAPACITY];

@@ -7,6 +7,8 @@
 //! Whoever drops one of these futures half way has a stream in the middle of a sentence, which is good for nothing
 //! but to be closed.
 
+mod optimistic;
+
 use std::io;
 
 use peerage_core::{
@@ -16,6 +18,7 @@ use peerage_core::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+pub use self::optimistic::{FIRST_FLIGHT, Optimistic};
 use crate::Fault;
 
 /// Bytes read at once. Longer messages come in pieces; no honest one is longer.
@@ -121,7 +124,7 @@ async fn send<S: AsyncWrite + Unpin + ?Sized>(io: &mut S, bytes: &[u8]) -> io::R
 
 /// Where in the other side's message the reading is: it tells how much may be read before the engine has to be asked
 /// whether that was the last.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Message {
     /// The length, while it is not all there.
     prefix: Vec<u8>,
@@ -135,11 +138,15 @@ impl Message {
     where
         S: AsyncRead + Unpin + ?Sized,
     {
-        let want = self.rest.clamp(1, CHUNK);
-        let read = io.read(space.get_mut(..want).unwrap_or_default()).await?;
+        let read = io.read(space.get_mut(..self.want()).unwrap_or_default()).await?;
         let piece = space.get(..read).unwrap_or_default();
         self.follow(piece);
         Ok(piece)
+    }
+
+    /// How much may be read at once.
+    fn want(&self) -> usize {
+        self.rest.clamp(1, CHUNK)
     }
 
     fn follow(&mut self, piece: &[u8]) {

@@ -5,7 +5,7 @@ use peerage_core::{Multiaddr, PeerId};
 pub use peerage_security::Role;
 use tokio::time::Instant;
 
-use crate::{Link, ListenError, TransportError};
+use crate::{Link, ListenError, TransportError, upgrade::Belief};
 
 /// A way to reach peers.
 ///
@@ -52,12 +52,20 @@ pub struct DialOpts {
     /// Dial from a port on which this transport listens, so that a NAT keeps one mapping (and a hole can be
     /// punched). Transports that cannot, dial from any port. Default: `false`.
     pub reuse_listen_port: bool,
+    /// What is believed of the peer's security protocols. Default: nothing.
+    pub belief: Belief,
 }
 
 impl DialOpts {
     /// Options with the defaults named at each field.
     pub fn new(deadline: Instant) -> Self {
-        Self { deadline, expected: None, role_override: Role::Initiator, reuse_listen_port: false }
+        Self {
+            deadline,
+            expected: None,
+            role_override: Role::Initiator,
+            reuse_listen_port: false,
+            belief: Belief::None,
+        }
     }
 }
 

@@ -33,8 +33,9 @@ pub use self::{
     error::{UpgradeError, UpgradeErrorKind},
 };
 use crate::{
-    DialOpts, Established, Fault, Io, Link, Progress, Raw, Role, Stage, Unfinished, read_ahead::ReadAhead,
-    select,
+    DialOpts, Established, Fault, Io, Link, Progress, Raw, Role, Stage, Unfinished,
+    read_ahead::ReadAhead,
+    select::{self, Optimistic},
 };
 
 /// Makes connections out of raw links. Cheap to clone.
@@ -66,12 +67,34 @@ pub struct UpgradeOpts {
     pub progress: Option<Arc<Progress>>,
     /// Where the connection's buffers take their memory.
     pub budget: Budget,
+    /// What the initiator believes of the peer.
+    pub belief: Belief,
+}
+
+/// What is believed of the security protocols that a peer takes. To be right about it saves a round trip.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Belief {
+    /// Nothing: it is asked.
+    #[default]
+    None,
+    /// It takes this one, which is proposed alone, in one flight with the beginning of its handshake. A peer that does not
+    /// take it ends the upgrade ([`UpgradeError::is_refusal`]), which has to be done again, over another link.
+    Takes(ProtocolId),
+    /// It does not take this one.
+    Refuses(ProtocolId),
 }
 
 impl UpgradeOpts {
     /// For a link that somebody else opened, without a limit on memory.
     pub fn incoming(deadline: Instant) -> Self {
-        Self { role: Role::Responder, expected: None, deadline, progress: None, budget: Budget::unlimited() }
+        Self {
+            role: Role::Responder,
+            expected: None,
+            deadline,
+            progress: None,
+            budget: Budget::unlimited(),
+            belief: Belief::None,
+        }
     }
 }
 
@@ -83,6 +106,7 @@ impl From<&DialOpts> for UpgradeOpts {
             deadline: opts.deadline,
             progress: None,
             budget: Budget::unlimited(),
+            belief: opts.belief.clone(),
         }
     }
 }
@@ -102,6 +126,11 @@ impl Upgrader {
             tls::Config::new(keypair).expect("the operating system gives randomness").offering(muxers());
         let plaintext = plaintext::Config::new(keypair);
         Self { shared: Arc::new(Shared { config, noise, tls, plaintext }) }
+    }
+
+    /// The security protocols, the preferred first.
+    pub fn security(&self) -> &[Security] {
+        &self.shared.config.security
     }
 
     /// Whether all connections belong to a private network.
@@ -145,7 +174,8 @@ impl Upgrader {
         let progress = opts.progress.unwrap_or_default();
         let (deadline, late) = self.deadline(opts.deadline);
         let understood = AtomicBool::new(false);
-        let stages = self.shared.stages(raw, opts.role, opts.expected, &progress, &understood, opts.budget);
+        let who = (opts.role, opts.expected, opts.belief);
+        let stages = self.shared.stages(raw, who, &progress, &understood, opts.budget);
         let result = match time::timeout_at(deadline, stages).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout)),
@@ -170,8 +200,7 @@ impl Shared {
     async fn stages(
         &self,
         raw: Raw,
-        role: Role,
-        expected: Option<PeerId>,
+        (role, expected, belief): (Role, Option<PeerId>, Belief),
         progress: &Progress,
         understood: &AtomicBool,
         budget: Budget,
@@ -188,11 +217,21 @@ impl Shared {
             None => Box::new(io),
         };
         let mut io = ReadAhead::new(io);
-        let agreed = agree(&mut io, role, known, Security::protocol).await?;
-        understood.store(true, Ordering::Relaxed);
-        let security =
-            agreed.ok_or_else(|| Failure::new(missing(known), UpgradeErrorKind::NoCommonSecurity))?;
-        let io = io.settle();
+        let (known, believed) = guess(known, role, &belief);
+        let (security, io) = match believed {
+            // Sound without more: no peer takes the first message of a handshake for a proposal, and one that refused
+            // would end the link over it (`multistream::breaks`).
+            Some(security) => {
+                let hoping = Optimistic::hoping(io, security.protocol(), false);
+                (security, hoping.map_err(select::Error::from)?)
+            }
+            None => {
+                let agreed = agree(&mut io, role, &known, Security::protocol).await?;
+                understood.store(true, Ordering::Relaxed);
+                let none = || Failure::new(missing(&known), UpgradeErrorKind::NoCommonSecurity);
+                (agreed.ok_or_else(none)?, Optimistic::agreed(io.settle()))
+            }
+        };
         let secured = match security {
             Security::Noise => {
                 let config = expecting(&self.noise, expected, noise::Config::expecting);
@@ -210,6 +249,7 @@ impl Shared {
                 self.multiplex(io, authenticated, role, progress, (outflow, budget)).await?
             }
         };
+        understood.store(true, Ordering::Relaxed);
         let Secured { peer, muxer, early_muxer, muxed } = secured;
         let security = security.protocol();
         Ok(Established { peer, local, remote, limited, security, muxer, early_muxer, muxed })
@@ -238,6 +278,21 @@ impl Shared {
             MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
         Ok(Secured { peer, muxer: muxer.protocol(), early_muxer: early.is_some(), muxed })
+    }
+}
+
+/// What there is to agree on, and the one that needs no agreement.
+fn guess(known: &[Security], role: Role, belief: &Belief) -> (Vec<Security>, Option<Security>) {
+    let named = |name: &ProtocolId| known.iter().copied().find(|one| one.protocol() == *name);
+    match belief {
+        _ if role != Role::Initiator => (known.to_vec(), None),
+        Belief::None => (known.to_vec(), None),
+        Belief::Takes(name) => (known.to_vec(), named(name)),
+        Belief::Refuses(name) => {
+            let others: Vec<_> = known.iter().copied().filter(|one| one.protocol() != *name).collect();
+            let last = if let [last] = others[..] { Some(last) } else { None };
+            (others, last)
+        }
     }
 }
 

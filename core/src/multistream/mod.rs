@@ -27,10 +27,12 @@
 //! # Ok::<(), peerage_core::multistream::Error>(())
 //! ```
 
+mod breaks;
 mod dialer;
 mod line;
 mod listener;
 
+pub use breaks::breaks;
 pub use dialer::Dialer;
 pub use line::MAX_MESSAGE_LEN;
 pub use listener::Listener;

@@ -3,7 +3,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::ProtocolId;
 use peerage_muxer::{self as muxer, ErrorCode};
-use peerage_transport::select;
+use peerage_transport::select::{self, Optimistic};
 use tokio::{task::JoinSet, time::timeout};
 use tracing::{Instrument as _, debug_span};
 
@@ -60,7 +60,7 @@ async fn agree_and_handle(node: &Inner, handle: &Handle, stream: muxer::Stream, 
         let _ = handle.port.input(Some(info.peer), Input::BadStream).await;
         return;
     };
-    let stream = Stream::new(stream, protocol.clone(), handle, in_use, lease);
+    let stream = Stream::new(Optimistic::agreed(stream), protocol.clone(), handle, in_use, lease);
     let span = debug_span!("stream", %protocol);
     if let Err(error) = handler(stream).instrument(span).await {
         tracing::debug!(peer = %info.peer, %protocol, error, "a stream's handler failed");

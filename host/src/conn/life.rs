@@ -1,6 +1,7 @@
 use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
+use peerage_core::multiaddr::Protocol;
 use peerage_muxer::{Driver, ErrorCode, Muxed};
 use peerage_transport::Established;
 use tokio::{sync::oneshot, time::timeout};
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span};
 
 use super::{
-    Handle,
+    Announced, Handle,
     engine::{Action, Engine, Input},
     inbound,
 };
@@ -42,12 +43,18 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
     let (id, peer) = (info.id, info.peer);
     let span = debug_span!("connection", %id, %peer, direction = %info.direction);
     let (activity, entered) = node.board.enter(id, &node.kernel.clock);
+    // What a transport brings itself says nothing of what the peer takes elsewhere.
+    if !info.remote.iter().any(|part| matches!(part, Protocol::Udp(_))) {
+        node.known.secured(peer, &info.security);
+    }
+    let announced = Announced::before(node.known.names(peer));
     let handle = Handle {
         port: Port::new(format!("connections/{worker}/{id}")),
         info: Arc::new(info),
         muxer: connection,
         memory: lease.memory().clone(),
         activity,
+        announced,
         ended: Arc::default(),
     };
     // Entered before the host speaks of it: who hears `Connected` can open a stream.

@@ -1,9 +1,11 @@
 //! Connections: an actor each, beside its driver and the streams that its peer opens.
 
+mod announced;
 mod engine;
 mod inbound;
 mod life;
 
+pub(crate) use announced::{Announced, Sure};
 use engine::Command;
 pub(crate) use engine::Engine;
 pub(crate) use inbound::{Handler, NEGOTIATION_TIMEOUT};
@@ -32,6 +34,8 @@ pub(crate) struct Handle {
     pub(crate) port: Port<Engine>,
     pub(crate) memory: MemoryScope,
     pub(crate) activity: Activity,
+    /// What the peer speaks.
+    pub(crate) announced: Announced,
     /// Why this node has ended it, if it has.
     ended: Arc<OnceLock<(ErrorCode, String)>>,
 }
@@ -99,8 +103,8 @@ impl Directory {
         let map = self.lock();
         let live = map.peers.get(peer)?.iter().filter_map(|id| map.connections.get(id));
         let live = live.filter(|entry| entry.ended.is_none());
-        let infos: Vec<ConnInfo> = live.map(|entry| (*entry.handle.info).clone()).collect();
-        map.connections.get(&pick(&infos, allow_limited)?).map(|entry| entry.handle.clone())
+        let picked = pick(live.map(|entry| &*entry.handle.info), allow_limited)?;
+        map.connections.get(&picked).map(|entry| entry.handle.clone())
     }
 
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<Handle> {

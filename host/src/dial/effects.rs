@@ -1,11 +1,11 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt as _;
-use peerage_core::{Multiaddr, PeerId, engine};
+use peerage_core::{Multiaddr, PeerId, ProtocolId, engine};
 use peerage_muxer::ErrorCode;
 use peerage_transport::{
     DialOpts, Fault, Progress, Stage, TransportError, dns,
-    upgrade::{UpgradeError, UpgradeErrorKind},
+    upgrade::{Belief, UpgradeError, UpgradeErrorKind},
 };
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -239,41 +239,23 @@ async fn connect(
     }
     // Attempts over the limit wait for their turn; the dialer ends them by their deadline.
     let _turn = node.outbound_turns.acquire().await.map_err(|closed| local(&closed))?;
-    let now = node.kernel.clock.now();
-    let lease = node.ledger.handshake(Direction::Outbound, &address, now).map_err(|limit| local(&limit))?;
     let stages = Stages { port, attempt, progress };
-
-    stages.enter(Stage::Connect);
-    // Whatever happens to this task, neither the transport nor the upgrade goes on for nobody.
-    let (cancelled, _guard) = cancelled_with_this();
-    let dial = |reply| {
-        let (address, opts, cancelled) = (address.clone(), opts.clone(), cancelled.clone());
-        listen::Command::Dial(listen::Dial { address, opts, cancelled, reply })
+    // Most peers take what they took the last time; of others, what this node likes best. Guessing right saves a round trip.
+    let known = opts.expected.and_then(|peer| node.known.security(peer));
+    let (first, others) = node.guess(known);
+    let guess = DialOpts { belief: first.clone().map_or(Belief::None, Belief::Takes), ..opts.clone() };
+    let unclaimed = match (secure(node, &transport.port, &address, guess, &stages).await, first) {
+        (Err(Unsecured::Refused(error)), Some(refused)) if others => {
+            tracing::debug!(error, %refused, "the peer is asked for another security protocol");
+            opts.expected.inspect(|peer| node.known.misled(*peer));
+            let opts = DialOpts { belief: Belief::Refuses(refused), ..opts };
+            secure(node, &transport.port, &address, opts, &stages).await
+        }
+        (result, _) => result,
     };
-    let link = transport.port.ask(dial).await.map_err(|Gone| local(&"the transport is being restarted"))?;
-    let link = link.map_err(|error| failed(Stage::Connect, &error, error.fault()))?;
-
-    stages.enter(Stage::Security);
-    let upgrade = |reply| {
-        let (opts, progress, cancelled) = (opts.clone(), progress.clone(), cancelled.clone());
-        let reply: Reply<Result<Unclaimed, UpgradeError>> = reply;
-        let to = node.clone();
-        let reply = Reply::new(move |result: Result<_, _>| {
-            reply.send(result.map(|upgraded| Unclaimed { node: to, upgraded: Some(upgraded) }));
-        });
-        let span = Span::current();
-        upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, span, reply })
-    };
-    let upgraded = node.ports.upgrades.ask(upgrade).await;
-    let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
-    let unclaimed = upgraded.map_err(|error| Failed {
-        stage: error.stage,
-        error: error.to_string(),
-        fault: error.fault,
-        found: match error.kind {
-            UpgradeErrorKind::WrongPeer { found, .. } => Some(found),
-            _ => None,
-        },
+    let unclaimed = unclaimed.map_err(|unsecured| match unsecured {
+        Unsecured::Failed(failed) => failed,
+        Unsecured::Refused(_) => failed(Stage::Security, &NOTHING_IN_COMMON, Fault::Remote),
     })?;
     let Some(Upgraded { established, lease }) = unclaimed.claim() else {
         return Err(local(&"the connection is gone"));
@@ -292,6 +274,79 @@ async fn connect(
             node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED, place);
             Err(failed(Stage::Muxer, &error, Fault::Local))
         }
+    }
+}
+
+impl Inner {
+    /// The security protocol to begin with, and whether there are others.
+    fn guess(&self, known: Option<ProtocolId>) -> (Option<ProtocolId>, bool) {
+        let ours = self.upgrader.security();
+        let known = known.filter(|known| ours.iter().any(|one| one.protocol() == *known));
+        (known.or_else(|| ours.first().map(|one| one.protocol())), ours.len() > 1)
+    }
+}
+
+/// A link to `address`, secured and multiplexed.
+async fn secure(
+    node: &Arc<Inner>,
+    transport: &Port<listen::Engine<listen::Dial>>,
+    address: &Multiaddr,
+    opts: DialOpts,
+    stages: &Stages<'_>,
+) -> Result<Unclaimed, Unsecured> {
+    let progress = stages.progress;
+    let failed =
+        |stage, error: &dyn ToString, fault| Failed { stage, error: error.to_string(), fault, found: None };
+    let local = |error: &dyn ToString| failed(progress.stage(), error, Fault::Local);
+
+    let now = node.kernel.clock.now();
+    let lease = node.ledger.handshake(Direction::Outbound, address, now).map_err(|limit| local(&limit))?;
+
+    stages.enter(Stage::Connect);
+    // Whatever happens to this task, neither the transport nor the upgrade goes on for nobody.
+    let (cancelled, _guard) = cancelled_with_this();
+    let dial = |reply| {
+        let (address, opts, cancelled) = (address.clone(), opts.clone(), cancelled.clone());
+        listen::Command::Dial(listen::Dial { address, opts, cancelled, reply })
+    };
+    let link = transport.ask(dial).await.map_err(|Gone| local(&"the transport is being restarted"))?;
+    let link = link.map_err(|error| failed(Stage::Connect, &error, error.fault()))?;
+
+    stages.enter(Stage::Security);
+    let upgrade = |reply| {
+        let (opts, progress, cancelled) = (opts.clone(), progress.clone(), cancelled.clone());
+        let reply: Reply<Result<Unclaimed, UpgradeError>> = reply;
+        let to = node.clone();
+        let reply = Reply::new(move |result: Result<_, _>| {
+            reply.send(result.map(|upgraded| Unclaimed { node: to, upgraded: Some(upgraded) }));
+        });
+        let span = Span::current();
+        upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, span, reply })
+    };
+    let upgraded = node.ports.upgrades.ask(upgrade).await;
+    let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
+    upgraded.map_err(|error| match error.kind {
+        _ if error.is_refusal() => Unsecured::Refused(error.to_string()),
+        UpgradeErrorKind::WrongPeer { found, .. } => {
+            Unsecured::Failed(Failed { found: Some(found), ..failed(error.stage, &error, error.fault) })
+        }
+        _ => Unsecured::Failed(failed(error.stage, &error, error.fault)),
+    })
+}
+
+/// What a peer's refusal of all security protocols is called.
+const NOTHING_IN_COMMON: UpgradeErrorKind = UpgradeErrorKind::NoCommonSecurity;
+
+/// Why a link was not secured.
+enum Unsecured {
+    /// The peer does not take what it was believed to take.
+    Refused(String),
+    Failed(Failed),
+}
+
+impl From<Failed> for Unsecured {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
     }
 }
 

@@ -10,6 +10,7 @@ use peerage_transport::Fault;
 use super::{
     memory::Memory,
     messages::{Action, AttemptId, Command, DialId, DialReply, Given, How, Input, RequestId, Screen, Trust},
+    paths::Paths,
     race::{Failed, Origin, Outside, Race, Start, Won},
     report::{Connected, DialError, DialErrorKind, Report},
 };
@@ -34,6 +35,7 @@ pub(crate) struct Engine<C> {
     /// Attempts, and names that are being resolved.
     attempts: BTreeMap<AttemptId, DialId>,
     memory: Memory,
+    paths: Paths,
     screen: Box<dyn Screen + Send>,
     /// The last number given to a dial, an attempt or a place in line.
     last: u64,
@@ -84,6 +86,7 @@ impl<C> Engine<C> {
             by_key: BTreeMap::new(),
             attempts: BTreeMap::new(),
             memory: Memory::new(rng),
+            paths: Paths::default(),
             screen,
             last: first,
             shut_down: false,
@@ -163,7 +166,7 @@ impl<C> Engine<C> {
             self.actions.push_back(Action::AskSources { dial: id, peer, deadline });
         }
         let worked = peer.and_then(|peer| self.memory.best(peer)).cloned();
-        let race = Race::new(peer, worked, now);
+        let race = Race::new(peer, worked, self.paths.doubts(now), now);
         let sources_open = peer.is_some();
         self.dials.insert(id, Dial { key, race, requests: BTreeMap::new(), sources_open, adopting: None });
         id
@@ -275,6 +278,9 @@ impl<C> Engine<C> {
             return;
         };
         self.by_key.remove(&dial.key);
+        if let Some(peer) = dial.race.peer() {
+            self.paths.learn(peer, &dial.race.heard(), now);
+        }
         let report = Arc::new(dial.race.report(now));
         for request in dial.requests.into_values() {
             let result = match &result {

@@ -9,6 +9,7 @@ use peerage_transport::{Fault, Stage, dns};
 use super::{
     memory::Memory,
     messages::{AttemptId, Screen, Trust},
+    paths::{Doubts, Heard},
     rank::{self, Family, Lane, RELAY_HEAD_START},
     report::{
         AttemptReport, AttemptResult, DialErrorKind, MAX_REPORTED, MAX_SOURCES, Report, Skip, SourceReport,
@@ -67,6 +68,7 @@ pub(super) struct Race {
     peer: Option<PeerId>,
     /// The address that worked the last time.
     worked: Option<Multiaddr>,
+    doubts: Doubts,
     began: Instant,
     /// Whose turn has not come: places in `attempts`.
     lanes: BTreeMap<Lane, Turns>,
@@ -112,11 +114,12 @@ pub(super) enum Origin {
 }
 
 impl Race {
-    pub(super) fn new(peer: Option<PeerId>, worked: Option<Multiaddr>, now: Now) -> Self {
+    pub(super) fn new(peer: Option<PeerId>, worked: Option<Multiaddr>, doubts: Doubts, now: Now) -> Self {
         let turns = |lane| (lane, Turns { waiting: Vec::new(), next: now.mono, last: None });
         Self {
             peer,
             worked,
+            doubts,
             began: now.mono,
             lanes: Lane::ALL.into_iter().map(turns).collect(),
             names: VecDeque::new(),
@@ -132,6 +135,11 @@ impl Race {
             skipped: 0,
             omitted: 0,
         }
+    }
+
+    /// Whom the dial is for, if that was said.
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        self.peer
     }
 
     /// Who has to be at the other end of an attempt.
@@ -176,7 +184,18 @@ impl Race {
         };
         let (stage, stages) = (Stage::Address, Vec::new());
         let (started, ended) = (None, None);
-        self.attempts.push(AttemptReport { address, source, via, started, ended, stage, stages, result });
+        let doubt = self.doubts.about(&address).filter(|_| result == AttemptResult::UnderWay);
+        self.attempts.push(AttemptReport {
+            address,
+            source,
+            via,
+            doubt,
+            started,
+            ended,
+            stage,
+            stages,
+            result,
+        });
         self.entries.push(Entry { expected, trust, depth });
     }
 
@@ -339,7 +358,8 @@ impl Race {
         let turns = self.lanes.get(&lane)?;
         let addresses = turns.waiting.iter().filter_map(|place| self.attempts.get(*place));
         let addresses = addresses.map(|attempt| &attempt.address);
-        turns.waiting.get(rank::next(addresses, self.worked.as_ref(), turns.last)?).copied()
+        let next = rank::next(addresses, self.worked.as_ref(), turns.last, self.doubts)?;
+        turns.waiting.get(next).copied()
     }
 
     /// When a lane may start its next; `None` while none waits in it.
@@ -451,6 +471,25 @@ impl Race {
         }
         let sources = self.sources.clone();
         Report { peer: self.peer, took: now.since(self.began), sources, attempts, omitted: self.omitted }
+    }
+
+    /// What the attempts, none of which runs any more, showed of the network.
+    pub(super) fn heard(&self) -> Vec<(&Multiaddr, Heard)> {
+        let heard = |attempt: &AttemptReport| {
+            if attempt.result == AttemptResult::UnderWay {
+                return Some(Heard::Untried);
+            }
+            let (started, ended) = (attempt.started?, attempt.ended?);
+            let refused = matches!(attempt.result, AttemptResult::Failed { fault: Fault::Remote, .. });
+            let answered = attempt.stages.iter().find(|(stage, _)| *stage > Stage::Connect);
+            let answered = answered.map(|(_, at)| *at).or(refused.then_some(ended));
+            Some(match answered {
+                Some(at) => Heard::Answer { after: at.saturating_sub(started) },
+                None => Heard::Nothing { for_: ended.saturating_sub(started) },
+            })
+        };
+        let tried = self.attempts.iter().filter(|attempt| !attempt.is_name());
+        tried.filter_map(|attempt| Some((&attempt.address, heard(attempt)?))).collect()
     }
 
     /// Why it came to nothing, once it is over.

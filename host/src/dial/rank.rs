@@ -8,6 +8,8 @@ use std::{cmp::Reverse, net::IpAddr, time::Duration};
 
 use peerage_core::{Multiaddr, multiaddr::Protocol};
 
+use super::paths::Doubts;
+
 /// How long the next attempt in the internet waits for the previous one to succeed or to fail (RFC 8305, section 5).
 pub const HEAD_START: Duration = Duration::from_millis(250);
 /// The same near by: on this machine, in private networks, inside the process.
@@ -72,14 +74,17 @@ fn cost(address: &Multiaddr) -> u8 {
 }
 
 /// The place of the next of a lane's addresses, of which `worked` did so the last time, after one of family `last`.
+/// Those that are in doubt come after all others.
 pub(super) fn next<'a>(
     lane: impl IntoIterator<Item = &'a Multiaddr>,
     worked: Option<&Multiaddr>,
     last: Option<Family>,
+    doubts: Doubts,
 ) -> Option<usize> {
     let rank = |address: &Multiaddr| {
         let family = Family::of(address);
-        (Reverse(worked == Some(address)), cost(address), last == Some(family), family)
+        let doubted = doubts.about(address).is_some();
+        (Reverse(worked == Some(address)), doubted, cost(address), last == Some(family), family)
     };
     // Of equals the one that came first.
     lane.into_iter().enumerate().min_by_key(|(_, address)| rank(address)).map(|(place, _)| place)
@@ -116,10 +121,14 @@ mod tests {
 
     /// The order in which addresses of one lane get their turns.
     fn order(addresses: &[&str], worked: Option<&str>) -> Vec<String> {
+        order_in_doubt(addresses, worked, Doubts::default())
+    }
+
+    fn order_in_doubt(addresses: &[&str], worked: Option<&str>, doubts: Doubts) -> Vec<String> {
         let mut waiting: Vec<Multiaddr> = addresses.iter().map(|text| addr(text)).collect();
         let worked = worked.map(addr);
         let (mut order, mut last) = (Vec::new(), None);
-        while let Some(place) = next(&waiting, worked.as_ref(), last) {
+        while let Some(place) = next(&waiting, worked.as_ref(), last, doubts) {
             let address = waiting.remove(place);
             last = Some(Family::of(&address));
             order.push(address.to_string());
@@ -161,7 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_doubt_is_last_unless_it_worked() {
+        let all = ["/ip6/2a01::1/udp/1/quic-v1", "/ip6/2a01::1/tcp/1", "/ip4/8.8.8.1/tcp/1"];
+        let udp = Doubts { udp: true, six: false };
+        assert_eq!(order_in_doubt(&all, None, udp), [all[1], all[2], all[0]]);
+        assert_eq!(order_in_doubt(&all, None, Doubts { udp: true, six: true }), [all[2], all[0], all[1]]);
+        assert_eq!(order_in_doubt(&all, Some(all[0]), udp), [all[0], all[2], all[1]]);
+        assert_eq!(order_in_doubt(&all[..1], None, udp), all[..1]);
+    }
+
+    #[test]
     fn nobody_is_next_of_none() {
-        assert_eq!(next([], None, None), None);
+        assert_eq!(next([], None, None, Doubts::default()), None);
     }
 }

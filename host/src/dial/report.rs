@@ -64,6 +64,8 @@ pub struct AttemptReport {
     pub source: String,
     /// The name that it came from, as its place in [`Report::attempts`], where it is earlier than this.
     pub via: Option<usize>,
+    /// What of its path seems to lead nowhere in this network (`UDP`, `IPv6`), for which it had its turn after the others.
+    pub doubt: Option<&'static str>,
     /// When it was tried, from the start of the dial; `None` if it was not.
     pub started: Option<Duration>,
     /// When that ended, from the start of the dial; `None` if it did not, as far as this report goes.
@@ -273,6 +275,10 @@ impl fmt::Display for AttemptReport {
             AttemptResult::WrongPeer { found } => write!(f, ": {found} answered instead"),
             AttemptResult::Abandoned => write!(f, ": given up at {stage}"),
             AttemptResult::Skipped(why) => write!(f, ": not tried, {why}"),
+        }?;
+        match self.doubt {
+            Some(kind) => write!(f, "; {kind} seems to lead nowhere here, so it was left for the end"),
+            None => Ok(()),
         }
     }
 }
@@ -451,6 +457,7 @@ mod tests {
             address: format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap(),
             source: "book".to_owned(),
             via: None,
+            doubt: None,
             started: Some(Duration::from_millis(250)),
             ended: Some(Duration::from_millis(3450)),
             stage,

@@ -1,6 +1,7 @@
 mod any_order;
 mod memory_tests;
 mod name_tests;
+mod paths_tests;
 mod trust_tests;
 
 use peerage_core::{Keypair, engine::sim::Sim, multiaddr::Protocol};

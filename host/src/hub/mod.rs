@@ -42,9 +42,12 @@ pub struct ConnInfo {
 
 /// The connection to open a stream on: a direct one before a limited one, then the oldest. A limited one only if
 /// `allow_limited`.
-pub fn pick(connections: &[ConnInfo], allow_limited: bool) -> Option<ConnectionId> {
+pub fn pick<'a>(
+    connections: impl IntoIterator<Item = &'a ConnInfo>,
+    allow_limited: bool,
+) -> Option<ConnectionId> {
     connections
-        .iter()
+        .into_iter()
         .filter(|info| allow_limited || !info.limited)
         .min_by_key(|info| (info.limited, info.id))
         .map(|info| info.id)
@@ -204,7 +207,7 @@ mod tests {
         let limited = [info(3, true), info(1, true)];
         assert_eq!(pick(&limited, true), Some(ConnectionId(1)));
         assert_eq!(pick(&limited, false), None);
-        assert_eq!(pick(&[], true), None);
+        assert_eq!(pick([], true), None);
     }
 
     #[test]

@@ -89,7 +89,11 @@ impl Effects<Action> for Performer {
                 if observed(&node, id, &info) {
                     self.port.post(Command::Observed);
                 }
-                let remote = node.directory.connection(id).map(|handle| handle.info.remote.clone());
+                let handle = node.directory.connection(id);
+                if let Some(handle) = &handle {
+                    handle.announced.set(node.known.speaks(peer, &info.protocols));
+                }
+                let remote = handle.map(|handle| handle.info.remote.clone());
                 let said = book::Said {
                     protocols: info.protocols.clone(),
                     agent: info.agent_version.clone(),

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, tree};
+use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, known, tree};
 use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
@@ -405,6 +405,7 @@ impl Builder {
             closers: self.plan.closers,
             registry,
             directory: conn::Directory::default(),
+            known: known::Known::default(),
             accounts: hub::SharedAccounts::default(),
             subscribers: self.plan.subscribers,
             book_subscription,

@@ -28,7 +28,7 @@ use crate::{
     listen::{self, ListenerId},
     manager,
     metrics::Counters,
-    node::{AddressSource, plan::Subscriber},
+    node::{AddressSource, known::Known, plan::Subscriber},
     registry::Registry,
     store::Shared,
     upgrade,
@@ -57,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) closers: Vec<Box<dyn Fn() + Send + Sync>>,
     pub(crate) registry: Registry<conn::Handler>,
     pub(crate) directory: conn::Directory,
+    pub(crate) known: Known,
     pub(crate) accounts: SharedAccounts,
     pub(crate) subscribers: Vec<Subscriber>,
     /// The peer book's own subscription to connections.

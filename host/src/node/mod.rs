@@ -2,13 +2,14 @@
 
 mod builder;
 mod inner;
+pub(crate) mod known;
 mod open;
 mod plan;
 mod source;
 mod tree;
 
 pub use builder::{AGENT, Builder, StartError};
-pub use open::{CONNECT_TIMEOUT, ConnectOptions, OPEN_TIMEOUT, OpenError, OpenOptions, Target};
+pub use open::{CONNECT_TIMEOUT, ConnectOptions, OPEN_TIMEOUT, OpenError, OpenOptions, Optimism, Target};
 pub use plan::NodeRef;
 pub use source::AddressSource;
 

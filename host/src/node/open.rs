@@ -5,7 +5,10 @@ use std::{
 
 use peerage_core::{Multiaddr, PeerId, ProtocolId, engine::NEVER};
 use peerage_muxer::{ConnectionError, ErrorCode};
-use peerage_transport::{Role, select};
+use peerage_transport::{
+    Role,
+    select::{self, Optimistic},
+};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument as _, debug_span, field};
 
@@ -13,7 +16,7 @@ use super::{Inner, Node};
 use crate::{
     ConnectionId, Stream,
     actor::{Gone, Port},
-    conn::{self, NEGOTIATION_TIMEOUT},
+    conn::{self, NEGOTIATION_TIMEOUT, Sure},
     dial::{self, Connected, DialError, DialErrorKind, Given, How, Report, RequestId, Trust},
     limits::{Direction, LimitError},
 };
@@ -103,6 +106,22 @@ pub struct OpenOptions {
     pub allow_limited: bool,
     /// How long all of it may take. Default: 20 s.
     pub timeout: Duration,
+    /// Whether the stream is handed out before the peer has agreed on the protocol. Default: [`Optimism::Known`].
+    pub optimism: Optimism,
+}
+
+/// When a stream is handed out before the peer has agreed on its protocol: what is written first then leaves with the
+/// proposal, which saves a round trip (connections/README.md, "Optimistic multistream negotiation"). That a peer refuses
+/// is then noticed when the stream is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimism {
+    /// Never.
+    Never,
+    /// If the peer said that it speaks the protocol, on this connection or the one before.
+    #[default]
+    Known,
+    /// Always: for who knows what the peer speaks, and cannot wait.
+    Always,
 }
 
 impl OpenOptions {
@@ -114,6 +133,7 @@ impl OpenOptions {
             addresses: Vec::new(),
             allow_limited: false,
             timeout: OPEN_TIMEOUT,
+            optimism: Optimism::default(),
         }
     }
 }
@@ -223,7 +243,7 @@ impl Node {
     /// [`OpenError`], by 10 s at the latest.
     pub async fn open_on(&self, connection: ConnectionId, protocol: ProtocolId) -> Result<Stream, OpenError> {
         let handle = self.inner.directory.connection(connection).ok_or(ConnectionError::Closed)?;
-        self.inner.open_on(&handle, vec![protocol], after(NEGOTIATION_TIMEOUT)).await
+        self.inner.open_on(&handle, vec![protocol], Optimism::Known, after(NEGOTIATION_TIMEOUT)).await
     }
 }
 
@@ -293,7 +313,7 @@ impl Inner {
                 }
                 None => return Err(OpenError::NotConnected(peer)),
             };
-            match self.open_on(&handle, options.protocols.clone(), deadline).await {
+            match self.open_on(&handle, options.protocols.clone(), options.optimism, deadline).await {
                 Err(OpenError::Connection(_)) if !retried => {
                     self.directory.end(handle.info.id, "it was found dead");
                     retried = true;
@@ -307,17 +327,30 @@ impl Inner {
         &self,
         handle: &conn::Handle,
         protocols: Vec<ProtocolId>,
+        optimism: Optimism,
         deadline: Instant,
     ) -> Result<Stream, OpenError> {
         let info = &handle.info;
+        let known = || handle.announced.first_of(&protocols, &self.known);
+        let announced = match optimism {
+            Optimism::Never => None,
+            Optimism::Known => known(),
+            Optimism::Always => known().or_else(|| Some((protocols.first()?.clone(), Sure::Perhaps))),
+        };
         // Charged to what is hoped for; which of the proposals it becomes is the peer's choice.
-        let hoped = protocols.first().cloned().ok_or(OpenError::NoProtocol)?;
+        let hoped = announced.as_ref().map(|(protocol, _)| protocol).or(protocols.first());
+        let hoped = hoped.cloned().ok_or(OpenError::NoProtocol)?;
         let lease = self.ledger.outbound_stream(info.peer, &hoped)?;
         let in_use = handle.activity.stream(Direction::Outbound);
         let opening = async {
             let mut stream = handle.muxer.open().await?;
+            if let Some((protocol, sure)) = announced {
+                let stream = Optimistic::hoping(stream, protocol.clone(), sure == Sure::Yes);
+                let stream = stream.map_err(|error| OpenError::Negotiation(error.into()))?;
+                return Ok((stream, protocol));
+            }
             match select::dial(&mut stream, protocols).await {
-                Ok(protocol) => Ok((stream, protocol)),
+                Ok(protocol) => Ok((Optimistic::agreed(stream), protocol)),
                 Err(error) => {
                     stream.reset(ErrorCode::PROTOCOL_NEGOTIATION_FAILED);
                     Err(OpenError::Negotiation(error))

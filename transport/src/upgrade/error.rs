@@ -83,6 +83,13 @@ impl Error for UpgradeError {
     }
 }
 
+impl UpgradeError {
+    /// Whether the peer refused what it was [believed](super::Belief::Takes) to take. It may take another.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, UpgradeErrorKind::Negotiation(multistream::Error::NoneSupported))
+    }
+}
+
 /// An [`UpgradeError`] in the making: the stage is the one that was reached, unless the failure itself says more.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -126,6 +133,17 @@ impl From<select::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// What broke under a security protocol: the link, or the belief that the peer takes that protocol.
+    fn broke(error: Arc<io::Error>) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match inner {
+            Some(select::Error::Negotiation(refused)) => select::Error::Negotiation(refused.clone()).into(),
+            _ => Self::new(Fault::Network, UpgradeErrorKind::Io(error)),
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let inner = error.get_ref();
@@ -137,7 +155,7 @@ impl From<io::Error> for Failure {
         }
         match inner.and_then(|inner| inner.downcast_ref::<pnet::Error>()) {
             Some(pnet) => (*pnet).into(),
-            None => Self::new(Fault::Network, UpgradeErrorKind::Io(Arc::new(error))),
+            None => Self::broke(Arc::new(error)),
         }
     }
 }
@@ -162,7 +180,7 @@ impl From<noise::Error> for Failure {
             // The muxers were named inside the security handshake, which itself was fine.
             noise::Error::NoCommonMuxer => (Some(Stage::Muxer), UpgradeErrorKind::NoCommonMuxer),
             noise::Error::Closed => (None, UpgradeErrorKind::Closed),
-            noise::Error::Io(error) => (None, UpgradeErrorKind::Io(error)),
+            noise::Error::Io(error) => return Self::broke(error),
             error => (None, UpgradeErrorKind::Noise(error)),
         };
         Self { stage, fault, kind }
@@ -178,7 +196,7 @@ impl From<tls::Error> for Failure {
             }
             tls::Error::NoCommonMuxer => (Some(Stage::Muxer), UpgradeErrorKind::NoCommonMuxer),
             tls::Error::Closed | tls::Error::Truncated => (None, UpgradeErrorKind::Closed),
-            tls::Error::Io(error) => (None, UpgradeErrorKind::Io(error)),
+            tls::Error::Io(error) => return Self::broke(error),
             // A client hears of it in the second negotiation; what was refused is the handshake before it.
             tls::Error::Refused(_) => (Some(Stage::Security), UpgradeErrorKind::Tls(error)),
             error => (None, UpgradeErrorKind::Tls(error)),
@@ -195,7 +213,7 @@ impl From<plaintext::Error> for Failure {
                 UpgradeErrorKind::WrongPeer { expected, found }
             }
             plaintext::Error::Closed => UpgradeErrorKind::Closed,
-            plaintext::Error::Io(error) => UpgradeErrorKind::Io(error),
+            plaintext::Error::Io(error) => return Self::broke(error),
             error => UpgradeErrorKind::Plaintext(error),
         };
         Self::new(fault, kind)
