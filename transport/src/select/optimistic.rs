@@ -165,15 +165,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Optimistic<S> {
         if let Some(error) = &hope.failed {
             return Poll::Ready(Err(refused(error.clone())));
         }
-        if !hope.open || buf.is_empty() {
-            ready!(self.poll_send(cx))?;
-            return Pin::new(&mut self.io).poll_write(cx, buf);
-        }
         let first = buf.get(..buf.len().min(FIRST_FLIGHT)).unwrap_or_default();
+        // As a whole, so that it is what was looked at.
+        let whole = hope.open || !hope.sure;
         if !hope.sure && !multistream::breaks(first) {
             ready!(self.poll_agreed(cx))?;
             return Pin::new(&mut self.io).poll_write(cx, buf);
         }
+        if !whole || first.is_empty() {
+            ready!(self.poll_send(cx))?;
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        }
+        // Whatever follows them, nobody takes it for a proposal.
+        hope.sure = true;
         hope.unsent.extend_from_slice(first);
         // Those bytes are taken now, whether they could leave or not: whatever is called next sends the rest.
         match self.poll_send(cx) {
@@ -206,7 +210,7 @@ mod tests {
 
     fn hoping(room: usize) -> (Optimistic<DuplexStream>, DuplexStream) {
         let (near, far) = duplex(room);
-        (Optimistic::hoping(near, protocol(), false).expect("one proposal"), far)
+        (Optimistic::hoping(near, protocol(), true).expect("one proposal"), far)
     }
 
     async fn agree(far: &mut DuplexStream) -> Result<ProtocolId, Error> {
@@ -300,7 +304,10 @@ mod tests {
         for sure in [false, true] {
             let (near, mut far) = duplex(1024);
             let mut near = Optimistic::hoping(near, protocol(), sure).expect("one proposal");
-            let here = async { near.write_all(b"\x03/a\n").await.map(|()| near) };
+            let here = async {
+                near.flush().await.expect("room");
+                near.write_all(b"\x03/a\n").await.map(|()| near)
+            };
             let there = async { listen(&mut far, |name| (name == "/a").then(protocol)).await };
             let (wrote, agreed) = join(here, there).await;
             assert_eq!((wrote.is_err(), agreed.is_ok()), (!sure, sure));
