@@ -13,6 +13,8 @@ pub enum Stage {
     Dns,
     /// Opening the socket.
     Connect,
+    /// Opening a WebSocket on the socket: TLS, if it is over that, and HTTP.
+    WebSocket,
     /// Agreeing on a security protocol, and its handshake.
     Security,
     /// Agreeing on a muxer.
@@ -25,6 +27,7 @@ impl fmt::Display for Stage {
             Self::Address => "address",
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::WebSocket => "websocket",
             Self::Security => "security",
             Self::Muxer => "muxer",
         })
@@ -76,6 +79,9 @@ pub enum ListenError {
     /// No transport, or not this one, listens on such an address.
     #[error("{0} is not an address that a transport of this node can listen on")]
     Unsupported(Multiaddr),
+    /// WebSocket over TLS needs a certificate, and this transport has none.
+    #[error("{0} needs a certificate, and this node has none")]
+    NoCertificate(Multiaddr),
     /// The address could not be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {

@@ -9,8 +9,9 @@ use peerage_transport::{
     Transport, Upgrader,
     dns::{self, Resolver},
     pnet::{self, PreSharedKey},
-    tcp,
+    tcp::Tcp,
     upgrade::{self as upgrades, MuxerKind, Security},
+    websocket::{self, WebSocket},
 };
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -41,6 +42,7 @@ pub struct Builder {
     agent: String,
     listen: Vec<Multiaddr>,
     transports: Option<Vec<Arc<dyn Transport>>>,
+    websocket: websocket::Config,
     security: Vec<Security>,
     muxers: Vec<MuxerKind>,
     private_network: Option<PreSharedKey>,
@@ -107,6 +109,7 @@ impl Builder {
             agent: AGENT.to_owned(),
             listen: Vec::new(),
             transports: None,
+            websocket: websocket::Config::default(),
             security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
             private_network: None,
@@ -153,10 +156,18 @@ impl Builder {
         self
     }
 
-    /// Adds a transport. Default, if none is added: tcp.
+    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
+        self
+    }
+
+    /// Sets what the default websocket transport shows and believes: a certificate to listen with over TLS, and authorities
+    /// of other nodes' certificates. Default: no certificate, and the authorities of this machine.
+    #[must_use]
+    pub fn websocket(mut self, config: websocket::Config) -> Self {
+        self.websocket = config;
         self
     }
 
@@ -380,7 +391,8 @@ impl Builder {
         let nurseries = (0..kernel.workers.count())
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
-        let transports = self.transports.unwrap_or_else(|| vec![Arc::new(tcp::Tcp::default())]);
+        let private = self.private_network.is_some();
+        let transports = self.transports.unwrap_or_else(|| default_transports(self.websocket, private));
         let keypair = self.keypair;
         let limits = self.limits.unwrap_or_else(Limits::default_here);
         let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
@@ -430,6 +442,17 @@ impl Builder {
         self.plan.node.set(&inner);
         Ok((inner, self.plan.actors))
     }
+}
+
+/// What a node speaks that was told nothing else.
+fn default_transports(websocket: websocket::Config, private: bool) -> Vec<Arc<dyn Transport>> {
+    let tcp = Tcp::new();
+    let websocket = match private {
+        // There plain TCP begins with any byte at all.
+        true => WebSocket::new(websocket),
+        false => WebSocket::sharing(&tcp, websocket),
+    };
+    vec![Arc::new(tcp), Arc::new(websocket)]
 }
 
 /// Passes on what the kernel notices: to the user as events, and a panic that a peer provoked to the host, which
