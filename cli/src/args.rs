@@ -7,7 +7,10 @@ use peerage::{
     Multiaddr,
     addresses::Filter,
     identity::KeyType,
-    transport::upgrade::{MuxerKind, Security},
+    transport::{
+        tcp::Proxy,
+        upgrade::{MuxerKind, Security},
+    },
 };
 
 use crate::{address, metrics};
@@ -67,6 +70,9 @@ pub(crate) struct Common {
     /// Believe the certificate authorities in FILE, in PEM, beside those of this machine, when dialing .../tls/ws; repeatable
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) wss_ca: Vec<PathBuf>,
+    /// Go through a proxy to whoever is dialed: socks5://[USER:PASSWORD@]IP:PORT, or http://... for one that speaks CONNECT
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) proxy: Option<Proxy>,
     /// Serve what the node counts over HTTP, for Prometheus and its like: http://ADDR/metrics. A port alone is on loopback
     #[arg(long, global = true, value_name = "ADDR", value_parser = metrics::parse)]
     pub(crate) metrics: Option<SocketAddr>,
@@ -82,6 +88,7 @@ impl Common {
             || self.psk.is_some()
             || self.metrics.is_some()
             || self.wss_cert.is_some()
+            || self.proxy.is_some()
             || !self.wss_ca.is_empty()
             || !(self.listen.is_empty() && self.security.is_empty() && self.muxer.is_empty())
     }

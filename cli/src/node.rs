@@ -33,8 +33,8 @@ fn websocket(common: &Common) -> Result<websocket::Config, Failure> {
     Ok(config)
 }
 
-/// What `--identity`, `--store`, `--announce`, `--listen`, `--lan`, `--security`, `--muxer`, `--psk` and `--wss-...` make
-/// of a node.
+/// What `--identity`, `--store`, `--announce`, `--listen`, `--lan`, `--security`, `--muxer`, `--psk`, `--wss-...` and
+/// `--proxy` make of a node.
 pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failure> {
     let keypair: Keypair = identity::keypair(common.identity.as_deref())?;
     let mut builder = Node::builder(keypair);
@@ -59,6 +59,9 @@ pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failu
         builder = builder.private_network(psk::load(file)?);
     }
     builder = builder.websocket(websocket(common)?);
+    if let Some(proxy) = &common.proxy {
+        builder = builder.proxy(proxy.clone());
+    }
     let given = common.listen.iter().cloned().map(Ok);
     let chosen = match default {
         _ if !common.listen.is_empty() => None,

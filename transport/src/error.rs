@@ -3,6 +3,8 @@ use std::{fmt, io};
 use peerage_core::Multiaddr;
 pub use peerage_security::Fault;
 
+use crate::tcp::ProxyError;
+
 /// How far a dial or an incoming connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -44,6 +46,9 @@ pub enum TransportError {
     /// The node is in a private network, whose key cannot protect a transport that brings its own security.
     #[error("{0} brings its own security, which a private network does not allow")]
     NotPrivate(Multiaddr),
+    /// The proxy, or what it says.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The deadline passed first.
     #[error("nobody answered in time")]
     Timeout,
@@ -58,6 +63,7 @@ impl TransportError {
         use io::ErrorKind as Kind;
         match self {
             Self::Unsupported(_) | Self::NotPrivate(_) => Fault::Local,
+            Self::Proxy(error) => error.fault(),
             Self::Timeout => Fault::Network,
             Self::Io(error) => match error.kind() {
                 // The other side's operating system answered.

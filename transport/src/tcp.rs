@@ -8,6 +8,7 @@
 
 mod accept;
 mod port;
+mod proxy;
 mod reuse;
 
 use std::{
@@ -25,6 +26,7 @@ use tokio::{
 };
 
 pub(crate) use self::port::{Accepted, Kind, Serve};
+pub use self::proxy::{BadProxy, MAX_ANSWER_LEN, MAX_CREDENTIAL_LEN, Proxy, ProxyError};
 use self::{port::Ports, reuse::ReusePorts};
 use crate::{
     DialOpts, Io, Link, ListenError, ListenOpts, Listener, Raw, Transport, TransportError, address, websocket,
@@ -39,12 +41,20 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 pub struct Tcp {
     ports: Ports,
     reuse: ReusePorts,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Tcp {
     /// A transport without listeners.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Has every dial go through a proxy; from which port it goes out is then the proxy's to choose. Listening is as it was.
+    #[must_use]
+    pub fn through(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(Arc::new(proxy));
+        self
     }
 
     /// Opens a connection, by the options' deadline.
@@ -54,9 +64,16 @@ impl Tcp {
         opts: &DialOpts,
     ) -> Result<Connected, TransportError> {
         let source = if opts.reuse_listen_port { self.reuse.source_for(remote) } else { None };
-        let stream = time::timeout_at(opts.deadline, connect(remote, source))
-            .await
-            .map_err(|_| TransportError::Timeout)??;
+        let connecting = async {
+            let Some(proxy) = &self.proxy else {
+                return Ok(connect(remote, source).await?);
+            };
+            let mut stream = connect(proxy.server(), None).await.map_err(ProxyError::from)?;
+            proxy.lead(&mut stream, remote).await?;
+            Ok::<_, TransportError>(stream)
+        };
+        let stream =
+            time::timeout_at(opts.deadline, connecting).await.map_err(|_| TransportError::Timeout)??;
         Ok(Connected::new(stream, remote)?)
     }
 

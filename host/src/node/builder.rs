@@ -9,7 +9,7 @@ use peerage_transport::{
     Transport, Upgrader,
     dns::{self, Resolver},
     pnet::{self, PreSharedKey},
-    tcp::Tcp,
+    tcp::{Proxy, Tcp},
     upgrade::{self as upgrades, MuxerKind, Security},
     websocket::{self, WebSocket},
 };
@@ -43,6 +43,7 @@ pub struct Builder {
     listen: Vec<Multiaddr>,
     transports: Option<Vec<Arc<dyn Transport>>>,
     websocket: websocket::Config,
+    proxy: Option<Proxy>,
     security: Vec<Security>,
     muxers: Vec<MuxerKind>,
     private_network: Option<PreSharedKey>,
@@ -110,6 +111,7 @@ impl Builder {
             listen: Vec::new(),
             transports: None,
             websocket: websocket::Config::default(),
+            proxy: None,
             security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
             private_network: None,
@@ -168,6 +170,14 @@ impl Builder {
     #[must_use]
     pub fn websocket(mut self, config: websocket::Config) -> Self {
         self.websocket = config;
+        self
+    }
+
+    /// Has every dial of the default transports go through a proxy, which carries TCP. What that protects is up to the proxy;
+    /// names are asked of name servers without it, unless a [`Builder::resolver`] does otherwise. Default: none.
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
         self
     }
 
@@ -392,7 +402,8 @@ impl Builder {
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
         let private = self.private_network.is_some();
-        let transports = self.transports.unwrap_or_else(|| default_transports(self.websocket, private));
+        let defaults = || default_transports(self.websocket, self.proxy, private);
+        let transports = self.transports.unwrap_or_else(defaults);
         let keypair = self.keypair;
         let limits = self.limits.unwrap_or_else(Limits::default_here);
         let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
@@ -445,11 +456,16 @@ impl Builder {
 }
 
 /// What a node speaks that was told nothing else.
-fn default_transports(websocket: websocket::Config, private: bool) -> Vec<Arc<dyn Transport>> {
-    let tcp = Tcp::new();
+fn default_transports(
+    websocket: websocket::Config,
+    proxy: Option<Proxy>,
+    private: bool,
+) -> Vec<Arc<dyn Transport>> {
+    let tcp = || proxy.clone().into_iter().fold(Tcp::new(), Tcp::through);
+    let (tcp, apart) = (tcp(), tcp());
     let websocket = match private {
         // There plain TCP begins with any byte at all.
-        true => WebSocket::new(websocket),
+        true => WebSocket::sharing(&apart, websocket),
         false => WebSocket::sharing(&tcp, websocket),
     };
     vec![Arc::new(tcp), Arc::new(websocket)]

@@ -84,7 +84,7 @@ impl WebSocket {
         Self::sharing(&Tcp::new(), config)
     }
 
-    /// A transport that shares ports with `tcp`. Not in a private network, where nothing tells plain TCP apart: it begins
+    /// A transport that shares ports with `tcp`, and dials as that does, through its proxy if there is one. Not in a private network, where nothing tells plain TCP apart: it begins
     /// with a number by chance.
     pub fn sharing(tcp: &Tcp, config: Config) -> Self {
         let Config { certificate, authorities, system_roots } = config;
