@@ -34,7 +34,8 @@ fn character(stage: Stage) -> char {
     }
 }
 
-const LEGEND: &str = ". waits   ? dns   - connect   : websocket   = security   # muxer   then  + connected  x failed  ~ given up";
+const LEGEND: &str =
+    ". waits  ? dns  - connect  : websocket  = security  # muxer  then  + connected  x failed  ~ given up";
 
 impl fmt::Display for Timeline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -286,32 +286,3 @@ async fn a_private_network_is_inside_and_shares_no_port() {
         node.shutdown().await;
     }
 }
-
-/// Whoever closes has said everything.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn last_words_arrive() {
-    const LENGTH: usize = 300_000;
-    let pki = Pki::new("words", &["127.0.0.1"]);
-    for at in ["/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/tcp/0/tls/ws"] {
-        let alice = start(new().websocket(pki.config()), &[at]).await;
-        let (heard, mut hears) = tokio::sync::mpsc::channel(1);
-        let listening = alice.serve("/words/1", move |mut stream, _| {
-            let heard = heard.clone();
-            async move {
-                let mut all = Vec::new();
-                let result = stream.read_to_end(&mut all).await.map(|_| all.len());
-                let _ = heard.send(result).await;
-            }
-        });
-        listening.expect("not served yet");
-        let bob = start(new().websocket(pki.config()), &[]).await;
-        bob.connect(listens(&alice, 0)).await.expect("connected");
-        let mut stream = bob.open(alice.peer_id(), "/words/1").await.expect("open");
-        stream.write_all(&vec![7; LENGTH]).await.expect("written");
-        stream.close_write().await.expect("closed");
-        bob.shutdown().await;
-        let heard = timeout(PATIENCE, hears.recv()).await.expect("in time").expect("heard");
-        assert_eq!(heard.expect("an end"), LENGTH);
-        alice.shutdown().await;
-    }
-}

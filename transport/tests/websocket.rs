@@ -9,7 +9,7 @@ use common::{assert_error, echo_both_ways, opts as upgrade_opts, peer, upgrader,
 use data_encoding::BASE64;
 use futures::{SinkExt as _, StreamExt as _};
 use peerage_core::Multiaddr;
-use peerage_muxer::Outflow;
+use peerage_muxer::{ConnectionError, ErrorCode, Outflow};
 use peerage_transport::{
     DialOpts, Established, Fault, Link, ListenError, ListenOpts, Listener, ListenerEvent, Progress, Raw,
     Role, Stage, Transport, TransportError, UpgradeError,
@@ -637,8 +637,44 @@ async fn a_dial_goes_out_from_the_port_that_is_listened_on() {
     assert_eq!(socket(&far.unwrap().remote), socket(&own_at));
 }
 
+/// Whoever closes a connection has said everything, whatever is on its way from the other side.
 #[tokio::test]
-async fn the_other_security_protocols_and_a_private_network_go_inside() {
+async fn last_words_arrive() {
+    const LENGTH: usize = 200_000;
+    let authority = Authority::new("words");
+    let transport = authority.believing(Some(authority.issue(&["127.0.0.1"], |_| {})));
+    for at in ["/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/tcp/0/tls/ws"] {
+        let (mut listener, to) = listen(&transport, at).await;
+        let near = async {
+            finish(Role::Initiator, transport.dial(to.clone(), opts()).await.unwrap()).await.unwrap()
+        };
+        let far = async { finish_incoming(&mut listener).await.unwrap() };
+        let (near, far) = tokio::join!(near, far);
+        let drivers = [tokio::spawn(near.muxed.driver), tokio::spawn(far.muxed.driver)];
+        let (near, far) = (near.muxed.connection, far.muxed.connection);
+        let speaking = async {
+            let mut stream = near.open().await.unwrap();
+            stream.write_all(&[7; LENGTH]).await.unwrap();
+            stream.close_write().await.unwrap();
+            near.close(ErrorCode::SHUTDOWN);
+        };
+        let hearing = async {
+            let mut stream = far.accept().await.unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.unwrap();
+            all.len()
+        };
+        let ((), heard) = timeout(PATIENCE, async { tokio::join!(speaking, hearing) }).await.unwrap();
+        assert_eq!(heard, LENGTH);
+        let [ours, theirs] =
+            timeout(PATIENCE, futures::future::join_all(drivers)).await.unwrap().try_into().unwrap();
+        ours.unwrap().expect("this side closed, and the other has followed");
+        assert!(matches!(theirs.unwrap(), Err(ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN))));
+    }
+}
+
+#[tokio::test]
+async fn the_other_security_protocols_go_inside() {
     for security in [Security::Tls, Security::Plaintext] {
         let transport = plain();
         let (mut listener, to) = listen(&transport, "/ip4/127.0.0.1/tcp/0/ws").await;
