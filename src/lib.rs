@@ -83,8 +83,8 @@ pub use peerage_host::{
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.
 pub mod transport {
     pub use peerage_transport::{
-        DialOpts, Established, Fault, Io, Link, ListenError, ListenOpts, Listener, ListenerEvent, Progress,
-        Raw, Role, Stage, Transport, TransportError, dns, memory, pnet, tcp, upgrade,
+        DialOpts, Established, Fault, Io, Link, ListenError, ListenOpts, Listener, ListenerEvent, Opening,
+        Progress, Raw, Role, Stage, Transport, TransportError, dns, memory, pnet, tcp, upgrade, websocket,
     };
 }
 

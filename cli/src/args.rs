@@ -7,7 +7,10 @@ use peerage::{
     Multiaddr,
     addresses::Filter,
     identity::KeyType,
-    transport::upgrade::{MuxerKind, Security},
+    transport::{
+        tcp::Proxy,
+        upgrade::{MuxerKind, Security},
+    },
 };
 
 use crate::{address, metrics};
@@ -57,6 +60,19 @@ pub(crate) struct Common {
     /// one
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) psk: Option<PathBuf>,
+    /// Show the certificates in FILE, in PEM, to who comes by WebSocket over TLS (--listen .../tls/ws). It is read again when
+    /// it changes
+    #[arg(long, global = true, value_name = "FILE", requires = "wss_key")]
+    pub(crate) wss_cert: Option<PathBuf>,
+    /// The key of --wss-cert, in PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "wss_cert")]
+    pub(crate) wss_key: Option<PathBuf>,
+    /// Believe the certificate authorities in FILE, in PEM, beside those of this machine, when dialing .../tls/ws; repeatable
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) wss_ca: Vec<PathBuf>,
+    /// Go through a proxy to whoever is dialed: socks5://[USER:PASSWORD@]IP:PORT, or http://... for one that speaks CONNECT
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) proxy: Option<Proxy>,
     /// Serve what the node counts over HTTP, for Prometheus and its like: http://ADDR/metrics. A port alone is on loopback
     #[arg(long, global = true, value_name = "ADDR", value_parser = metrics::parse)]
     pub(crate) metrics: Option<SocketAddr>,
@@ -71,6 +87,9 @@ impl Common {
         self.lan
             || self.psk.is_some()
             || self.metrics.is_some()
+            || self.wss_cert.is_some()
+            || self.proxy.is_some()
+            || !self.wss_ca.is_empty()
             || !(self.listen.is_empty() && self.security.is_empty() && self.muxer.is_empty())
     }
 }

@@ -139,6 +139,10 @@ fn hint(error: &DialError) -> Option<&'static str> {
             "nobody accepts connections there: check that the peer is running, that this is the address it printed, and \
              that no firewall is in between"
         }
+        Stage::WebSocket => {
+            "something answers there, but opens no WebSocket: check path and certificate, or whether it is plain /tcp; \
+             --wss-ca believes another certificate authority"
+        }
         Stage::Security => {
             "something answers there, but no security protocol was agreed on: check that the port is a libp2p node's, \
              and --security on both sides"
@@ -148,5 +152,5 @@ fn hint(error: &DialError) -> Option<&'static str> {
     })
 }
 
-const SUPPORTED: &str = "this build dials /tcp/PORT after /ip4/IP, /ip6/IP, /dns/NAME, /dns4/NAME or /dns6/NAME, and \
-                         /dnsaddr/NAME";
+const SUPPORTED: &str = "this build dials /tcp/PORT, /tcp/PORT/ws and /tcp/PORT/tls/ws after /ip4/IP, /ip6/IP, /dns/NAME, \
+                         /dns4/NAME or /dns6/NAME, and /dnsaddr/NAME";

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use peerage::{
-    Builder, Keypair, Multiaddr, Node, StartError, multiaddr::Protocol, store::OpenError, transport::pnet,
+    Builder, Keypair, Multiaddr, Node, StartError,
+    multiaddr::Protocol,
+    store::OpenError,
+    transport::{pnet, websocket},
 };
 use tokio::time::timeout;
 
@@ -18,8 +21,20 @@ pub(crate) enum Unless {
     Nowhere,
 }
 
-/// What `--identity`, `--store`, `--announce`, `--listen`, `--lan`, `--security`, `--muxer` and `--psk` make of a
-/// node.
+fn websocket(common: &Common) -> Result<websocket::Config, Failure> {
+    let failed = |error: websocket::PemError| Failure::new(error.to_string());
+    let mut config = websocket::Config::default();
+    if let (Some(chain), Some(key)) = (&common.wss_cert, &common.wss_key) {
+        config.certificate = Some(websocket::Certificate::from_files(chain, key).map_err(failed)?);
+    }
+    for file in &common.wss_ca {
+        config.authorities.extend(websocket::authorities(file).map_err(failed)?);
+    }
+    Ok(config)
+}
+
+/// What `--identity`, `--store`, `--announce`, `--listen`, `--lan`, `--security`, `--muxer`, `--psk`, `--wss-...` and
+/// `--proxy` make of a node.
 pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failure> {
     let keypair: Keypair = identity::keypair(common.identity.as_deref())?;
     let mut builder = Node::builder(keypair);
@@ -42,6 +57,10 @@ pub(crate) fn builder(common: &Common, default: Unless) -> Result<Builder, Failu
     }
     if let Some(file) = &common.psk {
         builder = builder.private_network(psk::load(file)?);
+    }
+    builder = builder.websocket(websocket(common)?);
+    if let Some(proxy) = &common.proxy {
+        builder = builder.proxy(proxy.clone());
     }
     let given = common.listen.iter().cloned().map(Ok);
     let chosen = match default {

@@ -27,6 +27,7 @@ fn character(stage: Stage) -> char {
     match stage {
         Stage::Dns => '?',
         Stage::Connect => '-',
+        Stage::WebSocket => ':',
         Stage::Security => '=',
         Stage::Muxer => '#',
         _ => '.',
@@ -34,7 +35,7 @@ fn character(stage: Stage) -> char {
 }
 
 const LEGEND: &str =
-    ". waits   ? dns   - connect   = security   # muxer   then  + connected  x failed  ~ given up";
+    ". waits  ? dns  - connect  : websocket  = security  # muxer  then  + connected  x failed  ~ given up";
 
 impl fmt::Display for Timeline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

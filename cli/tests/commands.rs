@@ -85,6 +85,27 @@ async fn echoes_come_back() {
 }
 
 #[test]
+fn websockets_and_their_certificates() {
+    let mut server = Peerage::start("serve --json --listen /ip4/127.0.0.1/tcp/0/ws");
+    let address = server.address();
+    assert!(address.contains("/ws/p2p/"), "{address}");
+    let dialed = run(&format!("dial {address} --explain --json")).exits_with(0);
+    assert!(dialed.stdout.contains("\"websocket\""), "{}", dialed.stdout);
+    run(&format!("ping {address} -c 1")).exits_with(0);
+    let wrong = run(&format!("ping {} -c 1", address.replace("/ws/", "/tls/ws/"))).exits_with(1);
+    assert!(
+        wrong.stderr.contains("hint: something answers there, but opens no WebSocket"),
+        "{}",
+        wrong.stderr
+    );
+
+    let none = run("listen --listen /ip4/127.0.0.1/tcp/0/tls/ws").exits_with(1);
+    assert!(none.stderr.contains("needs a certificate"), "{}", none.stderr);
+    let missing = run("listen --wss-cert /missing --wss-key /missing").exits_with(1);
+    assert!(missing.stderr.contains("cannot read /missing"), "{}", missing.stderr);
+}
+
+#[test]
 fn a_dead_port_is_explained() {
     let ended = run(&format!("ping {DEAD} -c 3")).exits_with(1);
     assert!(ended.stdout.is_empty());

@@ -50,6 +50,8 @@ pub const TARGETS: &[Target] = &[
     target("pnet", security::pnet, security::pnet_seeds),
     target("yamux", muxers::yamux, muxers::yamux_seeds),
     target("mplex", muxers::mplex, muxers::mplex_seeds),
+    target("websocket", protocols::websocket, protocols::websocket_seeds),
+    target("websocket-opening", protocols::websocket_opening, protocols::websocket_opening_seeds),
     target("upgrade", protocols::upgrade, protocols::upgrade_seeds),
     target("identify", protocols::identify, protocols::identify_seeds),
     target("book-row", protocols::book_row, protocols::book_row_seeds),

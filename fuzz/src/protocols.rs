@@ -17,8 +17,12 @@ use peerage_transport::{
     Raw, UpgradeOpts, Upgrader,
     dns::{self, DnsError, Resolver},
     upgrade::{Config, Security},
+    websocket::WebSocketStream,
 };
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::Instant,
+};
 
 use crate::{
     io::{Scripted, run},
@@ -60,6 +64,79 @@ pub(crate) fn upgrade_seeds() -> Vec<Vec<u8>> {
             [&[how], &lines("/plaintext/2.0.0")[..], &exchange, &lines("/yamux/1.0.0"), frames].concat()
         })
         .into()
+}
+
+/// Frames of a client or a server, as the byte stream that they are: in any pieces it is the same.
+pub(crate) fn websocket(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else { return };
+    let read = |piece: usize| {
+        let io = Scripted::new(bytes, piece);
+        let mut stream = match how & 1 {
+            0 => WebSocketStream::server(io, Vec::new()),
+            _ => WebSocketStream::client(io, Vec::new()),
+        };
+        run(async {
+            let (mut all, mut space) = (Vec::new(), vec![0; 1 << usize::from(how >> 1 & 15)]);
+            let result = loop {
+                match stream.read(&mut space).await {
+                    Ok(0) => break Ok(()),
+                    Ok(read) => all.extend_from_slice(&space[..read]),
+                    Err(error) => break Err(error.to_string()),
+                }
+                // What it says itself changes nothing of what it reads.
+                if how & 32 != 0 && stream.write_all(b"and you?").await.is_ok() {
+                    let _ = stream.flush().await;
+                }
+            };
+            if how & 64 != 0 {
+                let _ = stream.shutdown().await;
+                assert_eq!(stream.read(&mut space).await.unwrap_or(0), 0, "nothing comes after the end");
+            }
+            (all, result)
+        })
+    };
+    let (whole, pieces) = (read(1 << 20), read(1 + usize::from(*how >> 4)));
+    assert_eq!(whole, pieces);
+    assert!(whole.0.len() <= bytes.len(), "a frame is more than what it carries");
+}
+
+pub(crate) fn websocket_seeds() -> Vec<Vec<u8>> {
+    let of_server = b"\x02\x03abc\x89\x02hi\x80\x01d\x82\x7e\x00\x80";
+    let of_server = [&of_server[..], &[7; 128], b"\x88\x02\x03\xe8"].concat();
+    let of_client =
+        b"\x82\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x8a\x80\0\0\0\0\x02\x80\0\0\0\0\x88\x80\0\0\0\0";
+    let huge = [&[0x82, 0x7f][..], &(256_u64 << 20).to_be_bytes(), b"x"].concat();
+    let hows = [0, 2, 24, 30, 62, 94, 126];
+    let with = |role: u8, bytes: &[u8]| hows.map(|how| [&[how | role][..], bytes].concat());
+    [with(1, &of_server), with(0, of_client), with(1, &huge), with(1, b"\x81\x01a")].concat()
+}
+
+/// The opening handshake, on both sides.
+pub(crate) fn websocket_opening(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else { return };
+    let io = Scripted::new(bytes, if how & 1 == 0 { 1 << 20 } else { 7 });
+    run(async {
+        // Whose key the fuzzer cannot know; what it says after that is the other target's.
+        let opened = match how & 2 {
+            0 => WebSocketStream::accept(io, (how & 4 != 0).then_some(b"a/b")).await,
+            _ => WebSocketStream::dial(io, "h", "/").await,
+        };
+        if let Ok(mut stream) = opened {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    });
+}
+
+pub(crate) fn websocket_opening_seeds() -> Vec<Vec<u8>> {
+    let request = "GET /a%2Fb?c HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Extensions: permessage-deflate\r\n\r\nframes";
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let with = |how: u8, text: &str| [&[how][..], text.as_bytes()].concat();
+    let mut seeds: Vec<_> = [0, 1, 4, 5].map(|how| with(how, request)).into();
+    seeds.extend([with(2, answer), with(3, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")]);
+    seeds
 }
 
 pub(crate) fn identify(data: &[u8]) {

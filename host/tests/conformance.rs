@@ -21,6 +21,8 @@
 //! | `dial::MAX_LOOKUPS`, `MAX_NAME_DEPTH` | `src/dial/name_tests.rs` |
 //! | `dns::MAX_ANSWERS`, `MAX_RECORD_LEN`, `LOOKUP_TIMEOUT` | `transport/src/dns/step_tests.rs`, `transport/tests/dns.rs` |
 //! | `upgrade::TIMEOUT` | `slowloris.rs`, `transport/tests/silence.rs`, `transport/tests/private.rs` |
+//! | `websocket`: `MAX_FRAME_LEN`, `MAX_PAYLOAD_LEN`, `MAX_HEAD_LEN`, `OPENING_TIMEOUT` | `transport/src/websocket`, `transport/tests/websocket.rs` |
+//! | `tcp`: `MAX_ANSWER_LEN`, `MAX_CREDENTIAL_LEN` of proxies | `transport/src/tcp/proxy_tests.rs` |
 //! | `NEGOTIATION_TIMEOUT` | `hostile_peers.rs`: two hundred hanging negotiations |
 //! | `MAX_BAD_STREAMS` | `hostile_peers.rs`: ten thousand streams without a word; `src/conn/engine.rs` |
 //! | `registry::MAX_SERVED` | `src/registry.rs` |

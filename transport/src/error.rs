@@ -3,6 +3,8 @@ use std::{fmt, io};
 use peerage_core::Multiaddr;
 pub use peerage_security::Fault;
 
+use crate::tcp::ProxyError;
+
 /// How far a dial or an incoming connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -13,6 +15,8 @@ pub enum Stage {
     Dns,
     /// Opening the socket.
     Connect,
+    /// Opening a WebSocket on the socket: TLS, if it is over that, and HTTP.
+    WebSocket,
     /// Agreeing on a security protocol, and its handshake.
     Security,
     /// Agreeing on a muxer.
@@ -25,6 +29,7 @@ impl fmt::Display for Stage {
             Self::Address => "address",
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::WebSocket => "websocket",
             Self::Security => "security",
             Self::Muxer => "muxer",
         })
@@ -41,6 +46,9 @@ pub enum TransportError {
     /// The node is in a private network, whose key cannot protect a transport that brings its own security.
     #[error("{0} brings its own security, which a private network does not allow")]
     NotPrivate(Multiaddr),
+    /// The proxy, or what it says.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The deadline passed first.
     #[error("nobody answered in time")]
     Timeout,
@@ -55,6 +63,7 @@ impl TransportError {
         use io::ErrorKind as Kind;
         match self {
             Self::Unsupported(_) | Self::NotPrivate(_) => Fault::Local,
+            Self::Proxy(error) => error.fault(),
             Self::Timeout => Fault::Network,
             Self::Io(error) => match error.kind() {
                 // The other side's operating system answered.
@@ -76,6 +85,9 @@ pub enum ListenError {
     /// No transport, or not this one, listens on such an address.
     #[error("{0} is not an address that a transport of this node can listen on")]
     Unsupported(Multiaddr),
+    /// WebSocket over TLS needs a certificate, and this transport has none.
+    #[error("{0} needs a certificate, and this node has none")]
+    NoCertificate(Multiaddr),
     /// The address could not be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`memory`] | links inside one process, for tests and simulation |
 //! | [`tcp`] | TCP, over IPv4 and IPv6 |
+//! | [`websocket`] | WebSocket, over TCP, and TLS |
 //! | [`dns`] | names, to addresses that transports dial |
 //! | [`upgrade`] | from a raw link to a connection, by one deadline |
 //! | [`select`] | multistream-select on a byte stream, for links and for streams |
@@ -39,12 +40,13 @@ pub mod select;
 pub mod tcp;
 mod transport;
 pub mod upgrade;
+pub mod websocket;
 
 /// The keys of private networks.
 pub use peerage_security::pnet;
 
 pub use error::{Fault, ListenError, Stage, TransportError};
-pub use link::{Established, Io, Link, Raw, Unfinished};
+pub use link::{Established, Io, Link, Opening, Raw, Unfinished};
 pub use progress::Progress;
 pub use transport::{DialOpts, ListenOpts, Listener, ListenerEvent, Role, Transport};
 pub use upgrade::{UpgradeError, UpgradeOpts, Upgrader};

@@ -2,10 +2,10 @@ use std::{fmt, future::Future};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::{Multiaddr, PeerId, ProtocolId};
-use peerage_muxer::Muxed;
+use peerage_muxer::{Muxed, Outflow};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{UpgradeError, UpgradeOpts};
+use crate::{UpgradeError, UpgradeOpts, websocket};
 
 /// A raw, ordered byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -16,6 +16,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 pub enum Link {
     /// A byte stream that has to be secured and multiplexed.
     Raw(Raw),
+    /// A socket on which a byte stream has to be opened first.
+    Opening(Opening),
     /// A link of a transport that secures and multiplexes by itself, before it has done so.
     Unfinished(Unfinished),
     /// A connection of a transport that secures and multiplexes by itself.
@@ -40,6 +42,44 @@ impl fmt::Debug for Raw {
             .field("local", &self.local)
             .field("remote", &self.remote)
             .field("limited", &self.limited)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A socket that becomes a byte stream by a handshake of its transport: TLS and HTTP of a WebSocket. It is part of the
+/// upgrade, under whose deadline, place and budget it is done, so that a listener that yields it has spent nothing yet.
+/// Dropping it hangs up.
+pub struct Opening {
+    /// This side's address, as far as it is known before.
+    pub local: Multiaddr,
+    /// The other side's, likewise.
+    pub remote: Multiaddr,
+    run: Box<dyn FnOnce(Outflow) -> BoxFuture<'static, Result<Raw, websocket::Error>> + Send>,
+}
+
+impl Opening {
+    pub(crate) fn new(
+        local: Multiaddr,
+        remote: Multiaddr,
+        run: impl FnOnce(Outflow) -> BoxFuture<'static, Result<Raw, websocket::Error>> + Send + 'static,
+    ) -> Self {
+        Self { local, remote, run: Box::new(run) }
+    }
+
+    /// Does the handshake. What the socket below takes is counted by `outflow`, because what comes of it buffers.
+    ///
+    /// # Errors
+    /// [`websocket::Error`], by [`OPENING_TIMEOUT`](websocket::OPENING_TIMEOUT) at the latest.
+    pub async fn open(self, outflow: Outflow) -> Result<Raw, websocket::Error> {
+        (self.run)(outflow).await
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening")
+            .field("local", &self.local)
+            .field("remote", &self.remote)
             .finish_non_exhaustive()
     }
 }

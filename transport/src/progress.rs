@@ -1,12 +1,18 @@
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use crate::Stage;
 
 /// Which stage something is in, readable while it goes on and after it was cut off.
 ///
 /// It is shared between whoever does the work and whoever reports on it: one for each dial, in an `Arc`.
-#[derive(Debug, Default)]
-pub struct Progress(AtomicU8);
+#[derive(Default)]
+pub struct Progress {
+    stage: AtomicU8,
+    tell: Option<Box<dyn Fn(Stage) + Send + Sync>>,
+}
 
 impl Progress {
     /// Nothing was done yet: [`Stage::Address`].
@@ -14,30 +20,46 @@ impl Progress {
         Self::default()
     }
 
+    /// One that tells somebody of each stage as it begins.
+    pub fn telling(tell: impl Fn(Stage) + Send + Sync + 'static) -> Self {
+        Self { tell: Some(Box::new(tell)), ..Self::default() }
+    }
+
     /// Says that `stage` begins.
     pub fn enter(&self, stage: Stage) {
-        self.0.store(stage.number(), Ordering::Relaxed);
+        self.stage.store(stage.number(), Ordering::Relaxed);
+        if let Some(tell) = &self.tell {
+            tell(stage);
+        }
     }
 
     /// The stage that began last.
     pub fn stage(&self) -> Stage {
         Stage::ALL
             .into_iter()
-            .find(|stage| stage.number() == self.0.load(Ordering::Relaxed))
+            .find(|stage| stage.number() == self.stage.load(Ordering::Relaxed))
             .unwrap_or(Stage::Address)
     }
 }
 
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Progress").field(&self.stage()).finish()
+    }
+}
+
 impl Stage {
-    const ALL: [Self; 5] = [Self::Address, Self::Dns, Self::Connect, Self::Security, Self::Muxer];
+    const ALL: [Self; 6] =
+        [Self::Address, Self::Dns, Self::Connect, Self::WebSocket, Self::Security, Self::Muxer];
 
     fn number(self) -> u8 {
         match self {
             Self::Address => 0,
             Self::Dns => 1,
             Self::Connect => 2,
-            Self::Security => 3,
-            Self::Muxer => 4,
+            Self::WebSocket => 3,
+            Self::Security => 4,
+            Self::Muxer => 5,
         }
     }
 }

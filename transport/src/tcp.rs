@@ -7,11 +7,14 @@
 //! Nothing is spawned: sockets register with the runtime on which a future of this module is first polled.
 
 mod accept;
+mod port;
+mod proxy;
 mod reuse;
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -22,28 +25,70 @@ use tokio::{
     time,
 };
 
-use self::{
-    accept::Accepting,
-    reuse::{Lease, ReusePorts},
-};
+pub(crate) use self::port::{Accepted, Kind, Serve};
+pub use self::proxy::{BadProxy, MAX_ANSWER_LEN, MAX_CREDENTIAL_LEN, Proxy, ProxyError};
+use self::{port::Ports, reuse::ReusePorts};
 use crate::{
-    DialOpts, Link, ListenError, ListenOpts, Listener, ListenerEvent, Raw, Transport, TransportError, address,
+    DialOpts, Io, Link, ListenError, ListenOpts, Listener, Raw, Transport, TransportError, address, websocket,
 };
 
 /// Connections that the operating system keeps for a listener that is not accepting just now. (It may cap this
 /// further: `net.core.somaxconn` on Linux.)
 pub const LISTEN_BACKLOG: i32 = 1024;
 
-/// The TCP transport. Clones share the ports that dials may reuse.
+/// The TCP transport. Clones share the ports that they listen on, and that dials may reuse.
 #[derive(Clone, Debug, Default)]
 pub struct Tcp {
+    ports: Ports,
     reuse: ReusePorts,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Tcp {
     /// A transport without listeners.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Has every dial go through a proxy; from which port it goes out is then the proxy's to choose. Listening is as it was.
+    #[must_use]
+    pub fn through(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(Arc::new(proxy));
+        self
+    }
+
+    /// Opens a connection, by the options' deadline.
+    pub(crate) async fn connect(
+        &self,
+        remote: SocketAddr,
+        opts: &DialOpts,
+    ) -> Result<Connected, TransportError> {
+        let source = if opts.reuse_listen_port { self.reuse.source_for(remote) } else { None };
+        let connecting = async {
+            let Some(proxy) = &self.proxy else {
+                return Ok(connect(remote, source).await?);
+            };
+            let mut stream = connect(proxy.server(), None).await.map_err(ProxyError::from)?;
+            proxy.lead(&mut stream, remote).await?;
+            Ok::<_, TransportError>(stream)
+        };
+        let stream =
+            time::timeout_at(opts.deadline, connecting).await.map_err(|_| TransportError::Timeout)??;
+        Ok(Connected::new(stream, remote)?)
+    }
+
+    /// Serves `kind` at an address, on the socket of other kinds if there is one. `name` is how the listener's address
+    /// is written.
+    pub(crate) fn serve(
+        &self,
+        wanted: SocketAddr,
+        opts: &ListenOpts,
+        kind: Kind,
+        serve: Serve,
+        name: impl FnOnce(SocketAddr) -> Multiaddr,
+    ) -> io::Result<Box<dyn Listener>> {
+        let reuse = opts.reuse_port.then_some(&self.reuse);
+        Ok(self.ports.bind(wanted, kind, serve, reuse)?.listener(name))
     }
 }
 
@@ -61,14 +106,10 @@ impl Transport for Tcp {
     }
 
     fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>> {
-        let reuse = self.reuse.clone();
+        let this = self.clone();
         async move {
             let remote = dialable(&address).ok_or(TransportError::Unsupported(address))?;
-            let source = if opts.reuse_listen_port { reuse.source_for(remote) } else { None };
-            let stream = time::timeout_at(opts.deadline, connect(remote, source))
-                .await
-                .map_err(|_| TransportError::Timeout)??;
-            Ok(Link::Raw(raw(stream, remote)?))
+            Ok(Link::Raw(this.connect(remote, &opts).await?.into_raw()))
         }
         .boxed()
     }
@@ -78,20 +119,13 @@ impl Transport for Tcp {
         address: Multiaddr,
         opts: ListenOpts,
     ) -> BoxFuture<'static, Result<Box<dyn Listener>, ListenError>> {
-        let reuse = self.reuse.clone();
+        let this = self.clone();
         async move {
             let Some(wanted) = address::as_tcp(&address) else {
                 return Err(ListenError::Unsupported(address));
             };
-            let bound = bind(wanted, opts.reuse_port).and_then(|socket| {
-                let local = socket.local_addr()?;
-                let lease = opts.reuse_port.then(|| reuse.lease(local));
-                Ok(Bound { accepting: Accepting::new(socket), local, _lease: lease })
-            });
-            match bound {
-                Ok(bound) => Ok(Box::new(bound) as Box<dyn Listener>),
-                Err(source) => Err(ListenError::Bind { address, source }),
-            }
+            let bound = this.serve(wanted, &opts, Kind::Plain, Arc::new(plain), Multiaddr::tcp);
+            bound.map_err(|source| ListenError::Bind { address, source })
         }
         .boxed()
     }
@@ -187,36 +221,37 @@ fn allow_reuse(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-fn raw(stream: TcpStream, remote: SocketAddr) -> io::Result<Raw> {
-    // Frames are written whole and ping-pong; waiting to merge them only adds latency. A socket that is already dead
-    // may refuse, and says so again at the first read.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%remote, %error, "cannot set TCP_NODELAY");
-    }
-    let local = stream.local_addr()?;
-    Ok(Raw {
-        io: Box::new(stream),
-        local: Multiaddr::tcp(local),
-        remote: Multiaddr::tcp(remote),
-        limited: false,
-    })
+/// A connection, with its two ends.
+pub(crate) struct Connected {
+    pub(crate) stream: TcpStream,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
 }
 
-struct Bound {
-    accepting: Accepting,
-    local: SocketAddr,
-    /// Ends with the listener: after that, dials cannot rely on the port.
-    _lease: Option<Lease>,
+impl Connected {
+    fn new(stream: TcpStream, remote: SocketAddr) -> io::Result<Self> {
+        // Frames are written whole and ping-pong; waiting to merge them only adds latency. A socket that is already dead
+        // may refuse, and says so again at the first read.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%remote, %error, "cannot set TCP_NODELAY");
+        }
+        let local = stream.local_addr()?;
+        Ok(Self { stream, local, remote })
+    }
+
+    fn into_raw(self) -> Raw {
+        let Self { stream, local, remote } = self;
+        raw(Box::new(stream), local, remote)
+    }
 }
 
-impl Listener for Bound {
-    fn addresses(&self) -> Vec<Multiaddr> {
-        vec![Multiaddr::tcp(self.local)]
-    }
+fn raw(io: Box<dyn Io>, local: SocketAddr, remote: SocketAddr) -> Raw {
+    Raw { io, local: Multiaddr::tcp(local), remote: Multiaddr::tcp(remote), limited: false }
+}
 
-    fn next(&mut self) -> BoxFuture<'_, ListenerEvent> {
-        self.accepting.next().boxed()
-    }
+/// Nothing has to be opened.
+fn plain(Accepted { io, local, remote }: Accepted) -> BoxFuture<'static, Result<Raw, websocket::Error>> {
+    std::future::ready(Ok(raw(io, local, remote))).boxed()
 }
 
 /// The unspecified address of the same family.

@@ -33,7 +33,7 @@ pub use self::{
     error::{UpgradeError, UpgradeErrorKind},
 };
 use crate::{
-    DialOpts, Established, Fault, Io, Link, Progress, Raw, Role, Stage, Unfinished,
+    DialOpts, Established, Fault, Io, Link, Opening, Progress, Raw, Role, Stage, Unfinished,
     read_ahead::ReadAhead,
     select::{self, Optimistic},
 };
@@ -138,14 +138,15 @@ impl Upgrader {
         self.shared.config.private_network.is_some()
     }
 
-    /// Makes a connection out of what a transport yields: [`Upgrader::upgrade`] for raw links, the transport's own
-    /// handshake for unfinished ones, by the same deadlines. A private network lets only raw links through.
+    /// Makes a connection out of what a transport yields: [`Upgrader::upgrade`] for raw links, once they are open, and the
+    /// transport's own handshake for unfinished ones, by the same deadlines. A private network lets only raw links through.
     ///
     /// # Errors
     /// As [`Upgrader::upgrade`]; and [`UpgradeErrorKind::NotPrivate`].
     pub async fn finish(&self, link: Link, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
         match link {
             Link::Raw(raw) => self.upgrade(raw, opts).await,
+            Link::Opening(opening) => self.by_stages(Socket::Opening(opening), opts).await,
             Link::Unfinished(_) | Link::Established(_) if self.is_private() => {
                 Err(Failure::new(Fault::Local, UpgradeErrorKind::NotPrivate).at(Stage::Security))
             }
@@ -171,16 +172,21 @@ impl Upgrader {
     /// # Errors
     /// [`UpgradeError`], by the deadline at the latest.
     pub async fn upgrade(&self, raw: Raw, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
+        self.by_stages(Socket::Raw(raw), opts).await
+    }
+
+    async fn by_stages(&self, socket: Socket, opts: UpgradeOpts) -> Result<Established, UpgradeError> {
         let progress = opts.progress.unwrap_or_default();
         let (deadline, late) = self.deadline(opts.deadline);
         let understood = AtomicBool::new(false);
         let who = (opts.role, opts.expected, opts.belief);
-        let stages = self.shared.stages(raw, who, &progress, &understood, opts.budget);
+        let stages = self.shared.stages(socket, who, &progress, &understood, opts.budget);
         let result = match time::timeout_at(deadline, stages).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout)),
         };
-        let unproven = self.is_private() && !understood.load(Ordering::Relaxed);
+        let secured = progress.stage() >= Stage::Security;
+        let unproven = self.is_private() && secured && !understood.load(Ordering::Relaxed);
         let result = result.map_err(|failure| if unproven { failure.under_key() } else { failure });
         result.map_err(|failure| failure.at(progress.stage()))
     }
@@ -199,22 +205,26 @@ impl Upgrader {
 impl Shared {
     async fn stages(
         &self,
-        raw: Raw,
+        socket: Socket,
         (role, expected, belief): (Role, Option<PeerId>, Belief),
         progress: &Progress,
         understood: &AtomicBool,
         budget: Budget,
     ) -> Result<Established, Failure> {
         let Config { security: known, private_network, .. } = &self.config;
-        let Raw { io, local, remote, limited } = raw;
-
-        progress.enter(Stage::Security);
         // Every layer from here on buffers; whether the peer still reads is seen under them.
         let outflow = Outflow::default();
-        let io = outflow.watch(io);
+        let Raw { io, local, remote, limited } = match socket {
+            Socket::Raw(raw) => Raw { io: Box::new(outflow.watch(raw.io)), ..raw },
+            Socket::Opening(opening) => {
+                progress.enter(Stage::WebSocket);
+                opening.open(outflow.clone()).await?
+            }
+        };
+        progress.enter(Stage::Security);
         let io: Box<dyn Io> = match private_network {
             Some(key) => Box::new(PnetStream::new(io, key)?),
-            None => Box::new(io),
+            None => io,
         };
         let mut io = ReadAhead::new(io);
         let (known, believed) = guess(known, role, &belief);
@@ -279,6 +289,12 @@ impl Shared {
         };
         Ok(Secured { peer, muxer: muxer.protocol(), early_muxer: early.is_some(), muxed })
     }
+}
+
+/// What the stages begin with.
+enum Socket {
+    Raw(Raw),
+    Opening(Opening),
 }
 
 /// What there is to agree on, and the one that needs no agreement.

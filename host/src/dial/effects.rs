@@ -139,14 +139,17 @@ impl Performer {
 
     fn attempt(&mut self, attempt: AttemptId, address: Multiaddr, opts: DialOpts) {
         let expected = opts.expected;
-        // The report reads the stage when the attempt is cut off, so the engine is told of each.
-        let progress = Arc::new(Progress::new());
         let (node, port) = (self.node.clone(), self.port.clone());
+        // The report reads the stage when the attempt is cut off, so the engine is told of each.
+        let progress = Arc::new(Progress::telling({
+            let port = port.clone();
+            move |stage| port.post_input(None, Input::AttemptStage { attempt, stage })
+        }));
         let span = debug_span!("attempt", %address, peer = expected.map(field::display));
         let task = {
             let (port, progress, tried) = (port.clone(), progress.clone(), address.clone());
             let attempting = async move {
-                let result = connect(&node, &port, attempt, address, opts, &progress).await;
+                let result = connect(&node, address, opts, &progress).await;
                 let stage = result.as_ref().map_or_else(|failed| failed.stage, |_| Stage::Muxer);
                 node.counters.dialed(result.is_ok(), stage);
                 let (peer, result) = match result {
@@ -222,8 +225,6 @@ impl Drop for OwedAdoption {
 
 async fn connect(
     node: &Arc<Inner>,
-    port: &Port<Engine<Candidate>>,
-    attempt: AttemptId,
     address: Multiaddr,
     opts: DialOpts,
     progress: &Arc<Progress>,
@@ -239,17 +240,16 @@ async fn connect(
     }
     // Attempts over the limit wait for their turn; the dialer ends them by their deadline.
     let _turn = node.outbound_turns.acquire().await.map_err(|closed| local(&closed))?;
-    let stages = Stages { port, attempt, progress };
     // Most peers take what they took the last time; of others, what this node likes best. Guessing right saves a round trip.
     let known = opts.expected.and_then(|peer| node.known.security(peer));
     let (first, others) = node.guess(known);
     let guess = DialOpts { belief: first.clone().map_or(Belief::None, Belief::Takes), ..opts.clone() };
-    let unclaimed = match (secure(node, &transport.port, &address, guess, &stages).await, first) {
+    let unclaimed = match (secure(node, &transport.port, &address, guess, progress).await, first) {
         (Err(Unsecured::Refused(error)), Some(refused)) if others => {
             tracing::debug!(error, %refused, "the peer is asked for another security protocol");
             opts.expected.inspect(|peer| node.known.misled(*peer));
             let opts = DialOpts { belief: Belief::Refuses(refused), ..opts };
-            secure(node, &transport.port, &address, opts, &stages).await
+            secure(node, &transport.port, &address, opts, progress).await
         }
         (result, _) => result,
     };
@@ -292,9 +292,8 @@ async fn secure(
     transport: &Port<listen::Engine<listen::Dial>>,
     address: &Multiaddr,
     opts: DialOpts,
-    stages: &Stages<'_>,
+    progress: &Arc<Progress>,
 ) -> Result<Unclaimed, Unsecured> {
-    let progress = stages.progress;
     let failed =
         |stage, error: &dyn ToString, fault| Failed { stage, error: error.to_string(), fault, found: None };
     let local = |error: &dyn ToString| failed(progress.stage(), error, Fault::Local);
@@ -302,7 +301,7 @@ async fn secure(
     let now = node.kernel.clock.now();
     let lease = node.ledger.handshake(Direction::Outbound, address, now).map_err(|limit| local(&limit))?;
 
-    stages.enter(Stage::Connect);
+    progress.enter(Stage::Connect);
     // Whatever happens to this task, neither the transport nor the upgrade goes on for nobody.
     let (cancelled, _guard) = cancelled_with_this();
     let dial = |reply| {
@@ -312,7 +311,6 @@ async fn secure(
     let link = transport.ask(dial).await.map_err(|Gone| local(&"the transport is being restarted"))?;
     let link = link.map_err(|error| failed(Stage::Connect, &error, error.fault()))?;
 
-    stages.enter(Stage::Security);
     let upgrade = |reply| {
         let (opts, progress, cancelled) = (opts.clone(), progress.clone(), cancelled.clone());
         let reply: Reply<Result<Unclaimed, UpgradeError>> = reply;
@@ -368,19 +366,6 @@ impl Drop for Unclaimed {
         if let Some(Upgraded { established, lease }) = self.upgraded.take() {
             self.node.refuse(established.muxed, ErrorCode::SUPPLANTED, lease.into_place());
         }
-    }
-}
-
-struct Stages<'a> {
-    port: &'a Port<Engine<Candidate>>,
-    attempt: AttemptId,
-    progress: &'a Arc<Progress>,
-}
-
-impl Stages<'_> {
-    fn enter(&self, stage: Stage) {
-        self.progress.enter(stage);
-        self.port.post_input(None, Input::AttemptStage { attempt: self.attempt, stage });
     }
 }
 

@@ -9,8 +9,9 @@ use peerage_transport::{
     Transport, Upgrader,
     dns::{self, Resolver},
     pnet::{self, PreSharedKey},
-    tcp,
+    tcp::{Proxy, Tcp},
     upgrade::{self as upgrades, MuxerKind, Security},
+    websocket::{self, WebSocket},
 };
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -41,6 +42,8 @@ pub struct Builder {
     agent: String,
     listen: Vec<Multiaddr>,
     transports: Option<Vec<Arc<dyn Transport>>>,
+    websocket: websocket::Config,
+    proxy: Option<Proxy>,
     security: Vec<Security>,
     muxers: Vec<MuxerKind>,
     private_network: Option<PreSharedKey>,
@@ -107,6 +110,8 @@ impl Builder {
             agent: AGENT.to_owned(),
             listen: Vec::new(),
             transports: None,
+            websocket: websocket::Config::default(),
+            proxy: None,
             security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
             private_network: None,
@@ -153,10 +158,26 @@ impl Builder {
         self
     }
 
-    /// Adds a transport. Default, if none is added: tcp.
+    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
+        self
+    }
+
+    /// Sets what the default websocket transport shows and believes: a certificate to listen with over TLS, and authorities
+    /// of other nodes' certificates. Default: no certificate, and the authorities of this machine.
+    #[must_use]
+    pub fn websocket(mut self, config: websocket::Config) -> Self {
+        self.websocket = config;
+        self
+    }
+
+    /// Has every dial of the default transports go through a proxy, which carries TCP. What that protects is up to the proxy;
+    /// names are asked of name servers without it, unless a [`Builder::resolver`] does otherwise. Default: none.
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
         self
     }
 
@@ -380,7 +401,9 @@ impl Builder {
         let nurseries = (0..kernel.workers.count())
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
-        let transports = self.transports.unwrap_or_else(|| vec![Arc::new(tcp::Tcp::default())]);
+        let private = self.private_network.is_some();
+        let defaults = || default_transports(self.websocket, self.proxy, private);
+        let transports = self.transports.unwrap_or_else(defaults);
         let keypair = self.keypair;
         let limits = self.limits.unwrap_or_else(Limits::default_here);
         let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
@@ -430,6 +453,22 @@ impl Builder {
         self.plan.node.set(&inner);
         Ok((inner, self.plan.actors))
     }
+}
+
+/// What a node speaks that was told nothing else.
+fn default_transports(
+    websocket: websocket::Config,
+    proxy: Option<Proxy>,
+    private: bool,
+) -> Vec<Arc<dyn Transport>> {
+    let tcp = || proxy.clone().into_iter().fold(Tcp::new(), Tcp::through);
+    let (tcp, apart) = (tcp(), tcp());
+    let websocket = match private {
+        // There plain TCP begins with any byte at all.
+        true => WebSocket::sharing(&apart, websocket),
+        false => WebSocket::sharing(&tcp, websocket),
+    };
+    vec![Arc::new(tcp), Arc::new(websocket)]
 }
 
 /// Passes on what the kernel notices: to the user as events, and a panic that a peer provoked to the host, which

@@ -13,6 +13,7 @@ use peerage_transport::Link;
 pub(crate) fn local(link: &Link) -> Multiaddr {
     match link {
         Link::Raw(raw) => raw.local.clone(),
+        Link::Opening(opening) => opening.local.clone(),
         Link::Unfinished(unfinished) => unfinished.local.clone(),
         Link::Established(established) => established.local.clone(),
     }
@@ -22,6 +23,7 @@ pub(crate) fn local(link: &Link) -> Multiaddr {
 pub(crate) fn remote(link: &Link) -> Multiaddr {
     match link {
         Link::Raw(raw) => raw.remote.clone(),
+        Link::Opening(opening) => opening.remote.clone(),
         Link::Unfinished(unfinished) => unfinished.remote.clone(),
         Link::Established(established) => established.remote.clone(),
     }

@@ -43,14 +43,40 @@ pub(super) fn of(address: &Multiaddr) -> Option<Named> {
 
 /// The address with `ip` in the place of its name. `None` for an IPv4 address in IPv6's clothes, which would pass by
 /// whatever filters addresses by family.
+///
+/// Who is dialed over TLS has to prove that it is who the name says, so the name stays: as `/sni`, unless the address has
+/// one (websockets, "Addressing").
 pub(super) fn with_ip(address: &Multiaddr, ip: IpAddr) -> Option<Multiaddr> {
     let ip = match ip {
         IpAddr::V4(ip) => Protocol::Ip4(ip),
         IpAddr::V6(ip) if is_disguised(ip) => return None,
         IpAddr::V6(ip) => Protocol::Ip6(ip),
     };
-    let rest = address.iter().skip(1);
-    std::iter::once(ip).chain(rest).try_fold(Multiaddr::empty(), |to, next| to.with(next).ok())
+    let mut resolved = Multiaddr::empty().with(ip).ok()?;
+    let parts: Vec<_> = address.iter().collect();
+    let name = parts.first().and_then(dns_name).map(|name| name.trim_end_matches('.'));
+    // What is behind a peer is another one's.
+    let own = parts.iter().take_while(|part| !matches!(part, Protocol::P2p(_))).count();
+    for (at, part) in parts.iter().enumerate().skip(1) {
+        let next = parts.get(at.saturating_add(1));
+        let websocket = matches!((part, next), (Protocol::Tls, Some(Protocol::Ws)) | (Protocol::Wss, _));
+        match name.filter(|name| websocket && at < own && name.parse::<IpAddr>().is_err()) {
+            Some(name) if *part == Protocol::Wss => {
+                resolved = resolved.with(Protocol::Tls).ok()?.with(Protocol::Sni(name)).ok()?;
+                resolved = resolved.with(Protocol::Ws).ok()?;
+            }
+            Some(name) => resolved = resolved.with(*part).ok()?.with(Protocol::Sni(name)).ok()?,
+            None => resolved = resolved.with(*part).ok()?,
+        }
+    }
+    Some(resolved)
+}
+
+fn dns_name<'a>(part: &Protocol<'a>) -> Option<&'a str> {
+    match part {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Some(name),
+        _ => None,
+    }
 }
 
 /// `::ffff:a.b.c.d`, and the deprecated `::a.b.c.d`; `::` and `::1` are themselves.
@@ -108,7 +134,17 @@ mod tests {
         for (name, is, becomes) in [
             ("/dns4/h/tcp/1".to_owned(), "192.0.2.1", "/ip4/192.0.2.1/tcp/1".to_owned()),
             (format!("/dns/h/tcp/1/p2p/{Q}"), "2001:db8::1", format!("/ip6/2001:db8::1/tcp/1/p2p/{Q}")),
-            ("/dns/h/tcp/1/tls/ws".into(), "192.0.2.1", "/ip4/192.0.2.1/tcp/1/tls/ws".into()),
+            ("/dns/h/tcp/1/ws".into(), "192.0.2.1", "/ip4/192.0.2.1/tcp/1/ws".into()),
+            ("/dns/h/tcp/1/tls/ws".into(), "192.0.2.1", "/ip4/192.0.2.1/tcp/1/tls/sni/h/ws".into()),
+            ("/dns/h./tcp/1/wss".into(), "192.0.2.1", "/ip4/192.0.2.1/tcp/1/tls/sni/h/ws".into()),
+            ("/dns/h/wss/http-path/x".into(), "::1", "/ip6/::1/tls/sni/h/ws/http-path/x".into()),
+            ("/dns/h/tcp/1/tls/sni/i/ws".into(), "192.0.2.1", "/ip4/192.0.2.1/tcp/1/tls/sni/i/ws".into()),
+            ("/dns4/192.0.2.1/tcp/1/wss".into(), "192.0.2.1", "/ip4/192.0.2.1/tcp/1/wss".into()),
+            (
+                format!("/dns4/h/tcp/1/wss/p2p/{R}/p2p-circuit/wss"),
+                "192.0.2.1",
+                format!("/ip4/192.0.2.1/tcp/1/tls/sni/h/ws/p2p/{R}/p2p-circuit/wss"),
+            ),
             ("/dns6/h/udp/1/quic-v1".into(), "::1", "/ip6/::1/udp/1/quic-v1".into()),
             (
                 format!("/dns4/h/tcp/1/p2p/{R}/p2p-circuit/p2p/{Q}"),

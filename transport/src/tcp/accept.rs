@@ -5,8 +5,8 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::raw;
-use crate::{Link, ListenerEvent, Raw};
+use super::Connected;
+use crate::ListenerEvent;
 
 /// The first pause after accepting failed for want of a resource; doubled at each further failure.
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(10);
@@ -43,7 +43,8 @@ impl Accepting {
         Self { socket, backoff: Backoff::default(), resume_at: None }
     }
 
-    pub(super) async fn next(&mut self) -> ListenerEvent {
+    /// Who came next, or what else happened. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Connected, ListenerEvent> {
         if let Some(at) = self.resume_at {
             time::sleep_until(at).await;
             self.resume_at = None;
@@ -52,25 +53,28 @@ impl Accepting {
         self.report(accepted)
     }
 
-    async fn accept(&self) -> Result<Raw, (Failure, io::Error)> {
+    async fn accept(&self) -> Result<Connected, (Failure, io::Error)> {
         let (stream, remote) = self.socket.accept().await.map_err(|error| (classify(&error), error))?;
         // Whatever is wrong with the new socket is not the listener's trouble.
-        raw(stream, remote).map_err(|error| (Failure::Aborted, error))
+        Connected::new(stream, remote).map_err(|error| (Failure::Aborted, error))
     }
 
-    fn report(&mut self, accepted: Result<Raw, (Failure, io::Error)>) -> ListenerEvent {
+    fn report(
+        &mut self,
+        accepted: Result<Connected, (Failure, io::Error)>,
+    ) -> Result<Connected, ListenerEvent> {
         match accepted {
-            Ok(raw) => {
+            Ok(connected) => {
                 self.backoff = Backoff::default();
-                ListenerEvent::Incoming(Link::Raw(raw))
+                Ok(connected)
             }
-            Err((failure, error)) => match self.backoff.after(failure) {
+            Err((failure, error)) => Err(match self.backoff.after(failure) {
                 Some(pause) => {
                     self.resume_at = Instant::now().checked_add(pause);
                     ListenerEvent::Retry(error)
                 }
                 None => ListenerEvent::Failed(error),
-            },
+            }),
         }
     }
 }
@@ -198,7 +202,7 @@ mod tests {
         let mut accepting = Accepting::new(socket);
         let shortage = || (Failure::Exhausted, io::Error::from_raw_os_error(libc::EMFILE));
         let start = Instant::now();
-        assert!(matches!(accepting.report(Err(shortage())), ListenerEvent::Retry(_)));
+        assert!(matches!(accepting.report(Err(shortage())), Err(ListenerEvent::Retry(_))));
         assert_eq!(accepting.resume_at, Some(start + BACKOFF_FIRST));
 
         assert!(accepting.next().now_or_never().is_none());
@@ -208,7 +212,7 @@ mod tests {
             "dropping `next` does not end the pause"
         );
 
-        assert!(matches!(accepting.report(Err(shortage())), ListenerEvent::Retry(_)));
+        assert!(matches!(accepting.report(Err(shortage())), Err(ListenerEvent::Retry(_))));
         assert_eq!(accepting.resume_at, Some(start + BACKOFF_FIRST * 2));
     }
 
@@ -218,12 +222,12 @@ mod tests {
         let address = socket.local_addr().expect("bound");
         let mut accepting = Accepting::new(socket);
         for _ in 0..3 {
-            accepting.report(Err((Failure::Exhausted, io::Error::from_raw_os_error(libc::EMFILE))));
+            let _ = accepting.report(Err((Failure::Exhausted, io::Error::from_raw_os_error(libc::EMFILE))));
         }
         accepting.resume_at = None;
         let (dialed, event) = tokio::join!(tokio::net::TcpStream::connect(address), accepting.next());
         dialed.expect("loopback");
-        assert!(matches!(event, ListenerEvent::Incoming(_)));
+        assert!(event.is_ok());
         assert_eq!(accepting.backoff.next, BACKOFF_FIRST);
     }
 }

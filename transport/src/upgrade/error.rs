@@ -3,7 +3,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 use peerage_core::{PeerId, multistream};
 use peerage_security::{noise, plaintext, pnet, tls};
 
-use crate::{Fault, Stage, select};
+use crate::{Fault, Stage, select, websocket};
 
 /// Why a raw link did not become a connection: where it happened, whose fault it was, and what it was.
 #[derive(Clone, Debug)]
@@ -47,6 +47,9 @@ pub enum UpgradeErrorKind {
     /// The link, or the encryption on it, broke.
     #[error("the connection broke: {0}")]
     Io(#[source] Arc<io::Error>),
+    /// The WebSocket could not be opened, or its other side broke its rules.
+    #[error(transparent)]
+    WebSocket(websocket::Error),
     /// The peer broke multistream-select.
     #[error("negotiation failed: {0}")]
     Negotiation(#[source] multistream::Error),
@@ -153,10 +156,26 @@ impl From<io::Error> for Failure {
         if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<tls::Error>()) {
             return tls.clone().into();
         }
+        if let Some(websocket) = inner.and_then(|inner| inner.downcast_ref::<websocket::Error>()) {
+            return websocket.clone().into();
+        }
         match inner.and_then(|inner| inner.downcast_ref::<pnet::Error>()) {
             Some(pnet) => (*pnet).into(),
             None => Self::broke(Arc::new(error)),
         }
+    }
+}
+
+impl From<websocket::Error> for Failure {
+    fn from(error: websocket::Error) -> Self {
+        let fault = error.fault();
+        let kind = match error {
+            websocket::Error::Timeout => UpgradeErrorKind::Timeout,
+            websocket::Error::Ended | websocket::Error::Truncated => UpgradeErrorKind::Closed,
+            websocket::Error::Io(error) => UpgradeErrorKind::Io(error),
+            error => UpgradeErrorKind::WebSocket(error),
+        };
+        Self::new(fault, kind)
     }
 }
 
