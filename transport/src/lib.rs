@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`memory`] | links inside one process, for tests and simulation |
 //! | [`tcp`] | TCP, over IPv4 and IPv6 |
+//! | [`udp`] | UDP sockets, and who gets what comes to them |
 //! | [`dns`] | names, to addresses that transports dial |
 //! | [`upgrade`] | from a raw link to a connection, by one deadline |
 //! | [`select`] | multistream-select on a byte stream, for links and for streams |
@@ -38,6 +39,7 @@ mod read_ahead;
 pub mod select;
 pub mod tcp;
 mod transport;
+pub mod udp;
 pub mod upgrade;
 
 /// The keys of private networks.
