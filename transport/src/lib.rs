@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`memory`] | links inside one process, for tests and simulation |
 //! | [`tcp`] | TCP, over IPv4 and IPv6 |
+//! | [`quic`] | QUIC, which brings its own security and multiplexing |
 //! | [`udp`] | UDP sockets, and who gets what comes to them |
 //! | [`dns`] | names, to addresses that transports dial |
 //! | [`upgrade`] | from a raw link to a connection, by one deadline |
@@ -35,6 +36,7 @@ mod error;
 mod link;
 pub mod memory;
 mod progress;
+pub mod quic;
 mod read_ahead;
 pub mod select;
 pub mod tcp;
