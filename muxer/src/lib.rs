@@ -36,6 +36,8 @@ mod leaving;
 pub mod mplex;
 mod outflow;
 mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod yamux;
 pub mod yamux_crate;
 

@@ -27,6 +27,21 @@ pub(crate) fn as_tcp(address: &Multiaddr) -> Option<SocketAddr> {
     (plain && !disguised).then_some(socket.addr)
 }
 
+/// `/ip4/<a>/udp/<p>/quic-v1` or `/ip6/<a>/udp/<p>/quic-v1`, and nothing else.
+pub(crate) fn as_quic(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut socket = address.socket_addr()?;
+    let disguised = matches!(socket.addr.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+    let quic = socket.transport == multiaddr::Transport::Udp
+        && socket.rest.next() == Some(Protocol::QuicV1)
+        && socket.rest.next().is_none();
+    (quic && !disguised).then_some(socket.addr)
+}
+
+#[allow(clippy::expect_used, reason = "one component without content always has room")]
+pub(crate) fn quic(address: SocketAddr) -> Multiaddr {
+    Multiaddr::udp(address).with(Protocol::QuicV1).expect("/quic-v1 has room")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +60,14 @@ mod tests {
         ] {
             let socket = as_tcp(&multiaddr(text)).expect("tcp");
             assert_eq!(Multiaddr::tcp(socket).to_string(), text);
+        }
+        for text in [
+            "/ip4/127.0.0.1/udp/4001/quic-v1",
+            "/ip6/::1/udp/0/quic-v1",
+            "/ip6zone/2/ip6/fe80::1/udp/1/quic-v1",
+        ] {
+            let socket = as_quic(&multiaddr(text)).expect("quic");
+            assert_eq!(quic(socket).to_string(), text);
         }
         for text in ["/memory/0", "/memory/18446744073709551615"] {
             let port = as_memory(&multiaddr(text)).expect("memory");
@@ -69,6 +92,18 @@ mod tests {
         ] {
             assert_eq!(as_tcp(&multiaddr(text)), None, "{text}");
             assert_eq!(as_memory(&multiaddr(text)), None, "{text}");
+        }
+        for text in [
+            "/ip4/127.0.0.1/tcp/1/quic-v1",
+            "/ip4/127.0.0.1/udp/1",
+            "/ip4/127.0.0.1/udp/1/quic",
+            "/ip4/127.0.0.1/udp/1/quic-v1/webtransport",
+            "/ip4/127.0.0.1/udp/1/quic-v1/p2p/12D3KooWRm8J3iL796zPFi2EtGGtUJn58AG67gcqzMFHZnnsTzqD",
+            "/ip4/127.0.0.1/udp/1/webrtc-direct",
+            "/ip6/::ffff:127.0.0.1/udp/1/quic-v1",
+            "/dns4/localhost/udp/1/quic-v1",
+        ] {
+            assert_eq!(as_quic(&multiaddr(text)), None, "{text}");
         }
     }
 }

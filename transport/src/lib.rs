@@ -13,6 +13,8 @@
 //! | [`memory`] | links inside one process, for tests and simulation |
 //! | [`tcp`] | TCP, over IPv4 and IPv6 |
 //! | [`websocket`] | WebSocket, over TCP, and TLS |
+//! | [`quic`] | QUIC, which brings its own security and multiplexing |
+//! | [`udp`] | UDP sockets, and who gets what comes to them |
 //! | [`dns`] | names, to addresses that transports dial |
 //! | [`upgrade`] | from a raw link to a connection, by one deadline |
 //! | [`select`] | multistream-select on a byte stream, for links and for streams |
@@ -35,10 +37,12 @@ mod error;
 mod link;
 pub mod memory;
 mod progress;
+pub mod quic;
 mod read_ahead;
 pub mod select;
 pub mod tcp;
 mod transport;
+pub mod udp;
 pub mod upgrade;
 pub mod websocket;
 

@@ -27,7 +27,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use self::error::Failure;
+pub(crate) use self::error::Failure;
 pub use self::{
     config::{Config, MuxerKind, Security, TIMEOUT, UnknownName},
     error::{UpgradeError, UpgradeErrorKind},

@@ -13,32 +13,6 @@ use crate::{
 };
 
 #[tokio::test]
-async fn many_streams_at_once_in_both_directions() {
-    let (a, b) = pair();
-    let mut tasks = Vec::new();
-    for (x, y) in [(&a, &b), (&b, &a)] {
-        for _ in 0..100 {
-            let (opener, accepter) = (x.connection.clone(), y.connection.clone());
-            tasks.push(tokio::spawn(async move {
-                let mut stream = opener.open().await.unwrap();
-                stream.write_all(&pattern(50_000)).await.unwrap();
-                stream.close_write().await.unwrap();
-                assert!(read_to_end(&mut stream).await.unwrap() == pattern(50_000));
-            }));
-            tasks.push(tokio::spawn(async move {
-                let mut stream = accepter.accept().await.unwrap();
-                let (mut read, mut write) = tokio::io::split(&mut stream);
-                tokio::io::copy(&mut read, &mut write).await.unwrap();
-                stream.close_write().await.unwrap();
-            }));
-        }
-    }
-    for task in tasks {
-        task.await.unwrap();
-    }
-}
-
-#[tokio::test]
 async fn a_thousand_streams_leave_nothing_behind() {
     let (a, b) = pair();
     for i in 0..1200 {
@@ -71,60 +45,6 @@ async fn a_thousand_streams_leave_nothing_behind() {
         assert!(side.link.entries() <= 2, "{}", side.link.entries());
         assert!(!side.link.anyone_lingers());
     }
-}
-
-#[tokio::test]
-async fn close_tells_the_peer_and_ends_both_drivers() {
-    let (a, b) = pair();
-    let (mut ours, mut theirs) = stream_between(&a, &b).await;
-    theirs.write_all(b"unread").await.unwrap();
-    ours.write_all(b"last words").await.unwrap();
-    a.connection.close(ErrorCode::SHUTDOWN);
-    a.connection.close(ErrorCode::GATED);
-    assert!(a.driver.await.unwrap().is_ok());
-    let end = b.driver.await.unwrap().expect_err("the peer closed");
-    assert!(matches!(end, ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN)), "{end:?}");
-
-    let mut buf = [0; 10];
-    theirs.read_exact(&mut buf).await.expect("what was written before the end is delivered");
-    let error = stream_error(&theirs.read(&mut buf).await.expect_err("no end of file"));
-    assert!(
-        matches!(error, StreamError::Connection(ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN))),
-        "{error:?}"
-    );
-    let error = stream_error(&ours.write(b"x").await.expect_err("closed"));
-    assert!(matches!(error, StreamError::Connection(ConnectionError::Closed)), "{error:?}");
-    assert!(matches!(a.connection.open().await, Err(ConnectionError::Closed)));
-    assert!(matches!(a.connection.accept().await, Err(ConnectionError::Closed)));
-    assert!(matches!(b.connection.open().await, Err(ConnectionError::ClosedByPeer(_))));
-}
-
-#[tokio::test]
-async fn a_dropped_driver_ends_everything_that_waits() {
-    let (a, b) = pair();
-    let (mut reader, _theirs) = stream_between(&a, &b).await;
-    let (mut writer, _not_reading) = stream_between(&a, &b).await;
-    let (x, y) = (a.connection.clone(), a.connection.clone());
-    let accept = tokio::spawn(async move { x.accept().await.map(drop) });
-    let read = tokio::spawn(async move { reader.read(&mut [0; 1]).await });
-    let write = tokio::spawn(async move { writer.write_all(&pattern(1024 * 1024)).await });
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert!(!accept.is_finished() && !read.is_finished() && !write.is_finished());
-    a.driver.abort();
-    assert!(matches!(accept.await.unwrap(), Err(ConnectionError::DriverGone)));
-    let error = stream_error(&read.await.unwrap().expect_err("no end of file"));
-    assert!(matches!(error, StreamError::Connection(ConnectionError::DriverGone)), "{error:?}");
-    let error = stream_error(&write.await.unwrap().expect_err("gone"));
-    assert!(matches!(error, StreamError::Connection(ConnectionError::DriverGone)), "{error:?}");
-    assert!(matches!(y.open().await, Err(ConnectionError::DriverGone)));
-    // The other side's socket came to its end.
-    let end = b.driver.await.unwrap().expect_err("ended");
-    assert!(
-        matches!(end, ConnectionError::ClosedByPeer(ErrorCode::NONE) | ConnectionError::Io(_)),
-        "{end:?}"
-    );
 }
 
 #[tokio::test]

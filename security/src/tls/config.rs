@@ -1,4 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use peerage_core::{Keypair, PeerId, ProtocolId};
 use rustls::{
@@ -8,7 +11,7 @@ use rustls::{
         CryptoProvider,
         aws_lc_rs::{self, cipher_suite, kx_group},
     },
-    server::NoServerSessionStorage,
+    server::{NoServerSessionStorage, ProducesTickets},
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
@@ -26,9 +29,22 @@ pub struct Config {
 
 /// The certificate with its key, which lives as long as the configuration and is never stored, and the cryptography,
 /// which is named here and never installed for the whole process.
-struct Own {
+pub(super) struct Own {
     certified: Arc<SingleCertAndKey>,
-    provider: Arc<CryptoProvider>,
+    pub(super) provider: Arc<CryptoProvider>,
+    /// Seals tickets; made when it is first needed.
+    ticketer: OnceLock<Arc<dyn ProducesTickets>>,
+}
+
+impl Own {
+    /// The one of this configuration, with keys that it changes every six hours.
+    pub(super) fn ticketer(&self) -> Result<Arc<dyn ProducesTickets>, Error> {
+        if let Some(ticketer) = self.ticketer.get() {
+            return Ok(ticketer.clone());
+        }
+        let ticketer = aws_lc_rs::Ticketer::new().map_err(internal)?;
+        Ok(self.ticketer.get_or_init(|| ticketer).clone())
+    }
 }
 
 impl Config {
@@ -40,8 +56,11 @@ impl Config {
         let (certificate, key) = certificate::issue(keypair)?;
         let provider = provider(aes_in_hardware());
         let certified = CertifiedKey::from_der(vec![certificate], key, &provider).map_err(internal)?;
-        let own =
-            Own { certified: Arc::new(SingleCertAndKey::from(certified)), provider: Arc::new(provider) };
+        let own = Own {
+            certified: Arc::new(SingleCertAndKey::from(certified)),
+            provider: Arc::new(provider),
+            ticketer: OnceLock::new(),
+        };
         Ok(Self { own: Arc::new(own), expected: None, muxers: Vec::new() })
     }
 
@@ -62,6 +81,14 @@ impl Config {
 
     pub(super) fn muxers(&self) -> &[ProtocolId] {
         &self.muxers
+    }
+
+    pub(super) fn expected(&self) -> Option<PeerId> {
+        self.expected
+    }
+
+    pub(super) fn own(&self) -> &Own {
+        &self.own
     }
 
     /// For one handshake.

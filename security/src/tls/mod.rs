@@ -20,6 +20,7 @@ mod config;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod quic;
 mod stream;
 #[cfg(test)]
 mod tests;

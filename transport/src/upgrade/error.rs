@@ -1,9 +1,9 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
-use peerage_core::{PeerId, multistream};
+use peerage_core::{PeerId, budget, multistream};
 use peerage_security::{noise, plaintext, pnet, tls};
 
-use crate::{Fault, Stage, select, websocket};
+use crate::{Fault, Stage, quic, select, websocket};
 
 /// Why a raw link did not become a connection: where it happened, whose fault it was, and what it was.
 #[derive(Clone, Debug)]
@@ -69,6 +69,12 @@ pub enum UpgradeErrorKind {
     /// The TLS handshake failed.
     #[error("TLS handshake failed: {0}")]
     Tls(#[source] tls::Error),
+    /// The QUIC handshake failed.
+    #[error("QUIC handshake failed: {0}")]
+    Quic(#[source] quic::Error),
+    /// The budget has no memory for the connection.
+    #[error(transparent)]
+    NoMemory(budget::Exhausted),
     /// The plaintext exchange failed.
     #[error("plaintext exchange failed: {0}")]
     Plaintext(#[source] plaintext::Error),
@@ -95,14 +101,14 @@ impl UpgradeError {
 
 /// An [`UpgradeError`] in the making: the stage is the one that was reached, unless the failure itself says more.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     stage: Option<Stage>,
     fault: Fault,
     kind: UpgradeErrorKind,
 }
 
 impl Failure {
-    pub(super) fn new(fault: Fault, kind: UpgradeErrorKind) -> Self {
+    pub(crate) fn new(fault: Fault, kind: UpgradeErrorKind) -> Self {
         Self { stage: None, fault, kind }
     }
 
@@ -118,7 +124,7 @@ impl Failure {
         Self { kind, ..self }
     }
 
-    pub(super) fn at(self, reached: Stage) -> UpgradeError {
+    pub(crate) fn at(self, reached: Stage) -> UpgradeError {
         UpgradeError { stage: self.stage.unwrap_or(reached), fault: self.fault, kind: self.kind }
     }
 }
@@ -221,6 +227,23 @@ impl From<tls::Error> for Failure {
             error => (None, UpgradeErrorKind::Tls(error)),
         };
         Self { stage, fault, kind }
+    }
+}
+
+impl From<quic::Failure> for Failure {
+    fn from(failure: quic::Failure) -> Self {
+        match failure {
+            quic::Failure::Tls(error) => error.into(),
+            quic::Failure::Quic(error) => Self::new(error.fault(), UpgradeErrorKind::Quic(error)),
+            quic::Failure::Closed => Self::new(Fault::Remote, UpgradeErrorKind::Closed),
+            quic::Failure::TimedOut => Self::new(Fault::Network, UpgradeErrorKind::Timeout),
+        }
+    }
+}
+
+impl From<budget::Exhausted> for Failure {
+    fn from(exhausted: budget::Exhausted) -> Self {
+        Self::new(Fault::Local, UpgradeErrorKind::NoMemory(exhausted))
     }
 }
 

@@ -1,0 +1,121 @@
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use peerage_core::budget::Budget;
+use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use super::{flight::Flight, window};
+
+/// A peer from which nothing came for so long is given up: 30 s, as in go-libp2p. Of two sides the shorter time counts.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After so long without a packet the peer is asked for a sign of life: 12 s, so that two may be lost.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(12);
+
+/// Streams that the peer may have open on one connection, accepted or not, as in go-libp2p. For one more it has to wait
+/// (RFC 9000, section 4.6); one that does not wait breaks the protocol, and its connection ends.
+pub const MAX_STREAMS: u32 = 256;
+
+/// The longest packet unless longer ones are asked for, in bytes: what fits into a frame of Ethernet over IPv6.
+pub const MAX_PACKET: u16 = 1452;
+
+/// The longest packet that may be asked for. Ten are handed to the system at once, which takes 65,507 bytes.
+pub const MAX_LARGE_PACKET: u16 = 6500;
+
+/// Packets that are handed to the system at once, by quinn.
+const BATCH: usize = 10;
+
+/// What this transport may do. The defaults suit a node on the internet.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Packets may be as long, in bytes of UDP payload, where the network carries them; MTU discovery finds that out.
+    /// At most [`MAX_LARGE_PACKET`], at least [`MAX_PACKET`], which is the default. Longer ones cost less of the processor,
+    /// in networks that have them: loopback, Ethernet with jumbo frames. Their buffers are taken from the budget.
+    pub max_packet: u16,
+    /// Writes what happens on each connection into a file of its own in this directory
+    /// ([qlog](https://datatracker.ietf.org/doc/draft-ietf-quic-qlog-main-schema/)), for whoever looks for a fault: it
+    /// costs time, and is not bounded. Default: `None`.
+    pub qlog: Option<PathBuf>,
+    /// How long a silent peer is kept. Default [`IDLE_TIMEOUT`].
+    pub idle_timeout: Duration,
+    /// When a silent peer is asked for a sign of life. Default [`KEEP_ALIVE`].
+    pub keep_alive: Duration,
+    /// Where sockets take the memory that they need beyond what they need by default. (Connections have their own, by
+    /// [`UpgradeOpts::budget`](crate::UpgradeOpts::budget).) Default: unlimited.
+    pub budget: Budget,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_packet: MAX_PACKET,
+            qlog: None,
+            idle_timeout: IDLE_TIMEOUT,
+            keep_alive: KEEP_ALIVE,
+            budget: Budget::unlimited(),
+        }
+    }
+}
+
+impl Config {
+    fn packet(&self) -> u16 {
+        self.max_packet.clamp(MAX_PACKET, MAX_LARGE_PACKET)
+    }
+
+    /// What is told to peers as the longest that is taken: over IPv4 a packet may be a little longer.
+    pub(super) fn largest_packet(&self) -> u16 {
+        self.packet().max(1472)
+    }
+
+    /// Bytes that a connection takes from its budget from the beginning: its windows, and the packets that are being sent
+    /// if they are long.
+    pub(super) fn base_memory(&self) -> usize {
+        let windows = u64::from(window::RECEIVE_WINDOW).saturating_add(window::SEND_WINDOW.into());
+        let longer = usize::from(self.packet().saturating_sub(MAX_PACKET));
+        usize::try_from(windows).unwrap_or(usize::MAX).saturating_add(longer.saturating_mul(BATCH))
+    }
+
+    pub(super) fn transport(&self, flight: &Flight) -> TransportConfig {
+        let mut transport = TransportConfig::default();
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(self.packet());
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+            // libp2p knows neither unidirectional streams nor datagrams.
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None)
+            .stream_receive_window(VarInt::from_u32(window::STREAM_WINDOW))
+            .receive_window(VarInt::from_u32(window::RECEIVE_WINDOW))
+            .send_window(window::SEND_WINDOW.into())
+            .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok())
+            .keep_alive_interval(Some(self.keep_alive))
+            .mtu_discovery_config(Some(discovery))
+            .congestion_controller_factory(Arc::new(flight.clone()));
+        transport
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_as_long_as_is_asked_for_within_limits() {
+        let packets = |max_packet| {
+            let config = Config { max_packet, ..Config::default() };
+            (config.packet(), config.largest_packet())
+        };
+        assert_eq!(packets(0), (MAX_PACKET, 1472));
+        assert_eq!(packets(MAX_PACKET), (MAX_PACKET, 1472));
+        assert_eq!(packets(MAX_LARGE_PACKET), (MAX_LARGE_PACKET, MAX_LARGE_PACKET));
+        assert_eq!(packets(MAX_LARGE_PACKET + 1).0, MAX_LARGE_PACKET);
+        assert!(usize::from(MAX_LARGE_PACKET) * BATCH <= 65_507);
+    }
+
+    #[test]
+    fn long_packets_cost_memory() {
+        let base = |max_packet| Config { max_packet, ..Config::default() }.base_memory();
+        assert_eq!(base(MAX_PACKET), 384 * 1024);
+        assert_eq!(base(MAX_LARGE_PACKET) - base(MAX_PACKET), 10 * (6500 - 1452));
+    }
+}

@@ -1,0 +1,265 @@
+//! What moves a connection: quinn's driver, and around it the windows, the budget, and an orderly end.
+
+use std::{
+    future::Future,
+    mem,
+    panic::resume_unwind,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use peerage_core::budget::Reserved;
+use peerage_muxer::{ConnectionError, ErrorCode};
+use quinn::VarInt;
+use tokio::time::{self, Instant, Sleep};
+
+use super::{
+    contained::Contained,
+    error,
+    flight::Flight,
+    port::Port,
+    shared::Shared,
+    window::{Seen, Windows},
+};
+
+/// How long an orderly end may take: the delivery of what was written before it, and the goodbye.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For so long, or a round trip if that is longer, quinn may hold back what it has to send (its pacer fills a burst in
+/// 2 ms).
+const PACING: Duration = Duration::from_millis(2);
+
+/// So long a peer may take to acknowledge what came alone (RFC 9000, section 18.2).
+const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// The windows are looked after once in a round trip, and not more often than this.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Drives a connection to its end.
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    /// quinn's own.
+    inner: Contained,
+    flight: Flight,
+    windows: Windows,
+    memory: Reserved,
+    next_look: Instant,
+    closing: Option<Closing>,
+    /// The end of the endpoint, without which no packet comes.
+    endpoint_over: BoxFuture<'static, ()>,
+    over: bool,
+    port: Arc<Port>,
+}
+
+/// An orderly end on its way.
+struct Closing {
+    code: ErrorCode,
+    deadline: Pin<Box<Sleep>>,
+    told: bool,
+    /// Frames of streams that were sent, and the landings before the last of them.
+    sent: u64,
+    landings: u64,
+    /// When nothing is held back any more.
+    quiet: Pin<Box<Sleep>>,
+    /// How often the peer was sent something that it has to acknowledge.
+    asked: u32,
+}
+
+impl Closing {
+    fn new(code: ErrorCode) -> Self {
+        Self {
+            code,
+            deadline: Box::pin(time::sleep(CLOSE_TIMEOUT)),
+            told: false,
+            sent: 0,
+            landings: 0,
+            quiet: Box::pin(time::sleep(Duration::ZERO)),
+            asked: 0,
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        inner: Contained,
+        flight: Flight,
+        memory: Reserved,
+        port: Arc<Port>,
+    ) -> Self {
+        Self {
+            shared,
+            inner,
+            flight,
+            windows: Windows::default(),
+            memory,
+            next_look: Instant::now(),
+            closing: None,
+            endpoint_over: Box::pin(port.over()),
+            over: false,
+            port,
+        }
+    }
+
+    /// Polls quinn's driver. `true` if it has ended.
+    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        match Pin::new(&mut self.inner).poll(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(panic)) => {
+                self.over = true;
+                // Whoever polls this contains panics, and says whose they are.
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    fn look_after_windows(&mut self) {
+        let now = Instant::now();
+        if now < self.next_look {
+            return;
+        }
+        let stats = self.shared.connection.stats();
+        self.next_look = now.checked_add(stats.path.rtt.max(LOOK)).unwrap_or(now);
+        let (receive, send) = self.windows.look(Seen {
+            received: stats.udp_rx.bytes,
+            read: self.shared.read.load(Ordering::Relaxed),
+            congestion_window: stats.path.cwnd,
+            writer_waited: self.shared.writer_waited.swap(false, Ordering::Relaxed),
+        });
+        // Without memory for it, the connection stays as slow as it is.
+        if let Some(receive) = receive
+            && self.memory.grow(difference(receive, self.windows.receive)).is_ok()
+        {
+            self.windows.receive = receive;
+            self.shared.connection.set_receive_window(VarInt::from_u32(receive));
+        }
+        if let Some(send) = send
+            && self.memory.grow(difference(send, self.windows.send)).is_ok()
+        {
+            self.windows.send = send;
+            self.shared.connection.set_send_window(send.into());
+        }
+    }
+
+    /// Takes the next step towards the end that this side wants: what was written is delivered, as far as the peer takes
+    /// it; the peer is told; and what it still sends is answered with the same. `true` once it is over.
+    fn close(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(code) = self.shared.closing() else {
+            return false;
+        };
+        let closing = self.closing.get_or_insert_with(|| Closing::new(code));
+        let late = closing.deadline.as_mut().poll(cx).is_ready();
+        if closing.told {
+            return late;
+        }
+        let delivered = !self.shared.touched.load(Ordering::Relaxed) || self.is_delivered(cx);
+        if delivered || late {
+            if let Some(closing) = &mut self.closing {
+                closing.told = true;
+            }
+            self.shared.connection.close(error::varint(code), b"");
+            return self.drive(cx) || late;
+        }
+        false
+    }
+
+    /// Whether the peer has everything that it takes. quinn does not tell; so it is taken to have it when everything
+    /// was acknowledged after the last frame of a stream was sent, and quinn had the time to send another one.
+    fn is_delivered(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(closing) = &mut self.closing else {
+            return true;
+        };
+        let stats = self.shared.connection.stats();
+        let frames = stats.frame_tx;
+        let sent = frames.stream.saturating_add(frames.reset_stream).saturating_add(frames.stop_sending);
+        let landings = self.flight.landings();
+        let pause = stats.path.rtt.max(PACING).saturating_mul(2);
+        let again = closing.asked == 0 || sent != closing.sent;
+        if again {
+            (closing.sent, closing.landings) = (sent, landings);
+            closing.quiet.as_mut().reset(later(pause));
+        }
+        let quiet = closing.quiet.as_mut().poll(cx).is_ready();
+        if quiet && landings != closing.landings {
+            return true;
+        }
+        if closing.asked == 0 || quiet {
+            // What was sent last may have been an acknowledgement alone, which nobody acknowledges. A window that is
+            // opened by one byte is.
+            closing.asked = closing.asked.saturating_add(1);
+            if quiet {
+                closing.quiet.as_mut().reset(later(pause.saturating_add(ACK_DELAY)));
+            }
+            let _ = closing.quiet.as_mut().poll(cx);
+            let window = self.windows.receive.saturating_add(closing.asked);
+            self.shared.connection.set_receive_window(VarInt::from_u32(window));
+            let _ = self.drive(cx);
+        }
+        false
+    }
+
+    /// Whether the connection ended otherwise than by this side, and how.
+    fn end(&self) -> Option<ConnectionError> {
+        match self.shared.connection.close_reason()? {
+            quinn::ConnectionError::LocallyClosed
+                if self.closing.as_ref().is_some_and(|closing| closing.told) =>
+            {
+                None
+            }
+            end => Some(self.shared.end_of(end)),
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.shared.driver.register(cx.waker());
+        if this.endpoint_over.as_mut().poll(cx).is_ready() {
+            this.over = true;
+            this.shared.abandon(ConnectionError::DriverGone);
+            return Poll::Ready(Err(ConnectionError::DriverGone));
+        }
+        let ended = this.drive(cx);
+        if let Some(end) = this.end() {
+            this.over = true;
+            return Poll::Ready(Err(end));
+        }
+        if ended || this.close(cx) {
+            this.over = true;
+            // Its end without a reason would be quinn's socket failing.
+            let told = this.closing.as_ref().is_some_and(|closing| closing.told);
+            if !told {
+                this.shared.abandon(ConnectionError::DriverGone);
+            }
+            return Poll::Ready(if told { Ok(()) } else { Err(ConnectionError::DriverGone) });
+        }
+        this.look_after_windows();
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if !self.over && self.shared.is_sound() {
+            // Nobody drives it any more. The streams hear of it, and the endpoint's task tells the peer.
+            self.shared.abandon(ConnectionError::DriverGone);
+            self.port.see_off(mem::replace(&mut self.inner, Contained::gone()));
+        }
+    }
+}
+
+fn later(pause: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(pause).unwrap_or(now)
+}
+
+fn difference(larger: u32, smaller: u32) -> usize {
+    usize::try_from(larger.saturating_sub(smaller)).unwrap_or(usize::MAX)
+}

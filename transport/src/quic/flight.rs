@@ -1,0 +1,85 @@
+//! When everything that was sent has arrived. quinn says that to the congestion controller, and to nobody else; so one
+//! listens there, and leaves the control of congestion to CUBIC.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
+use quinn_proto::RttEstimator;
+
+/// One for each connection. Clones look at the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Flight {
+    landings: Arc<AtomicU64>,
+}
+
+impl Flight {
+    /// How often an acknowledgement left nothing unacknowledged.
+    pub(super) fn landings(&self) -> u64 {
+        self.landings.load(Ordering::Acquire)
+    }
+}
+
+impl ControllerFactory for Flight {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let cubic = Arc::new(CubicConfig::default()).build(now, current_mtu);
+        Box::new(Watched { cubic, flight: (*self).clone() })
+    }
+}
+
+/// CUBIC, watched.
+struct Watched {
+    cubic: Box<dyn Controller>,
+    flight: Flight,
+}
+
+impl Controller for Watched {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.cubic.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
+        self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest: Option<u64>) {
+        if in_flight == 0 {
+            self.flight.landings.fetch_add(1, Ordering::AcqRel);
+        }
+        self.cubic.on_end_acks(now, in_flight, app_limited, largest);
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost_bytes: u64) {
+        self.cubic.on_congestion_event(now, sent, persistent, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.cubic.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        self.cubic.window()
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.cubic.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self { cubic: self.cubic.clone_box(), flight: self.flight.clone() })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.cubic.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self.cubic.into_any()
+    }
+}

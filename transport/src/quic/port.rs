@@ -1,0 +1,272 @@
+//! UDP sockets with a QUIC endpoint on each: those that are listened on, and one for each family to dial from.
+
+use std::{
+    fmt, io, mem,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use futures::{FutureExt as _, StreamExt as _, future::poll_fn, stream::FuturesUnordered, task::AtomicWaker};
+use quinn::{Connecting, Endpoint, EndpointConfig, ServerConfig};
+use tokio::sync::watch;
+
+use super::{
+    Config,
+    contained::{Contained, Panic, contain},
+    runtime::Runtime,
+};
+use crate::udp::{QuicSocket, Sockets};
+
+/// A socket and its endpoint. It lives as long as a listener, a connection, or the transport (if it is for dials) has it;
+/// the endpoint then says its last words and is gone.
+pub(super) struct Port {
+    pub(super) endpoint: Endpoint,
+    pub(super) local: SocketAddr,
+    socket: Arc<QuicSocket>,
+    runtime: Arc<Runtime>,
+    /// Taken while a connection begins, so that each gets its own driver.
+    beginning: Mutex<()>,
+    listening: AtomicBool,
+    /// Closed with the endpoint's driver.
+    alive: watch::Receiver<()>,
+    leaving: Arc<Leaving>,
+}
+
+/// Connections that were dropped in the middle: the endpoint's task lets them say goodbye.
+#[derive(Default)]
+struct Leaving {
+    drivers: Mutex<Vec<Contained>>,
+    task: AtomicWaker,
+}
+
+impl Leaving {
+    fn take(&self) -> Vec<Contained> {
+        mem::take(&mut self.drivers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Port {
+    /// Binds, and starts the one task that there is for each socket: it reads the datagrams and tells them apart by
+    /// connection. It ends with the port, once its connections have ended.
+    fn open(sockets: &Sockets, local: SocketAddr, config: &Config) -> io::Result<Arc<Self>> {
+        let socket = sockets.bind(local)?;
+        let local = socket.local_addr();
+        let socket = socket.quic()?;
+        let runtime = Arc::new(Runtime::default());
+        let endpoint = Endpoint::new_with_abstract_socket(
+            endpoint_config(config)?,
+            None,
+            Arc::clone(&socket) as _,
+            Arc::clone(&runtime) as _,
+        )?;
+        let driver = runtime.take().ok_or_else(|| io::Error::other("an endpoint without a driver"))?;
+        let (lives, alive) = watch::channel(());
+        let leaving = Arc::new(Leaving::default());
+        let port = Arc::new(Self {
+            endpoint,
+            local,
+            socket,
+            runtime,
+            beginning: Mutex::new(()),
+            listening: AtomicBool::new(false),
+            alive,
+            leaving: Arc::clone(&leaving),
+        });
+        let weak = Arc::downgrade(&port);
+        tokio::spawn(async move {
+            if run(Contained::new(driver), &leaving).await.is_err() {
+                tracing::error!(%local, "the QUIC endpoint panicked; its connections end");
+                if let Some(port) = weak.upgrade() {
+                    port.write_off();
+                }
+            }
+            drop(lives);
+        });
+        Ok(port)
+    }
+
+    /// Begins a connection, and gives its driver with it.
+    pub(super) fn begin<E>(
+        &self,
+        begin: impl FnOnce(&Endpoint) -> Result<Connecting, E>,
+    ) -> Result<(Connecting, Option<Contained>), E> {
+        let _turn = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        let connecting = begin(&self.endpoint)?;
+        Ok((connecting, self.runtime.take().map(Contained::new)))
+    }
+
+    /// Drives a connection that was closed and has nobody else any more, until it has told the peer.
+    pub(super) fn see_off(&self, driver: Contained) {
+        if self.is_over() {
+            return;
+        }
+        self.leaving.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
+        self.leaving.task.wake();
+    }
+
+    /// Whether the endpoint ended although the port is still there.
+    pub(super) fn is_over(&self) -> bool {
+        self.alive.has_changed().is_err()
+    }
+
+    /// Waits until the endpoint ends.
+    pub(super) fn over(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut alive = self.alive.clone();
+        async move { while alive.changed().await.is_ok() {} }
+    }
+
+    /// Accepts nobody any more. Connections live on.
+    pub(super) fn stop_listening(&self) {
+        if !self.is_over() {
+            self.endpoint.set_server_config(None);
+        }
+        self.listening.store(false, Ordering::Release);
+    }
+
+    /// After a panic in it: the next endpoint may have the socket, and nothing of this one is touched again.
+    fn write_off(&self) {
+        self.socket.retire();
+        // The last handle's destructor would take a poisoned lock; so it never is the last.
+        mem::forget(self.endpoint.clone());
+    }
+
+    fn suits(&self, remote: SocketAddr) -> bool {
+        self.local.is_ipv4() == remote.is_ipv4()
+            && (self.local.ip().is_unspecified()
+                || self.local.ip().is_loopback() == remote.ip().is_loopback())
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // Who binds the address now gets a socket that is read by nobody else.
+        self.socket.retire();
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// The task: the endpoint, and those who are leaving.
+async fn run(mut endpoint: Contained, leaving: &Leaving) -> Result<(), Panic> {
+    let mut last_words = FuturesUnordered::new();
+    poll_fn(|cx| {
+        leaving.task.register(cx.waker());
+        last_words.extend(leaving.take());
+        while let Poll::Ready(Some(_)) = last_words.poll_next_unpin(cx) {}
+        endpoint.poll_unpin(cx)
+    })
+    .await
+}
+
+fn endpoint_config(config: &Config) -> io::Result<EndpointConfig> {
+    let mut endpoint = EndpointConfig::default();
+    endpoint.supported_versions(vec![1]);
+    // STUN and DTLS, which may come to the same socket, are told from QUIC by the bit that this would let peers change.
+    endpoint.grease_quic_bit(false);
+    endpoint.max_udp_payload_size(config.largest_packet()).map_err(io::Error::other)?;
+    Ok(endpoint)
+}
+
+/// All ports of a transport.
+#[derive(Debug)]
+pub(super) struct Ports {
+    sockets: Sockets,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    listened: Vec<Weak<Port>>,
+    dial_v4: Option<Arc<Port>>,
+    dial_v6: Option<Arc<Port>>,
+}
+
+impl Ports {
+    pub(super) fn new(sockets: Sockets) -> Self {
+        Self { sockets, known: Mutex::default() }
+    }
+
+    /// Binds `local` and accepts there. A port on which connections of a former listener still live goes on.
+    pub(super) fn listen(
+        &self,
+        local: SocketAddr,
+        config: &Config,
+        server: ServerConfig,
+    ) -> io::Result<Arc<Port>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.listened.retain(|port| port.strong_count() > 0);
+        let there = known.listened().find(|port| port.local == local);
+        let port = match there {
+            Some(port) => port,
+            None => {
+                let port = Port::open(&self.sockets, local, config)?;
+                known.listened.push(Arc::downgrade(&port));
+                port
+            }
+        };
+        if port.listening.swap(true, Ordering::AcqRel) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        port.endpoint.set_server_config(Some(server));
+        Ok(port)
+    }
+
+    /// From where to dial `remote`: where this transport listens, if it does so in the same network and `reuse` is
+    /// wanted; else from a port that all such dials share.
+    pub(super) fn dial(&self, remote: SocketAddr, reuse: bool, config: &Config) -> io::Result<Arc<Port>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let suits = |port: &Arc<Port>| port.listening.load(Ordering::Acquire) && port.suits(remote);
+        if reuse && let Some(port) = known.listened().find(suits) {
+            return Ok(port);
+        }
+        let (slot, any): (_, SocketAddr) = match remote {
+            SocketAddr::V4(_) => (&mut known.dial_v4, (Ipv4Addr::UNSPECIFIED, 0).into()),
+            SocketAddr::V6(_) => (&mut known.dial_v6, (Ipv6Addr::UNSPECIFIED, 0).into()),
+        };
+        match slot {
+            Some(port) if !port.is_over() => Ok(Arc::clone(port)),
+            _ => Ok(Arc::clone(slot.insert(Port::open(&self.sockets, any, config)?))),
+        }
+    }
+}
+
+impl Known {
+    fn listened(&self) -> impl Iterator<Item = Arc<Port>> + '_ {
+        self.listened.iter().filter_map(Weak::upgrade).filter(|port| !port.is_over())
+    }
+}
+
+/// Somebody who came and was not answered yet. Dropped, it is refused.
+pub(super) struct Guest {
+    incoming: Option<quinn::Incoming>,
+    pub(super) port: Arc<Port>,
+}
+
+impl Guest {
+    pub(super) fn new(incoming: quinn::Incoming, port: Arc<Port>) -> Self {
+        Self { incoming: Some(incoming), port }
+    }
+
+    pub(super) fn admit(mut self) -> Option<quinn::Incoming> {
+        self.incoming.take()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let incoming = self.incoming.take();
+        if self.port.is_over() {
+            // There is nobody to refuse for, and maybe a poisoned lock.
+            return mem::forget(incoming);
+        }
+        contain(|| drop(incoming));
+    }
+}

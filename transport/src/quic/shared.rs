@@ -1,0 +1,105 @@
+//! What a connection's handle, its streams and its driver share beside quinn's own state.
+
+use std::{
+    mem,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use futures::task::AtomicWaker;
+use peerage_muxer::{ConnectionError, ErrorCode};
+use quinn::ConnectionError as End;
+use tokio::sync::Notify;
+
+use super::{contained::contain, error};
+
+pub(super) struct Shared {
+    pub(super) connection: quinn::Connection,
+    /// What this side closed the connection with.
+    closing: OnceLock<ErrorCode>,
+    /// Those who wait to open or to accept, which ends with the closing.
+    waiting: Notify,
+    /// Why it ended, where that was not the peer's doing.
+    reason: OnceLock<ConnectionError>,
+    pub(super) driver: AtomicWaker,
+    /// Bytes that were read from streams.
+    pub(super) read: AtomicU64,
+    /// A writer had to wait since the driver looked last.
+    pub(super) writer_waited: AtomicBool,
+    /// Something was given to quinn to be delivered.
+    pub(super) touched: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(connection: quinn::Connection) -> Self {
+        Self {
+            connection,
+            closing: OnceLock::new(),
+            waiting: Notify::new(),
+            reason: OnceLock::new(),
+            driver: AtomicWaker::new(),
+            read: AtomicU64::new(0),
+            writer_waited: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on nothing begins; the driver does the rest. The first code counts.
+    pub(super) fn close(&self, code: ErrorCode) {
+        if self.closing.set(code).is_ok() {
+            self.waiting.notify_waiters();
+            self.driver.wake();
+        }
+    }
+
+    pub(super) fn closing(&self) -> Option<ErrorCode> {
+        self.closing.get().copied()
+    }
+
+    /// Does something that waits for the connection, unless it is being closed.
+    pub(super) async fn unless_closing<T>(
+        &self,
+        act: impl Future<Output = Result<T, End>>,
+    ) -> Result<T, ConnectionError> {
+        let mut closed = std::pin::pin!(self.waiting.notified());
+        closed.as_mut().enable();
+        if self.closing().is_some() {
+            return Err(self.ended());
+        }
+        tokio::select! {
+            () = closed => Err(self.ended()),
+            result = act => result.map_err(|end| self.end_of(end)),
+        }
+    }
+
+    /// Ends the connection for everybody, without waiting for anything.
+    pub(super) fn abandon(&self, reason: ConnectionError) {
+        let _ = self.reason.set(reason);
+        self.connection.close(error::varint(ErrorCode::NONE), b"");
+    }
+
+    /// What ended it, as this side says it.
+    pub(super) fn end_of(&self, end: End) -> ConnectionError {
+        error::ended(end, || self.reason.get().cloned().unwrap_or(ConnectionError::Closed))
+    }
+
+    fn ended(&self) -> ConnectionError {
+        self.connection.close_reason().map_or(ConnectionError::Closed, |end| self.end_of(end))
+    }
+
+    pub(super) fn touch(&self) {
+        self.touched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing panicked while it held quinn's lock. If something did, this makes sure that quinn never tries to
+    /// take it again when handles go.
+    pub(super) fn is_sound(&self) -> bool {
+        let sound = contain(|| self.connection.side()).is_some();
+        if !sound {
+            mem::forget(self.connection.clone());
+        }
+        sound
+    }
+}

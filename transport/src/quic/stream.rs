@@ -1,0 +1,159 @@
+use std::{
+    io, mem,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker, ready},
+};
+
+use peerage_muxer::{ConnectionError, ErrorCode, StreamError};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{error, shared::Shared};
+
+/// A stream, in both directions.
+pub(super) struct Substream {
+    shared: Arc<Shared>,
+    /// `None` only while it is dropped.
+    halves: Option<(SendStream, RecvStream)>,
+    /// Whether the peer knows of the stream, or will as soon as something is sent.
+    announced: bool,
+    finished: bool,
+}
+
+impl Substream {
+    pub(super) fn opened(shared: Arc<Shared>, halves: (SendStream, RecvStream)) -> Self {
+        Self { shared, halves: Some(halves), announced: false, finished: false }
+    }
+
+    pub(super) fn accepted(shared: Arc<Shared>, halves: (SendStream, RecvStream)) -> Self {
+        Self { shared, halves: Some(halves), announced: true, finished: false }
+    }
+
+    fn read_error(&self, error: ReadError) -> io::Error {
+        let error = match error {
+            ReadError::Reset(code) => StreamError::ResetByPeer(error::code(code)),
+            ReadError::ConnectionLost(end) => self.shared.end_of(end).into(),
+            ReadError::ClosedStream | ReadError::IllegalOrderedRead => {
+                StreamError::ResetLocally(ErrorCode::NONE)
+            }
+            ReadError::ZeroRttRejected => ConnectionError::DriverGone.into(),
+        };
+        error.into()
+    }
+
+    fn write_error(&self, error: WriteError) -> io::Error {
+        let error = match error {
+            WriteError::Stopped(code) => StreamError::ResetByPeer(error::code(code)),
+            WriteError::ConnectionLost(end) => self.shared.end_of(end).into(),
+            WriteError::ClosedStream => StreamError::WriteClosed,
+            WriteError::ZeroRttRejected => ConnectionError::DriverGone.into(),
+        };
+        error.into()
+    }
+}
+
+fn over() -> io::Error {
+    StreamError::ResetLocally(ErrorCode::NONE).into()
+}
+
+impl peerage_muxer::Substream for Substream {
+    fn reset(&mut self, code: ErrorCode) {
+        let code = error::varint(code);
+        let Some((send, recv)) = &mut self.halves else { return };
+        // The end that was promised is kept: only what the peer still sends is given up.
+        if !self.finished {
+            let _ = send.reset(code);
+        }
+        let _ = recv.stop(code);
+        self.shared.touch();
+    }
+}
+
+impl AsyncRead for Substream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let Some((send, recv)) = &mut this.halves else {
+            return Poll::Ready(Err(over()));
+        };
+        if !this.announced {
+            // An empty frame, for whoever opens a stream and lets the other speak first. If it cannot be sent now, the
+            // task that reads is woken when it can.
+            match Pin::new(send).poll_write(cx, &[]) {
+                Poll::Ready(Ok(_)) => this.announced = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.write_error(error))),
+                Poll::Pending => {}
+            }
+        }
+        let before = buf.filled().len();
+        let result = ready!(recv.poll_read_buf(cx, buf));
+        let read = buf.filled().len().saturating_sub(before);
+        this.shared.read.fetch_add(read as u64, Ordering::Relaxed);
+        Poll::Ready(result.map_err(|error| this.read_error(error)))
+    }
+}
+
+impl AsyncWrite for Substream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let Some((send, _)) = &mut this.halves else {
+            return Poll::Ready(Err(over()));
+        };
+        match Pin::new(send).poll_write(cx, buf) {
+            Poll::Ready(Ok(written)) => {
+                this.announced = true;
+                this.shared.touch();
+                Poll::Ready(Ok(written))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(this.write_error(error))),
+            Poll::Pending => {
+                this.shared.writer_waited.store(true, Ordering::Relaxed);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was written is the driver's already.
+        match self.shared.connection.close_reason() {
+            Some(end) => Poll::Ready(Err(StreamError::from(self.shared.end_of(end)).into())),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let Some((send, _)) = &mut this.halves else {
+            return Poll::Ready(Err(over()));
+        };
+        // quinn keeps it to itself if the peer has stopped reading.
+        let stopped = pin!(send.stopped()).poll(&mut Context::from_waker(Waker::noop()));
+        match stopped {
+            Poll::Ready(Ok(Some(code))) => {
+                return Poll::Ready(Err(StreamError::ResetByPeer(error::code(code)).into()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(this.write_error(error.into()))),
+            Poll::Ready(Ok(None)) | Poll::Pending => {}
+        }
+        let _ = send.finish();
+        this.announced = true;
+        this.finished = true;
+        this.shared.touch();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Substream {
+    fn drop(&mut self) {
+        let halves = self.halves.take();
+        if self.shared.is_sound() {
+            drop(halves);
+        } else {
+            mem::forget(halves);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! How much a connection may have on its way and unread. Pure: the driver looks now and then, and asks the budget.
+//!
+//! quinn has a window for the connection in each direction, which can be changed while it lives, and one for each
+//! stream, which cannot. So streams get a wide one, and the connection's decides. Both begin small, and double when
+//! they are what slows the connection down: the sender's when a writer had to wait although the network would take more,
+//! the receiver's when half of it came within a round trip, or waits to be read. The latter because one stream that
+//! nobody reads must not keep all others waiting, as long as there is memory.
+
+/// Bytes that the peer may have sent unread, on all streams together, at the beginning: 256 KiB, which is what a stream
+/// of yamux begins with.
+pub const RECEIVE_WINDOW: u32 = 256 * 1024;
+
+/// To so much that grows at most: 16 MiB.
+pub const MAX_RECEIVE_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The part of it that one stream may take: 8 MiB.
+pub const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// Bytes that are kept until the peer acknowledges them, at the beginning: 128 KiB.
+pub const SEND_WINDOW: u32 = 128 * 1024;
+
+/// To so much that grows at most: 8 MiB.
+pub const MAX_SEND_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// The windows of one connection.
+#[derive(Debug)]
+pub(super) struct Windows {
+    pub(super) receive: u32,
+    pub(super) send: u32,
+    received: u64,
+    read: u64,
+    /// Bytes that wait to be read, as far as that can be told from outside. What comes is counted with its packets, so it
+    /// is taken for a little less than it is: the estimate rather forgets than invents.
+    unread: u64,
+}
+
+/// What there is to see of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Bytes of datagrams that came so far.
+    pub(super) received: u64,
+    /// Bytes that were read from streams so far.
+    pub(super) read: u64,
+    /// Bytes that the network would take at once.
+    pub(super) congestion_window: u64,
+    /// Whether a writer had to wait since the last look.
+    pub(super) writer_waited: bool,
+}
+
+/// Sixteenths of a datagram that are taken for data. Headers and tags are some 40 bytes of 1,450.
+const PAYLOAD_SIXTEENTHS: u64 = 15;
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { receive: RECEIVE_WINDOW, send: SEND_WINDOW, received: 0, read: 0, unread: 0 }
+    }
+}
+
+impl Windows {
+    /// To be asked about once in a round trip: what the windows should be, if they should grow.
+    pub(super) fn look(&mut self, seen: Seen) -> (Option<u32>, Option<u32>) {
+        let came = seen.received.saturating_sub(self.received);
+        let read = seen.read.saturating_sub(self.read);
+        let payload = came.saturating_mul(PAYLOAD_SIXTEENTHS) / 16;
+        self.unread = self.unread.saturating_add(payload).saturating_sub(read).min(self.receive.into());
+        (self.received, self.read) = (seen.received, seen.read);
+
+        let half = u64::from(self.receive / 2);
+        let receive = came >= half || self.unread >= half;
+        let send = seen.writer_waited && seen.congestion_window >= u64::from(self.send / 2);
+        (
+            doubled(self.receive, MAX_RECEIVE_WINDOW).filter(|_| receive),
+            doubled(self.send, MAX_SEND_WINDOW).filter(|_| send),
+        )
+    }
+}
+
+fn doubled(window: u32, max: u32) -> Option<u32> {
+    (window < max).then(|| window.saturating_mul(2).min(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HALF: u64 = RECEIVE_WINDOW as u64 / 2;
+
+    fn came_and_read(windows: &mut Windows, came: u64, read: u64) -> Option<u32> {
+        let (received, so_far) = (windows.received + came, windows.read + read);
+        windows.look(Seen { received, read: so_far, ..Seen::default() }).0
+    }
+
+    #[test]
+    fn half_a_window_in_a_round_trip_doubles_it() {
+        let mut windows = Windows::default();
+        assert_eq!(came_and_read(&mut windows, HALF - 1, HALF - 1), None);
+        assert_eq!(came_and_read(&mut windows, HALF, HALF), Some(2 * RECEIVE_WINDOW));
+    }
+
+    #[test]
+    fn what_nobody_reads_makes_room_for_others() {
+        let mut windows = Windows::default();
+        let mut looks = 0;
+        while came_and_read(&mut windows, 10_000, 0).is_none() {
+            looks += 1;
+        }
+        assert_eq!(looks, 13, "131,072 bytes, of which 9,375 came each time");
+        // Read, it is no reason any more.
+        assert_eq!(came_and_read(&mut windows, 1000, 200_000), None);
+    }
+
+    #[test]
+    fn a_connection_that_is_read_slowly_for_ever_stays_as_it_is() {
+        let mut windows = Windows::default();
+        for _ in 0..100_000 {
+            assert_eq!(came_and_read(&mut windows, 100_000, 97_000), None);
+        }
+    }
+
+    #[test]
+    fn it_grows_to_its_limit() {
+        let mut windows = Windows::default();
+        while let Some(larger) = came_and_read(&mut windows, u64::from(u32::MAX), 0) {
+            assert_eq!(larger, windows.receive * 2);
+            windows.receive = larger;
+        }
+        assert_eq!(windows.receive, MAX_RECEIVE_WINDOW);
+    }
+
+    #[test]
+    fn a_writer_that_waits_for_the_network_gets_no_more_room() {
+        let mut windows = Windows::default();
+        let mut look = |congestion_window, writer_waited| {
+            windows.look(Seen { congestion_window, writer_waited, ..Seen::default() }).1
+        };
+        let half = u64::from(SEND_WINDOW / 2);
+        assert_eq!(look(half, false), None);
+        assert_eq!(look(half - 1, true), None);
+        assert_eq!(look(half, true), Some(2 * SEND_WINDOW));
+    }
+}
