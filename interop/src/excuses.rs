@@ -5,19 +5,19 @@
 //! taken out of the list. Only what fails now and
 //! then may pass; if it fails, the stand-in has a few tries to fail as well.
 
-use std::path::Path;
-
 use crate::{
     foreign,
     peers::{self, Peer},
-    plan::{Direction, Key, Muxer, Security},
+    plan::{Direction, Key, Muxer, Security, Transport},
     row::Row,
+    site::Site,
 };
 
 /// A pattern of cells, and why they fail. `None` and an empty list mean any.
 struct Excuse {
     peer: &'static str,
     direction: Option<Direction>,
+    transport: Option<Transport>,
     security: Option<Security>,
     muxer: Option<Muxer>,
     key: Option<Key>,
@@ -33,6 +33,7 @@ const ALL: &[Excuse] = &[
     Excuse {
         peer: "js",
         direction: None,
+        transport: None,
         security: None,
         muxer: None,
         key: Some(Key::Ecdsa),
@@ -44,6 +45,7 @@ const ALL: &[Excuse] = &[
     Excuse {
         peer: "py",
         direction: None,
+        transport: None,
         security: None,
         muxer: None,
         key: Some(Key::Ecdsa),
@@ -55,6 +57,7 @@ const ALL: &[Excuse] = &[
     Excuse {
         peer: "py",
         direction: Some(Direction::TheyDial),
+        transport: None,
         security: None,
         muxer: Some(Muxer::Mplex),
         key: None,
@@ -72,8 +75,9 @@ impl Excuse {
         }
         self.peer == row.peer
             && any(self.direction, row.direction)
-            && any(self.security, row.setup.security)
-            && any(self.muxer, row.setup.muxer)
+            && any(self.transport, row.setup.transport)
+            && (self.security.is_none() || self.security == row.setup.security)
+            && (self.muxer.is_none() || self.muxer == row.setup.muxer)
             && any(self.key, row.setup.key)
             && (self.steps.is_empty() || self.steps.contains(&step))
     }
@@ -85,43 +89,49 @@ pub(crate) fn stand_ins(of: &[&Peer]) -> Vec<&'static Peer> {
     excuses.filter_map(|excuse| peers::find(excuse.stand_in)).collect()
 }
 
-/// Marks the failures that have an excuse which still holds, and says which excuses do not.
-pub(crate) async fn look_again(rows: &mut [Row], peers: &Path) -> Vec<String> {
-    let mut stale = Vec::new();
-    for row in rows {
-        let excused = |step: &str| ALL.iter().find(|excuse| excuse.covers(row, step));
-        let Some(excuse) = row.setup.steps().iter().find_map(|step| excused(step)) else { continue };
-        let (Some(foreign), Some(stand_in)) = (peers::find(row.peer), peers::find(excuse.stand_in)) else {
-            stale.push(format!("{}: no such peers", excuse.reason));
-            continue;
-        };
-        let (dialer, listener) = match row.direction {
-            Direction::WeDial => (stand_in, foreign),
-            Direction::TheyDial => (foreign, stand_in),
-        };
-        let failed: Vec<&str> = row
-            .cells
-            .iter()
-            .filter(|cell| !cell.ok && excuse.covers(row, cell.step))
-            .map(|cell| cell.step)
-            .collect();
-        if failed.is_empty() && excuse.tries > 1 {
-            continue;
-        }
-        let mut shown = foreign::pair(dialer, listener, peers, row.setup).await;
-        for _ in 1..excuse.tries {
-            if failed.iter().all(|step| shown.cell(step).is_none_or(|cell| !cell.ok)) {
-                break;
-            }
-            shown = foreign::pair(dialer, listener, peers, row.setup).await;
-        }
-        stale.extend(settle(row, &shown, excuse, &format!("{} -> {}", dialer.name, listener.name)));
-    }
-    stale
+/// Whether something of a row may be excused.
+pub(crate) fn concern(row: &Row) -> bool {
+    of(row).is_some()
 }
 
-/// Compares what failed with us and with the stand-in.
-fn settle(row: &mut Row, shown: &Row, excuse: &Excuse, pair: &str) -> Vec<String> {
+fn of(row: &Row) -> Option<&'static Excuse> {
+    ALL.iter().find(|excuse| row.setup.steps().iter().any(|step| excuse.covers(row, step)))
+}
+
+/// Marks the failures that have an excuse which still holds, and says which excuses do not.
+pub(crate) async fn look_again(row: &mut Row, site: &Site) -> Vec<String> {
+    let Some(excuse) = of(row) else { return Vec::new() };
+    let (Some(foreign), Some(stand_in)) = (peers::find(row.peer), peers::find(excuse.stand_in)) else {
+        return vec![format!("{}: no such peers", excuse.reason)];
+    };
+    let (dialer, listener) = match row.direction {
+        Direction::WeDial => (stand_in, foreign),
+        Direction::TheyDial => (foreign, stand_in),
+    };
+    let failed: Vec<&str> = row
+        .cells
+        .iter()
+        .filter(|cell| !cell.ok && excuse.covers(row, cell.step))
+        .map(|cell| cell.step)
+        .collect();
+    if failed.is_empty() && excuse.tries > 1 {
+        return Vec::new();
+    }
+    // What has failed in one of the tries: not all that fails now and then fails in the same.
+    let mut shown = Vec::new();
+    for _ in 0..excuse.tries {
+        let tried = foreign::pair(dialer, listener, site, row.setup).await;
+        let steps = row.setup.steps().iter().copied();
+        shown.extend(steps.filter(|step| tried.cell(step).is_none_or(|cell| !cell.ok)));
+        if failed.iter().all(|step| shown.contains(step)) {
+            break;
+        }
+    }
+    settle(row, &shown, excuse, &format!("{} -> {}", dialer.name, listener.name))
+}
+
+/// Compares what failed with us and what with the stand-in.
+fn settle(row: &mut Row, shown: &[&str], excuse: &Excuse, pair: &str) -> Vec<String> {
     let (label, mut stale) = (row.label(), Vec::new());
     let mut covered = row.cells.iter().filter(|cell| excuse.covers(row, cell.step));
     if excuse.tries == 1 && covered.all(|cell| cell.ok) {
@@ -129,7 +139,7 @@ fn settle(row: &mut Row, shown: &Row, excuse: &Excuse, pair: &str) -> Vec<String
     }
     for step in row.setup.steps().iter().filter(|step| excuse.covers(row, step)).copied().collect::<Vec<_>>()
     {
-        let fails_too = shown.cell(step).is_none_or(|cell| !cell.ok);
+        let fails_too = shown.contains(&step);
         let Some(cell) = row.cells.iter_mut().find(|cell| cell.step == step) else { continue };
         match (cell.ok, fails_too) {
             (false, true) => cell.excused = Some(excuse.reason),
@@ -145,10 +155,11 @@ mod tests {
     use super::*;
     use crate::plan::Setup;
 
-    const SETUP: Setup = Setup { security: Security::Tls, muxer: Muxer::Yamux, key: Key::Ecdsa };
+    const SETUP: Setup = Setup::upgraded(Transport::Tcp, Security::Tls, Muxer::Yamux, Key::Ecdsa);
     const EXCUSE: Excuse = Excuse {
         peer: "py",
         direction: Some(Direction::WeDial),
+        transport: None,
         security: None,
         muxer: None,
         key: Some(Key::Ecdsa),
@@ -169,22 +180,20 @@ mod tests {
     fn a_failure_is_excused_only_while_the_stand_in_fails_too() {
         let bad = || Err("no".to_owned());
         let mut ours = row(bad());
-        assert!(settle(&mut ours, &row(bad()), &EXCUSE, "go -> py").is_empty());
+        assert!(settle(&mut ours, &["dial"], &EXCUSE, "go -> py").is_empty());
         assert_eq!(ours.cells[0].excused, Some("theirs"));
         assert_eq!(ours.cells[1].excused, None, "only what the excuse names");
         let mut ours = row(bad());
-        let stale = settle(&mut ours, &row(Ok(String::new())), &EXCUSE, "go -> py");
+        let stale = settle(&mut ours, &["ping"], &EXCUSE, "go -> py");
         assert!(ours.cells[0].excused.is_none() && stale[0].contains("go -> py passes"), "{stale:?}");
     }
 
     #[test]
     fn an_excuse_for_what_passes_is_told() {
-        let stale = settle(&mut row(Ok(String::new())), &row(Err("no".to_owned())), &EXCUSE, "go -> py");
+        let stale = settle(&mut row(Ok(String::new())), &["dial"], &EXCUSE, "go -> py");
         assert!(stale[0].contains("needs no excuse"), "{stale:?}");
         let sometimes = Excuse { tries: 2, ..EXCUSE };
-        assert!(
-            settle(&mut row(Ok(String::new())), &row(Ok(String::new())), &sometimes, "go -> py").is_empty()
-        );
+        assert!(settle(&mut row(Ok(String::new())), &[], &sometimes, "go -> py").is_empty());
     }
 
     #[test]

@@ -1,21 +1,20 @@
 //! Foreign peers against each other. What fails there as well, is not ours.
 
-use std::path::Path;
-
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    matrix::{ALL_STEPS, LISTEN, START, dialer_steps, listening, take},
+    matrix::{ALL_STEPS, START, dialer_steps, listening, take},
     peers::Peer,
     plan::{Direction, Setup},
     process::{Event, Process},
     row::Row,
+    site::Site,
 };
 
 /// Lets one dial the other. The row is that of the listener.
-pub(crate) async fn pair(dialer: &Peer, listener: &'static Peer, peers: &Path, setup: Setup) -> Row {
+pub(crate) async fn pair(dialer: &Peer, listener: &'static Peer, site: &Site, setup: Setup) -> Row {
     let mut row = Row::new(listener.name, Direction::WeDial, setup);
-    if let Err(why) = meet(&mut row, dialer, listener, peers).await {
+    if let Err(why) = meet(&mut row, dialer, listener, site).await {
         let step = if row.cell("dial").is_none() { "dial" } else { "end" };
         row.note(step, 0.0, Err(why));
     }
@@ -23,13 +22,13 @@ pub(crate) async fn pair(dialer: &Peer, listener: &'static Peer, peers: &Path, s
     row
 }
 
-async fn meet(row: &mut Row, dialer: &Peer, listener: &Peer, peers: &Path) -> Result<(), String> {
+async fn meet(row: &mut Row, dialer: &Peer, listener: &Peer, site: &Site) -> Result<(), String> {
     let setup = row.setup;
-    let mut listens = Process::spawn(listener, peers, setup, &["listen", "--addr", LISTEN])?;
+    let mut listens = Process::listen(listener, site, setup)?;
     let started = timeout(START, listening(&mut listens)).await;
     let (_, address) = started.map_err(|_| "the listener does not start in time".to_owned())??;
     let (address, steps) = (address.to_string(), dialer_steps(setup));
-    let mut dials = Process::spawn(dialer, peers, setup, &["dial", "--addr", &address, "--steps", &steps])?;
+    let mut dials = Process::dial(dialer, site, setup, &address, &steps)?;
 
     let began = Instant::now();
     let steps = async {

@@ -9,15 +9,17 @@ mod peers;
 mod plan;
 mod process;
 mod row;
+mod site;
 mod streams;
 mod table;
 mod told;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -26,8 +28,9 @@ use clap::{Parser, Subcommand, builder::PossibleValuesParser};
 
 use build::Built;
 use peers::Peer;
-use plan::{Direction, Filter, Key, Muxer, Security};
+use plan::{Direction, Filter, Key, Muxer, Security, Transport};
 use row::{Results, Row};
+use site::Site;
 
 /// Peerage's interop suite.
 #[derive(Parser)]
@@ -45,9 +48,10 @@ enum Command {
 
 /// Tests this library against foreign peers, as dialer and as listener
 ///
-/// For every peer and both directions, a node of this library and the foreign program meet on loopback over TCP: each
+/// For every peer and both directions, a node of this library and the foreign program meet on loopback. Over TCP: each
 /// security (noise, tls) with each muxer (yamux, mplex), and each type of key (ed25519, secp256k1, ecdsa, rsa; on both
-/// sides) over each security with yamux. They take these steps:
+/// sides) over each security with yamux. Over WebSocket, with and without TLS around it: each security with yamux. Over
+/// QUIC and WebRTC, which bring their own. They take these steps:
 ///
 ///   dial        connect, and prove who they are
 ///   ping        three round trips, by the dialer
@@ -65,6 +69,8 @@ enum Command {
 ///
 /// Keys other than Ed25519 are not tried in bulk, and mplex, which has no flow control, carries no more than 64 KiB.
 ///
+/// For wss, a certificate authority is made for the run.
+///
 /// A step that also fails with another foreign peer in our place may be excused; that is tried again in each run. The
 /// exit status is 0 only if everything passed but what is excused.
 #[derive(clap::Args)]
@@ -73,6 +79,7 @@ enum Command {
     after_help = "Examples:\n  \
         peerage-interop matrix                      everything, building the peers where needed\n  \
         peerage-interop matrix --peer go --security tls --key rsa\n  \
+        peerage-interop matrix --transport quic-v1,wss\n  \
         peerage-interop matrix --peer js --repeat 20 --no-build\n\n\
         The peers are described in interop/peers/README.md; each can be run by hand."
 )]
@@ -113,6 +120,9 @@ struct Foreign {
     listener: String,
     #[command(flatten)]
     only: Only,
+    /// Write all results to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     #[command(flatten)]
     programs: Programs,
 }
@@ -120,6 +130,9 @@ struct Foreign {
 /// What of all that could be spoken.
 #[derive(clap::Args)]
 struct Only {
+    /// Only rows over these transports
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = words(Transport::WORDS))]
+    transport: Vec<String>,
     /// Only rows over these security protocols
     #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = words(Security::WORDS))]
     security: Vec<String>,
@@ -154,6 +167,7 @@ impl Only {
         }
         Filter {
             directions: all(directions),
+            transports: all(&self.transport),
             securities: all(&self.security),
             muxers: all(&self.muxer),
             keys: all(&self.key),
@@ -207,12 +221,9 @@ async fn matrix(args: &Matrix) -> Result<bool, String> {
     };
     let rows = u32::try_from(plan.len()).unwrap_or(u32::MAX).saturating_mul(args.repeat);
     watch(ROW_LIMIT.saturating_mul(rows));
-    let results = matrix::run(&plan, &args.programs.peers_dir, args.repeat, jobs, builds).await;
-    show(&results)?;
-    if let Some(file) = &args.json {
-        let json = serde_json::to_vec_pretty(&results).map_err(|error| error.to_string())?;
-        std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    let site = Arc::new(Site::new(&args.programs.peers_dir)?);
+    let results = matrix::run(&plan, &site, args.repeat, jobs, builds).await;
+    show(&results, args.json.as_deref())?;
     Ok(results.ok)
 }
 
@@ -223,15 +234,16 @@ async fn foreign(args: &Foreign) -> Result<bool, String> {
     };
     build(&chosen, &args.programs).await?;
     let plan = plan::rows(&[*listener], &args.only.filter(&[Direction::WeDial.to_string()]));
+    let site = Site::new(&args.programs.peers_dir)?;
     let mut results = Results { repeat: 1, ..Results::default() };
-    for (_, _, setup) in plan {
-        let mut row = foreign::pair(dialer, listener, &args.programs.peers_dir, setup).await;
+    for (_, _, setup) in plan.into_iter().filter(|(_, _, setup)| dialer.takes(*setup)) {
+        let mut row = foreign::pair(dialer, listener, &site, setup).await;
         row.dialer = dialer.name;
         results.seconds += row.cells.iter().map(|cell| cell.ms).sum::<f64>() / 1000.0;
         results.rows.push(row);
     }
-    results.ok = results.rows.iter().all(Row::ok);
-    show(&results)?;
+    results.ok = !results.rows.is_empty() && results.rows.iter().all(Row::ok);
+    show(&results, args.json.as_deref())?;
     Ok(results.ok)
 }
 
@@ -250,7 +262,12 @@ async fn build(chosen: &[&'static Peer], programs: &Programs) -> Result<Vec<Buil
     if programs.no_build { Ok(Vec::new()) } else { build::all(chosen, &programs.peers_dir).await }
 }
 
-fn show(results: &Results) -> Result<(), String> {
+/// Prints the results, and writes them to a file if one is named.
+fn show(results: &Results, json: Option<&Path>) -> Result<(), String> {
+    if let Some(file) = json {
+        let json = serde_json::to_vec_pretty(&results).map_err(|error| error.to_string())?;
+        std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
     let mut out = io::stdout().lock();
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = table::render(results, colour);
@@ -296,7 +313,7 @@ mod tests {
         let args = parse(&["--peer", "go", "--security", "tls", "--muxer", "yamux", "--key", "rsa"]).unwrap();
         assert_eq!(plan::rows(&choose(&args.peers), &args.only.filter(&args.direction)).len(), 2);
         let args = parse(&["--peer", "go", "--direction", "they-dial"]).unwrap();
-        assert_eq!(plan::rows(&choose(&args.peers), &args.only.filter(&args.direction)).len(), 10);
+        assert_eq!(plan::rows(&choose(&args.peers), &args.only.filter(&args.direction)).len(), 18);
     }
 
     #[test]

@@ -1,10 +1,6 @@
 //! The steps of each row, for both directions.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use peerage::{Event as OurEvent, Events, Multiaddr, PeerId};
 use tokio::{
@@ -21,6 +17,7 @@ use crate::{
     plan::{Direction, STEPS, Setup},
     process::{Event, Process, Step},
     row::{Results, Row},
+    site::Site,
     streams::{CALLBACK, PING_BACK},
     told::{check_info, check_told},
 };
@@ -31,38 +28,48 @@ pub(crate) const START: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_secs(20);
 /// How long all steps of a foreign dialer may take, its start included.
 pub(crate) const ALL_STEPS: Duration = Duration::from_secs(290);
-/// Where peers listen.
-pub(crate) const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+/// How many rows that may be excused run beside the others. Most of their time they wait for a deadline.
+const WAITING: usize = 8;
 
 /// Runs everything, so many rows at once, and looks again at the excuses for what failed.
 pub(crate) async fn run(
     plan: &[(&'static Peer, Direction, Setup)],
-    peers: &Path,
+    site: &Arc<Site>,
     repeat: u32,
     jobs: usize,
     builds: Vec<Built>,
 ) -> Results {
     let started = Instant::now();
-    let places = Arc::new(Semaphore::new(jobs));
+    let (working, waiting) = (Arc::new(Semaphore::new(jobs)), Arc::new(Semaphore::new(WAITING)));
     let mut running = JoinSet::new();
     for _ in 0..repeat {
         for (at, &(peer, direction, setup)) in plan.iter().enumerate() {
-            let (places, peers) = (Arc::clone(&places), PathBuf::from(peers));
+            let places = match excuses::concern(&Row::new(peer.name, direction, setup)) {
+                true => Arc::clone(&waiting),
+                false => Arc::clone(&working),
+            };
+            let site = Arc::clone(site);
             running.spawn(async move {
-                let place = places.acquire_owned().await;
+                let _place = places.acquire_owned().await;
                 let began = Instant::now();
-                let mut row = one(peer, &peers, direction, setup).await;
-                drop(place);
+                let mut row = one(peer, &site, direction, setup).await;
                 row.complete();
-                let word = if row.ok() { "ok" } else { "FAIL" };
+                let stale = excuses::look_again(&mut row, &site).await;
+                let word = match (row.ok(), row.excused()) {
+                    (true, _) => "ok",
+                    (false, true) => "excused",
+                    (false, false) => "FAIL",
+                };
                 eprintln!("{}: {word}, {:.1} s", row.label(), began.elapsed().as_secs_f64());
-                (at, row)
+                (at, row, stale)
             });
         }
     }
     let mut rows: Vec<Option<Row>> = plan.iter().map(|_| None).collect();
+    let mut stale = Vec::new();
     while let Some(done) = running.join_next().await {
-        let Ok((at, row)) = done else { continue };
+        let Ok((at, row, of_row)) = done else { continue };
+        stale.extend(of_row);
         match rows.get_mut(at) {
             Some(Some(other)) => other.absorb(row),
             Some(place) => *place = Some(row),
@@ -70,13 +77,12 @@ pub(crate) async fn run(
         }
     }
     let complete = rows.iter().all(Option::is_some);
-    let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
-    let stale = excuses::look_again(&mut rows, peers).await;
+    let rows: Vec<Row> = rows.into_iter().flatten().collect();
     let ok = complete && !rows.is_empty() && stale.is_empty() && rows.iter().all(Row::excused);
     Results { ok, repeat, seconds: started.elapsed().as_secs_f64(), builds, rows, stale }
 }
 
-async fn one(peer: &Peer, peers: &Path, direction: Direction, setup: Setup) -> Row {
+async fn one(peer: &Peer, site: &Site, direction: Direction, setup: Setup) -> Row {
     let mut row = Row::new(peer.name, direction, setup);
     let ours = match timeout(STEP, Ours::start(setup)).await {
         Ok(Ok(ours)) => ours,
@@ -90,8 +96,8 @@ async fn one(peer: &Peer, peers: &Path, direction: Direction, setup: Setup) -> R
         }
     };
     let process = match direction {
-        Direction::WeDial => we_dial(&mut row, &ours, peer, peers).await,
-        Direction::TheyDial => they_dial(&mut row, &ours, peer, peers).await,
+        Direction::WeDial => we_dial(&mut row, &ours, peer, site).await,
+        Direction::TheyDial => they_dial(&mut row, &ours, peer, site).await,
     };
     let mut process = match process {
         Ok(process) => process,
@@ -123,8 +129,8 @@ async fn one(peer: &Peer, peers: &Path, direction: Direction, setup: Setup) -> R
 }
 
 /// Our node dials a foreign listener.
-async fn we_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Result<Process, String> {
-    let mut process = Process::spawn(peer, peers, row.setup, &["listen", "--addr", LISTEN])?;
+async fn we_dial(row: &mut Row, ours: &Ours, peer: &Peer, site: &Site) -> Result<Process, String> {
+    let mut process = Process::listen(peer, site, row.setup)?;
     let (id, address) = match timeout(START, listening(&mut process)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
@@ -200,12 +206,11 @@ async fn heard_of_us(process: &mut Process, ours: &Ours) -> Result<((), String),
 }
 
 /// A foreign dialer dials our node. Its steps come as events, while we look at it from here.
-async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, peers: &Path) -> Result<Process, String> {
+async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, site: &Site) -> Result<Process, String> {
     let address = ours.address()?.to_string();
     let mut events = ours.node.events();
     let steps = dialer_steps(row.setup);
-    let mut process =
-        Process::spawn(peer, peers, row.setup, &["dial", "--addr", &address, "--steps", &steps])?;
+    let mut process = Process::dial(peer, site, row.setup, &address, &steps)?;
 
     let mut seen = Row::new(peer.name, row.direction, row.setup);
     let mut told = Row::new(peer.name, row.direction, row.setup);

@@ -50,13 +50,20 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Starts it, listening on loopback, with one security protocol, one muxer, and all services.
+    /// Starts it, listening on loopback over one transport, with one security protocol and one muxer where that has
+    /// none of its own, and all services.
     pub(crate) async fn start(setup: Setup) -> Result<Self, String> {
-        let security: Security =
-            setup.security.word().parse().map_err(|error| format!("our node: {error}"))?;
-        let muxer: MuxerKind = setup.muxer.word().parse().map_err(|error| format!("our node: {error}"))?;
-        let builder = Node::builder(keypair(setup.key)).agent(AGENT).security([security]).muxers([muxer]);
-        let builder = builder.listen("/ip4/127.0.0.1/tcp/0").map_err(|error| error.to_string())?;
+        let wrong = |error| format!("our node: {error}");
+        let mut builder = Node::builder(keypair(setup.key)).agent(AGENT);
+        if let Some(security) = setup.security {
+            let security: Security = security.word().parse().map_err(wrong)?;
+            builder = builder.security([security]);
+        }
+        if let Some(muxer) = setup.muxer {
+            let muxer: MuxerKind = muxer.word().parse().map_err(wrong)?;
+            builder = builder.muxers([muxer]);
+        }
+        let builder = builder.listen(setup.transport.listen()).map_err(|error| error.to_string())?;
         let (builder, ping) = builder.with(ping::Ping::default());
         let (builder, perf) = builder.with(perf::Perf::default());
         let (builder, identify) = builder.with(identify::Identify::default());

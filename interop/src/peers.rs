@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::plan::{Key, Muxer, Security, Setup};
+use crate::plan::{Key, Muxer, Security, Setup, Transport};
 
 /// A foreign peer.
 #[derive(Debug, PartialEq)]
@@ -82,16 +82,18 @@ impl Peer {
 
     /// Whether it takes part in this setup.
     pub(crate) fn takes(&self, setup: Setup) -> bool {
-        !self.once
-            || (setup.security, setup.muxer, setup.key) == (Security::Noise, Muxer::Yamux, Key::Ed25519)
+        let one = Setup::upgraded(Transport::Tcp, Security::Noise, Muxer::Yamux, Key::Ed25519);
+        !self.once || setup == one
     }
 
     /// The arguments that make it speak so.
     pub(crate) fn arguments(&self, setup: Setup) -> Vec<&'static str> {
         let key = if self.lacks.contains(&setup.key) { Key::Ed25519 } else { setup.key };
-        let words =
-            ["--security", setup.security.word(), "--muxer", setup.muxer.word(), "--key-type", key.word()];
-        words.into_iter().chain(self.args.iter().copied()).collect()
+        let mut words = vec!["--transport", setup.transport.word(), "--key-type", key.word()];
+        words.extend(setup.security.into_iter().flat_map(|security| ["--security", security.word()]));
+        words.extend(setup.muxer.into_iter().flat_map(|muxer| ["--muxer", muxer.word()]));
+        words.extend(self.args);
+        words
     }
 
     /// Whether both are made by the same build.
@@ -145,9 +147,14 @@ mod tests {
 
     #[test]
     fn arguments_name_all_that_is_spoken() {
-        let setup = Setup { security: Security::Tls, muxer: Muxer::Yamux, key: Key::Ecdsa };
-        assert_eq!(GO.arguments(setup).join(" "), "--security tls --muxer yamux --key-type ecdsa");
-        assert_eq!(PY.arguments(setup).join(" "), "--security tls --muxer yamux --key-type ed25519");
-        assert!(RUST_SIGNED.arguments(setup).ends_with(&["ecdsa", "--signed-record"]));
+        let setup = Setup::upgraded(Transport::Ws, Security::Tls, Muxer::Yamux, Key::Ecdsa);
+        assert_eq!(
+            GO.arguments(setup).join(" "),
+            "--transport ws --key-type ecdsa --security tls --muxer yamux"
+        );
+        assert!(PY.arguments(setup).contains(&"ed25519"));
+        assert!(RUST_SIGNED.arguments(setup).ends_with(&["yamux", "--signed-record"]));
+        let setup = Setup::standalone(Transport::Quic, Key::Rsa);
+        assert_eq!(JS.arguments(setup).join(" "), "--transport quic-v1 --key-type rsa");
     }
 }

@@ -46,6 +46,16 @@ macro_rules! words {
 }
 
 words! {
+    /// What carries bytes, and where it brings its own security and muxer, those too.
+    Transport {
+        Tcp = "tcp",
+        Ws = "ws",
+        Wss = "wss",
+        Quic = "quic-v1",
+        WebRtc = "webrtc-direct",
+    }
+}
+words! {
     /// Who encrypts.
     Security { Noise = "noise", Tls = "tls" }
 }
@@ -67,17 +77,52 @@ words! {
     }
 }
 
+impl Transport {
+    /// Where one listens, so that the system picks the port.
+    pub(crate) const fn listen(self) -> &'static str {
+        match self {
+            Self::Tcp => "/ip4/127.0.0.1/tcp/0",
+            Self::Ws => "/ip4/127.0.0.1/tcp/0/ws",
+            Self::Wss => "/ip4/127.0.0.1/tcp/0/tls/ws",
+            Self::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+            Self::WebRtc => "/ip4/127.0.0.1/udp/0/webrtc-direct",
+        }
+    }
+}
+
 /// What two peers speak, and with keys of which type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Setup {
-    pub(crate) security: Security,
-    pub(crate) muxer: Muxer,
+    pub(crate) transport: Transport,
+    /// `None` where the transport brings its own.
+    pub(crate) security: Option<Security>,
+    /// As for the security.
+    pub(crate) muxer: Option<Muxer>,
     pub(crate) key: Key,
+}
+
+impl Setup {
+    /// A transport that has to be upgraded.
+    pub(crate) const fn upgraded(transport: Transport, security: Security, muxer: Muxer, key: Key) -> Self {
+        Self { transport, security: Some(security), muxer: Some(muxer), key }
+    }
+
+    /// A transport that brings its own security and muxer.
+    pub(crate) const fn standalone(transport: Transport, key: Key) -> Self {
+        Self { transport, security: None, muxer: None, key }
+    }
+
+    /// Its words, a dash for what it does not have.
+    pub(crate) fn words(self) -> [&'static str; 4] {
+        let (security, muxer) = (self.security.map(Security::word), self.muxer.map(Muxer::word));
+        [self.transport.word(), security.unwrap_or("-"), muxer.unwrap_or("-"), self.key.word()]
+    }
 }
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:5} {:5} {:9}", self.security, self.muxer, self.key)
+        let words = self.words().into_iter().filter(|word| *word != "-");
+        f.write_str(&words.collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -107,9 +152,9 @@ impl Setup {
     /// The steps that are taken over it.
     pub(crate) fn steps(self) -> &'static [&'static str] {
         match (self.muxer, self.key) {
-            (Muxer::Mplex, _) => MPLEX_STEPS,
-            (Muxer::Yamux, Key::Ed25519) => &STEPS,
-            (Muxer::Yamux, _) => KEY_STEPS,
+            (Some(Muxer::Mplex), _) => MPLEX_STEPS,
+            (_, Key::Ed25519) => &STEPS,
+            (_, _) => KEY_STEPS,
         }
     }
 }
@@ -118,6 +163,7 @@ impl Setup {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) directions: Vec<Direction>,
+    pub(crate) transports: Vec<Transport>,
     pub(crate) securities: Vec<Security>,
     pub(crate) muxers: Vec<Muxer>,
     pub(crate) keys: Vec<Key>,
@@ -125,30 +171,57 @@ pub(crate) struct Filter {
 
 impl Filter {
     fn admits(&self, direction: Direction, setup: Setup) -> bool {
-        fn one<T: PartialEq>(asked: &[T], it: T) -> bool {
-            asked.is_empty() || asked.contains(&it)
+        fn one<T: PartialEq>(asked: &[T], it: Option<T>) -> bool {
+            asked.is_empty() || it.is_some_and(|it| asked.contains(&it))
         }
-        one(&self.directions, direction)
+        one(&self.directions, Some(direction))
+            && one(&self.transports, Some(setup.transport))
             && one(&self.securities, setup.security)
             && one(&self.muxers, setup.muxer)
-            && one(&self.keys, setup.key)
+            && one(&self.keys, Some(setup.key))
     }
 }
 
-/// The rows: every security with every muxer, and every type of key over each security with yamux.
+/// All that is spoken.
+///
+/// Over TCP every security meets every muxer, and every type of key every security. WebSocket carries the same
+/// handshakes, so there it is enough that each can be carried; wss differs from ws below all of them. QUIC has its keys in
+/// a certificate, of which one of RSA is too long for what a server may send to an address it does not know yet.
+fn setups() -> Vec<Setup> {
+    use Transport::{Quic, Tcp, WebRtc, Ws, Wss};
+    let mut setups = Vec::new();
+    for &key in Key::ALL {
+        for &muxer in Muxer::ALL {
+            for &security in Security::ALL {
+                if muxer == Muxer::Yamux || key == Key::Ed25519 {
+                    setups.push(Setup::upgraded(Tcp, security, muxer, key));
+                }
+            }
+        }
+    }
+    for (transport, security, muxer) in [
+        (Ws, Security::Noise, Muxer::Yamux),
+        (Ws, Security::Tls, Muxer::Yamux),
+        (Ws, Security::Noise, Muxer::Mplex),
+        (Wss, Security::Noise, Muxer::Yamux),
+        (Wss, Security::Tls, Muxer::Yamux),
+    ] {
+        setups.push(Setup::upgraded(transport, security, muxer, Key::Ed25519));
+    }
+    for (transport, key) in [(Quic, Key::Ed25519), (Quic, Key::Rsa), (WebRtc, Key::Ed25519)] {
+        setups.push(Setup::standalone(transport, key));
+    }
+    setups
+}
+
+/// The rows: all that is spoken, with each peer that has it, in both directions.
 pub(crate) fn rows(peers: &[&'static Peer], filter: &Filter) -> Vec<(&'static Peer, Direction, Setup)> {
     let mut rows = Vec::new();
     for peer in peers {
         for &direction in Direction::ALL {
-            for &key in Key::ALL {
-                for &muxer in Muxer::ALL {
-                    for &security in Security::ALL {
-                        let setup = Setup { security, muxer, key };
-                        let told_apart = muxer == Muxer::Yamux || key == Key::Ed25519;
-                        if told_apart && peer.takes(setup) && filter.admits(direction, setup) {
-                            rows.push((*peer, direction, setup));
-                        }
-                    }
+            for setup in setups() {
+                if peer.takes(setup) && filter.admits(direction, setup) {
+                    rows.push((*peer, direction, setup));
                 }
             }
         }
@@ -165,12 +238,19 @@ mod tests {
     fn every_cell_that_has_to_be() {
         let go = [peers::find("go").unwrap()];
         let all = rows(&go, &Filter::default());
-        assert_eq!(all.len(), 2 * (4 + 2 * 3));
+        assert_eq!(all.len(), 2 * ((4 + 2 * 3) + 3 + 2 + 2 + 1));
         for &direction in Direction::ALL {
+            let has = |setup| all.contains(&(go[0], direction, setup));
             for &security in Security::ALL {
-                let has = |muxer, key| all.contains(&(go[0], direction, Setup { security, muxer, key }));
-                assert!(Muxer::ALL.iter().all(|muxer| has(*muxer, Key::Ed25519)));
-                assert!(Key::ALL.iter().all(|key| has(Muxer::Yamux, *key)));
+                let tcp = |muxer, key| has(Setup::upgraded(Transport::Tcp, security, muxer, key));
+                assert!(Muxer::ALL.iter().all(|muxer| tcp(*muxer, Key::Ed25519)));
+                assert!(Key::ALL.iter().all(|key| tcp(Muxer::Yamux, *key)));
+                for transport in [Transport::Ws, Transport::Wss] {
+                    assert!(has(Setup::upgraded(transport, security, Muxer::Yamux, Key::Ed25519)));
+                }
+            }
+            for transport in [Transport::Quic, Transport::WebRtc] {
+                assert!(has(Setup::standalone(transport, Key::Ed25519)));
             }
         }
         let signed = rows(&[peers::find("rust-signed").unwrap()], &Filter::default());
@@ -181,13 +261,16 @@ mod tests {
     fn filters() {
         let go = [peers::find("go").unwrap()];
         let filter = Filter { keys: vec![Key::Rsa], securities: vec![Security::Tls], ..Filter::default() };
-        let setup = Setup { security: Security::Tls, muxer: Muxer::Yamux, key: Key::Rsa };
+        let setup = Setup::upgraded(Transport::Tcp, Security::Tls, Muxer::Yamux, Key::Rsa);
         assert_eq!(
             rows(&go, &filter),
-            [(go[0], Direction::WeDial, setup), (go[0], Direction::TheyDial, setup)]
+            [(go[0], Direction::WeDial, setup), (go[0], Direction::TheyDial, setup)],
+            "who asks for a security does not want transports that have none to choose"
         );
         let filter = Filter { directions: vec![Direction::WeDial], ..filter };
         assert_eq!(rows(&go, &filter).len(), 1);
+        let filter = Filter { transports: vec![Transport::Quic, Transport::Wss], ..Filter::default() };
+        assert_eq!(rows(&go, &filter).len(), 8);
     }
 
     #[test]
@@ -202,7 +285,12 @@ mod tests {
     fn words() {
         assert_eq!("tls".parse(), Ok(Security::Tls));
         assert_eq!("dsa".parse::<Key>(), Err("dsa is none of ed25519, secp256k1, ecdsa, rsa".to_owned()));
-        let setup = Setup { security: Security::Tls, muxer: Muxer::Mplex, key: Key::Rsa };
-        assert_eq!(format!("[{setup}]"), "[tls   mplex rsa      ]");
+        let setup = Setup::upgraded(Transport::Ws, Security::Tls, Muxer::Mplex, Key::Rsa);
+        assert_eq!(setup.to_string(), "ws tls mplex rsa");
+        let setup = Setup::standalone(Transport::Quic, Key::Rsa);
+        assert_eq!(
+            (setup.to_string().as_str(), setup.words()),
+            ("quic-v1 rsa", ["quic-v1", "-", "-", "rsa"])
+        );
     }
 }

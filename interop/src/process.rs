@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    path::Path,
+    ffi::OsString,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -16,7 +16,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{peers::Peer, plan::Setup};
+use crate::{
+    peers::Peer,
+    plan::{Setup, Transport},
+    site::Site,
+};
 
 /// What a peer says on stdout; see `interop/peers/README.md`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -73,9 +77,37 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Runs a peer with these arguments, and those that the setup takes.
-    pub(crate) fn spawn(peer: &Peer, peers: &Path, setup: Setup, args: &[&str]) -> Result<Self, String> {
-        let script = peer.dir(peers).join("run");
+    /// Runs a peer that listens.
+    pub(crate) fn listen(peer: &Peer, site: &Site, setup: Setup) -> Result<Self, String> {
+        let mut args = words(&["listen", "--addr", setup.transport.listen()]);
+        if setup.transport == Transport::Wss {
+            args.extend([
+                "--tls-cert".into(),
+                site.certificate().into(),
+                "--tls-key".into(),
+                site.key().into(),
+            ]);
+        }
+        Self::spawn(peer, site, setup, args)
+    }
+
+    /// Runs a peer that dials, and takes these steps.
+    pub(crate) fn dial(
+        peer: &Peer,
+        site: &Site,
+        setup: Setup,
+        address: &str,
+        steps: &str,
+    ) -> Result<Self, String> {
+        let mut args = words(&["dial", "--addr", address, "--steps", steps]);
+        if setup.transport == Transport::Wss {
+            args.extend(["--tls-ca".into(), site.authority().into()]);
+        }
+        Self::spawn(peer, site, setup, args)
+    }
+
+    fn spawn(peer: &Peer, site: &Site, setup: Setup, args: Vec<OsString>) -> Result<Self, String> {
+        let script = peer.dir(site.peers()).join("run");
         let mut command = Command::new(&script);
         command.args(args).args(peer.arguments(setup)).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -136,6 +168,10 @@ impl Process {
             }
         }
     }
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
 }
 
 fn parse(line: &str) -> Event {

@@ -54,7 +54,7 @@ fn grid(out: &mut String, rows: &[Row], colour: bool) {
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|field| field.text.chars().count()).max()
     };
-    let widths: Vec<usize> = (0..steps.len() + 4).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..steps.len() + 5).map(|column| width(column).unwrap_or(0)).collect();
     for line in &lines {
         let mut row = String::from("  ");
         for (field, width) in line.iter().zip(&widths) {
@@ -72,13 +72,12 @@ fn paint(text: &str, with: &str, colour: bool) -> String {
 }
 
 fn heading(steps: &[&str]) -> Vec<Field> {
-    let names = ["dialer", "security", "muxer", "keys"].into_iter().chain(steps.iter().copied());
+    let names = ["dialer", "transport", "security", "muxer", "keys"].into_iter().chain(steps.iter().copied());
     names.map(|name| Field { text: name.to_owned(), colour: DIM }).collect()
 }
 
 fn fields(row: &Row, steps: &[&str]) -> Vec<Field> {
-    let setup = [row.setup.security.word(), row.setup.muxer.word(), row.setup.key.word()];
-    let words = std::iter::once(row.dialer).chain(setup);
+    let words = std::iter::once(row.dialer).chain(row.setup.words());
     let mut line: Vec<Field> = words.map(|word| Field { text: word.to_owned(), colour: "" }).collect();
     line.extend(steps.iter().map(|step| match row.cell(step) {
         Some(cell) => cell_field(cell),
@@ -149,10 +148,10 @@ fn verdict(results: &Results, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Direction, Key, Muxer, Security, Setup};
+    use crate::plan::{Direction, Key, Muxer, Security, Setup, Transport};
 
     fn results() -> Results {
-        let setup = Setup { security: Security::Noise, muxer: Muxer::Mplex, key: Key::Ed25519 };
+        let setup = Setup::upgraded(Transport::Ws, Security::Noise, Muxer::Mplex, Key::Ed25519);
         let mut good = Row::new("go", Direction::WeDial, setup);
         good.agent = Some("go-libp2p/0.51.0".to_owned());
         for step in setup.steps() {
@@ -172,15 +171,15 @@ mod tests {
     fn grids_to_read() {
         let expected = "\
 go (go-libp2p/0.51.0)
-  dialer   security  muxer  keys     dial  ping  identify  identified  echo-64k  end
-  peerage  noise     mplex  ed25519  ok    ok    ok        ok          ok 2.5 s  ok
+  dialer   transport  security  muxer  keys     dial  ping  identify  identified  echo-64k  end
+  peerage  ws         noise     mplex  ed25519  ok    ok    ok        ok          ok 2.5 s  ok
 
 js (it never said who it is)
-  dialer  security  muxer  keys     dial         ping  identify  identified  echo-64k  end
-  js      noise     mplex  ed25519  FAIL 15.0 s  FAIL  not run   not run     not run   excused
+  dialer  transport  security  muxer  keys     dial         ping  identify  identified  echo-64k  end
+  js      ws         noise     mplex  ed25519  FAIL 15.0 s  FAIL  not run   not run     not run   excused
 
-FAIL js -> peerage noise mplex ed25519, dial, ping: nobody there
-excused js -> peerage noise mplex ed25519, end: it hangs (it always does)
+FAIL js -> peerage ws noise mplex ed25519, dial, ping: nobody there
+excused js -> peerage ws noise mplex ed25519, end: it hangs (it always does)
   dial of x
     one address
   the peer wrote on stderr, last:

@@ -26,7 +26,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 )
 
 const (
@@ -53,8 +52,9 @@ var (
 )
 
 type options struct {
-	mode, addr, security, muxer, keyType string
-	steps                                []string
+	mode, addr, transport, security, muxer, keyType string
+	tlsCert, tlsKey, tlsCA                          string
+	steps                                           []string
 }
 
 func main() {
@@ -76,12 +76,17 @@ func main() {
 func parse(args []string) (options, error) {
 	var opts options
 	if len(args) == 0 || (args[0] != "listen" && args[0] != "dial") {
-		return opts, errors.New("usage: peer listen|dial --addr <multiaddr> [--steps a,b] [--security noise|tls] " +
-			"[--muxer yamux|mplex] [--key-type ed25519|secp256k1|ecdsa|rsa]")
+		return opts, errors.New("usage: peer listen|dial --addr <multiaddr> [--steps a,b] " +
+			"[--transport tcp|ws|wss|quic-v1|webrtc-direct] [--tls-cert FILE --tls-key FILE] [--tls-ca FILE] " +
+			"[--security noise|tls] [--muxer yamux|mplex] [--key-type ed25519|secp256k1|ecdsa|rsa]")
 	}
 	opts.mode = args[0]
 	flags := flag.NewFlagSet("peer "+opts.mode, flag.ContinueOnError)
-	flags.StringVar(&opts.addr, "addr", "/ip4/127.0.0.1/tcp/0", "where to listen, or whom to dial")
+	flags.StringVar(&opts.addr, "addr", "", "where to listen, or whom to dial")
+	flags.StringVar(&opts.transport, "transport", "tcp", "tcp, ws, wss, quic-v1 or webrtc-direct")
+	flags.StringVar(&opts.tlsCert, "tls-cert", "", "the certificate of a listener over wss, as PEM")
+	flags.StringVar(&opts.tlsKey, "tls-key", "", "its key, as PEM")
+	flags.StringVar(&opts.tlsCA, "tls-ca", "", "whom a dialer over wss trusts, as PEM")
 	flags.StringVar(&opts.security, "security", "noise", "noise or tls")
 	flags.StringVar(&opts.muxer, "muxer", "yamux", "yamux or mplex")
 	flags.StringVar(&opts.keyType, "key-type", "ed25519", "of the identity: ed25519, secp256k1, ecdsa or rsa")
@@ -92,6 +97,8 @@ func parse(args []string) (options, error) {
 	opts.steps = strings.Split(*steps, ",")
 	_, keyType := keyTypes[opts.keyType]
 	switch {
+	case transports[opts.transport].new == nil:
+		return opts, fmt.Errorf("no such transport: %s", opts.transport)
 	case securities[opts.security] == nil:
 		return opts, fmt.Errorf("no such security: %s", opts.security)
 	case muxers[opts.muxer] == nil:
@@ -100,6 +107,8 @@ func parse(args []string) (options, error) {
 		return opts, fmt.Errorf("no such type of key: %s", opts.keyType)
 	case opts.mode == "dial" && opts.steps[0] != "dial":
 		return opts, errors.New("the first step must be dial")
+	case opts.addr == "":
+		opts.addr = transports[opts.transport].listen
 	}
 	return opts, nil
 }
@@ -111,6 +120,10 @@ func newHost(opts options, addr string) (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	transport, err := transports[opts.transport].new(opts)
+	if err != nil {
+		return nil, err
+	}
 	where := libp2p.NoListenAddrs
 	if addr != "" {
 		where = libp2p.ListenAddrStrings(addr)
@@ -118,7 +131,7 @@ func newHost(opts options, addr string) (host.Host, error) {
 	return libp2p.New(
 		where,
 		libp2p.Identity(key),
-		libp2p.Transport(tcp.NewTCPTransport),
+		transport,
 		securities[opts.security],
 		muxers[opts.muxer],
 		libp2p.UserAgent(agent()),

@@ -1,5 +1,4 @@
 // An interop peer of Peerage on js-libp2p. See ../README.md for the command line and the events.
-import './node20.js'
 import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { generateKeyPair } from '@libp2p/crypto/keys'
@@ -7,13 +6,13 @@ import { identify, identifyPush } from '@libp2p/identify'
 import { mplex } from '@libp2p/mplex'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { PERF, perf, servePerf } from './perf.js'
 import { CALLBACK, CALLBACK_BYTES, CHANGE, CHANGED, ECHO, MANY, PING_BACK, SEEN, ask, echo, many, serveAsk, serveEcho } from './streams.js'
+import { TRANSPORTS } from './transports.js'
 
 const STEP_DEADLINE_MS = 20_000
 const PINGS = 3
@@ -28,15 +27,20 @@ const KEY_TYPES = { ed25519: 'Ed25519', secp256k1: 'secp256k1', rsa: 'RSA' }
 // The library allows a connection 32 incoming and 64 outgoing streams of one protocol.
 const LIMITS = { maxInboundStreams: 2 * MANY, maxOutboundStreams: 2 * MANY }
 
-const USAGE = 'usage: peer listen|dial --addr <multiaddr> [--steps a,b] [--security noise|tls] ' +
-  '[--muxer yamux|mplex] [--key-type ed25519|secp256k1|rsa]'
+const USAGE = 'usage: peer listen|dial --addr <multiaddr> [--steps a,b] ' +
+  '[--transport tcp|ws|wss|quic-v1|webrtc-direct] [--tls-cert FILE --tls-key FILE] [--tls-ca FILE] ' +
+  '[--security noise|tls] [--muxer yamux|mplex] [--key-type ed25519|secp256k1|rsa]'
 
 async function parse () {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      addr: { type: 'string', default: '/ip4/127.0.0.1/tcp/0' },
+      addr: { type: 'string' },
       steps: { type: 'string', default: STEPS },
+      transport: { type: 'string', default: 'tcp' },
+      'tls-cert': { type: 'string' },
+      'tls-key': { type: 'string' },
+      'tls-ca': { type: 'string' },
       security: { type: 'string', default: 'noise' },
       muxer: { type: 'string', default: 'yamux' },
       'key-type': { type: 'string', default: 'ed25519' }
@@ -45,19 +49,23 @@ async function parse () {
   const [mode, ...rest] = positionals
   const steps = values.steps.split(',')
   if (rest.length > 0 || !['listen', 'dial'].includes(mode)) throw new Error(USAGE)
-  const { security, muxer, 'key-type': keyType } = values
+  const { transport, security, muxer, 'key-type': keyType } = values
+  if (!Object.hasOwn(TRANSPORTS, transport)) throw new Error(`no such transport: ${transport}`)
   if (!Object.hasOwn(SECURITIES, security)) throw new Error(`no such security: ${security}`)
   if (!Object.hasOwn(MUXERS, muxer)) throw new Error(`no such muxer: ${muxer}`)
   if (!Object.hasOwn(KEY_TYPES, keyType)) throw new Error(`no such type of key: ${keyType}`)
   if (mode === 'dial' && steps[0] !== 'dial') throw new Error('the first step must be dial')
-  return { mode, steps, addr: values.addr, security, muxer, keyType }
+  const { 'tls-cert': tlsCert, 'tls-key': tlsKey, 'tls-ca': tlsCa } = values
+  const addr = values.addr ?? TRANSPORTS[transport].listen
+  return { mode, steps, addr, transport, tlsCert, tlsKey, tlsCa, security, muxer, keyType }
 }
 
-async function newNode ({ security, muxer, keyType }, listen) {
+async function newNode (options, listen) {
+  const { transport, security, muxer, keyType } = options
   const node = await createLibp2p({
     privateKey: await generateKeyPair(KEY_TYPES[keyType]),
     addresses: { listen },
-    transports: [tcp()],
+    transports: [await TRANSPORTS[transport].make(options)],
     connectionEncrypters: [SECURITIES[security]()],
     streamMuxers: [MUXERS[muxer]()],
     // The default gater of Node dials loopback, but a test must not depend on that.

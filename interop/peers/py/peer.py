@@ -13,7 +13,6 @@ from libp2p.host import basic_host
 from libp2p.host.ping import PingService
 from libp2p.identity.identify_push.identify_push import push_identify_to_peers
 from libp2p.peer.peerinfo import info_from_p2p_addr
-from libp2p.perf.perf_service import PerfService
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as Noise
 from libp2p.security.tls.transport import PROTOCOL_ID as TLS, TLSTransport as Tls
 from libp2p.stream_muxer.mplex.mplex import MPLEX_PROTOCOL_ID as MPLEX, Mplex
@@ -27,6 +26,7 @@ from streams import (
     CHANGE,
     CHANGED,
     ECHO,
+    PERF,
     PING_BACK,
     SEEN,
     ask,
@@ -35,7 +35,9 @@ from streams import (
     perf,
     serve_ask,
     serve_echo,
+    serve_perf,
 )
+from transports import TRANSPORTS, as_dialed, make_options
 
 STEP_DEADLINE = 20
 PINGS = 3
@@ -64,12 +66,16 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(prog="peer")
     parser.add_argument("mode", choices=["listen", "dial"])
-    parser.add_argument("--addr", type=Multiaddr, default="/ip4/127.0.0.1/tcp/0")
+    parser.add_argument("--addr", type=Multiaddr)
     parser.add_argument("--steps", default=STEPS)
+    parser.add_argument("--transport", choices=TRANSPORTS, default="tcp")
+    for file in ("--tls-cert", "--tls-key", "--tls-ca"):
+        parser.add_argument(file)
     parser.add_argument("--security", choices=SECURITIES, default="noise")
     parser.add_argument("--muxer", choices=MUXERS, default="yamux")
     parser.add_argument("--key-type", choices=KEY_TYPES, default="ed25519")
     options = parser.parse_args()
+    options.addr = options.addr or Multiaddr(TRANSPORTS[options.transport])
     options.steps = options.steps.split(",")
     if options.mode == "dial" and options.steps[0] != "dial":
         parser.error("the first step must be dial")
@@ -80,7 +86,10 @@ def make_host(options):
     # All is named, because the defaults offer more than one of each.
     keys = KEY_TYPES[options.key_type]()
     host = new_host(
-        key_pair=keys, sec_opt=SECURITIES[options.security](keys), muxer_opt=MUXERS[options.muxer]
+        key_pair=keys,
+        sec_opt=SECURITIES[options.security](keys),
+        muxer_opt=MUXERS[options.muxer],
+        **make_options(options),
     )
     host.set_stream_handler(ECHO, serve_echo)
     return host
@@ -137,7 +146,7 @@ async def listen(options):
     }
     for protocol, do in asked.items():
         host.set_stream_handler(protocol, functools.partial(serve_ask, protocol, do, STEP_DEADLINE))
-    await PerfService(host).start()
+    host.set_stream_handler(PERF, serve_perf)
     on_identified(lambda found: emit(event="identified", **found))
     async with host.run(listen_addrs=[options.addr]):
         addrs = [str(addr) for addr in host.get_addrs()]
@@ -149,7 +158,7 @@ async def listen(options):
 
 async def dial(options):
     host = make_host(options)
-    remote = info_from_p2p_addr(options.addr)
+    remote = info_from_p2p_addr(as_dialed(options.addr))
     identified, when_identified = {}, trio.Event()
 
     def report(found):
@@ -192,7 +201,9 @@ async def dial(options):
     all_ok = True
     # Nobody dials us, but a py-libp2p without addresses waits half a second for one to appear before it
     # answers an identify request.
-    async with host.run(listen_addrs=[Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+    # Over plain WebSocket instead of wss, for which a dialer has no certificate.
+    transport = "ws" if options.transport == "wss" else options.transport
+    async with host.run(listen_addrs=[Multiaddr(TRANSPORTS[transport])]):
         for step in options.steps:
             started = time.perf_counter()
             try:

@@ -6,6 +6,9 @@ import time
 
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.perf.constants import PROTOCOL_NAME as PERF
+from libp2p.transport.quic.exceptions import QUICStreamClosedError
+from libp2p.transport.webrtc.exceptions import WebRTCStreamError
+from libp2p.transport.webrtc.stream import WebRTCStream
 import trio
 
 ECHO = "/peerage/echo/1"
@@ -17,6 +20,7 @@ SEEN = "/peerage/seen/1"
 
 CALLBACK_BYTES = 64 << 10
 PERF_BYTES = 10 << 20
+PERF_HEAD = struct.Struct(">Q")
 MANY = 100
 MANY_BYTES = 1 << 10
 CHUNK = 64 << 10
@@ -53,7 +57,7 @@ async def serve_ask(protocol, do, deadline, stream):
 async def ask(host, peer, protocol):
     """Ask the listener to do something, and read how that went."""
     async with open_stream(host, peer, protocol) as stream:
-        await stream.close_write()  # there is nothing to say
+        await half_close(stream)  # there is nothing to say
         text = b"".join([data async for data in chunks(stream)])
     if text != b"ok\n":
         raise ValueError(f"the listener says {text!r}")
@@ -79,18 +83,34 @@ async def many(host, peer):
     return {"streams": MANY}
 
 
-async def perf(host, peer):
+async def serve_perf(stream):
     """
-    Upload, half-close and download, the same amount each way, as the perf specification says.
+    Read how much is wanted, then to the end, and write as much.
 
-    The library serves this, but its client dials by itself.
+    The library serves this too, but over WebRTC it takes the end of what it reads for an error.
     """
+    try:
+        head = bytearray()
+        async for data in chunks(stream):
+            head += data[: PERF_HEAD.size - len(head)]
+        (left,) = PERF_HEAD.unpack(head)
+        while left > 0:
+            await stream.write(bytes(min(left, CHUNK)))
+            left -= min(left, CHUNK)
+        await stream.close()
+    except Exception:
+        logging.exception("perf")
+        await stream.reset()
+
+
+async def perf(host, peer):
+    """Upload, half-close and download, the same amount each way, as the perf specification says."""
     started = time.perf_counter()
     async with open_stream(host, peer, PERF) as stream:
-        await stream.write(struct.pack(">Q", PERF_BYTES))
+        await stream.write(PERF_HEAD.pack(PERF_BYTES))
         for _ in range(0, PERF_BYTES, CHUNK):
             await stream.write(bytes(CHUNK))
-        await stream.close_write()
+        await half_close(stream)
         total = 0
         async for data in chunks(stream):
             if total == 0:  # its first byte says that the other side has all
@@ -133,7 +153,7 @@ async def send(stream, size):
     pattern = make_pattern(size)
     for at in range(0, size, CHUNK):
         await stream.write(pattern[at : at + CHUNK])
-    await stream.close_write()
+    await half_close(stream)
 
 
 async def compare(stream, size):
@@ -149,16 +169,40 @@ async def compare(stream, size):
         raise ValueError(f"{total} of {size} bytes came back")
 
 
+async def half_close(stream):
+    """Say that no more comes, and go on reading. What WebRTC has for it is not public; its `close` ends both ways."""
+    if isinstance(stream.muxed_stream, WebRTCStream):
+        await stream.muxed_stream._close_write()
+    else:
+        await stream.close_write()
+
+
 async def chunks(stream):
     """What comes, up to the half-close of the remote."""
     while True:
         try:
             data = await stream.read(CHUNK)
-        except StreamEOF:
-            return
+        except Exception as error:
+            if is_end(stream, error):
+                return
+            raise
         if not data:
             return
         yield data
+
+
+def is_end(stream, error):
+    """
+    Whether there only is nothing more to read.
+
+    A stream of QUIC says that it is closed, once both halves are. One of WebRTC has no error of its own for the end.
+    """
+    cause = error.__cause__
+    if isinstance(cause, QUICStreamClosedError):
+        return not stream.muxed_stream.is_reset()
+    if isinstance(cause, WebRTCStreamError):
+        return "closed" in str(cause)
+    return isinstance(error, StreamEOF)
 
 
 def make_pattern(size):

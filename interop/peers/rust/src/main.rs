@@ -3,21 +3,18 @@
 mod behaviour;
 mod perf;
 mod streams;
+mod transport;
 
-use std::{collections::HashMap, error::Error, process::ExitCode, time::Duration};
+use std::{collections::HashMap, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, Transport as _,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
-    identify,
+    Multiaddr, PeerId, Swarm, identify,
     identity::Keypair,
     multiaddr::Protocol,
-    noise, ping,
+    ping,
     swarm::{self, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
-    tcp, tls, yamux,
 };
-use libp2p_mplex as mplex;
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncReadExt as _,
@@ -70,6 +67,12 @@ struct Options {
     listen: bool,
     addr: Multiaddr,
     steps: Vec<String>,
+    transport: String,
+    /// Of a listener over wss, as PEM files.
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    /// Whom a dialer over wss trusts, as a PEM file.
+    tls_ca: Option<PathBuf>,
     tls: bool,
     mplex: bool,
     key: Keypair,
@@ -83,12 +86,15 @@ impl Options {
             Some("dial") => false,
             _ => {
                 return Err("usage: peer listen|dial --addr <multiaddr> [--steps a,b] \
-                            [--security noise|tls] [--muxer yamux|mplex] \
+                            [--transport tcp|ws|wss|quic-v1|webrtc-direct] [--tls-cert FILE --tls-key FILE] \
+                            [--tls-ca FILE] [--security noise|tls] [--muxer yamux|mplex] \
                             [--key-type ed25519|secp256k1|ecdsa|rsa] [--signed-record]"
                     .into());
             }
         };
-        let mut addr = "/ip4/127.0.0.1/tcp/0".to_owned();
+        let mut addr = None;
+        let mut transport = "tcp".to_owned();
+        let (mut tls_cert, mut tls_key, mut tls_ca) = (None, None, None);
         let mut steps = STEPS.to_owned();
         let (mut tls, mut mplex, mut signed_record) = (false, false, false);
         let mut key = Keypair::generate_ed25519();
@@ -99,8 +105,12 @@ impl Options {
             }
             let value = args.next().ok_or_else(|| format!("{flag} wants a value"))?;
             match (flag.as_str(), value.as_str()) {
-                ("--addr", _) => addr = value,
+                ("--addr", _) => addr = Some(value),
                 ("--steps", _) => steps = value,
+                ("--transport", _) => transport = value,
+                ("--tls-cert", _) => tls_cert = Some(value.into()),
+                ("--tls-key", _) => tls_key = Some(value.into()),
+                ("--tls-ca", _) => tls_ca = Some(value.into()),
                 ("--security", "noise" | "tls") => tls = value == "tls",
                 ("--muxer", "yamux" | "mplex") => mplex = value == "mplex",
                 ("--key-type", "ed25519") => key = Keypair::generate_ed25519(),
@@ -114,22 +124,22 @@ impl Options {
         if !listen && steps[0] != "dial" {
             return Err("the first step must be dial".into());
         }
-        Ok(Self { listen, addr: addr.parse()?, steps, tls, mplex, key, signed_record })
+        let default = transport::listen_address(&transport)?;
+        let addr = addr.as_deref().unwrap_or(default).parse()?;
+        Ok(Self {
+            listen,
+            addr,
+            steps,
+            transport,
+            tls_cert,
+            tls_key,
+            tls_ca,
+            tls,
+            mplex,
+            key,
+            signed_record,
+        })
     }
-}
-
-/// TCP with one security and one muxer, so that a test tests what it names.
-fn new_transport(options: &Options) -> Result<Boxed<(PeerId, StreamMuxerBox)>> {
-    let key = &options.key;
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default()).upgrade(Version::V1Lazy);
-    Ok(match (options.tls, options.mplex) {
-        (false, false) => {
-            tcp.authenticate(noise::Config::new(key)?).multiplex(yamux::Config::default()).boxed()
-        }
-        (false, true) => tcp.authenticate(noise::Config::new(key)?).multiplex(mplex::Config::new()).boxed(),
-        (true, false) => tcp.authenticate(tls::Config::new(key)?).multiplex(yamux::Config::default()).boxed(),
-        (true, true) => tcp.authenticate(tls::Config::new(key)?).multiplex(mplex::Config::new()).boxed(),
-    })
 }
 
 fn new_swarm(options: &Options) -> Result<Swarm<Behaviour>> {
@@ -149,7 +159,7 @@ fn new_swarm(options: &Options) -> Result<Swarm<Behaviour>> {
     };
     // Pings and idle streams do not keep a connection. Between two steps there is nothing else.
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(600));
-    Ok(Swarm::new(new_transport(options)?, behaviour, options.key.public().to_peer_id(), config))
+    Ok(Swarm::new(transport::new(options)?, behaviour, options.key.public().to_peer_id(), config))
 }
 
 async fn listen(options: Options) -> Result<bool> {
@@ -220,6 +230,11 @@ async fn dial(options: Options) -> Result<bool> {
     let mut swarm = new_swarm(&options)?;
     let control = swarm.behaviour().streams.control();
     streams::serve(control.accept(streams::ECHO), |_, stream| streams::serve_echo(stream));
+
+    if options.transport == transport::WEBRTC_DIRECT {
+        // It dials only from a socket that it listens on.
+        swarm.listen_on(transport::listen_address(&options.transport)?.parse()?)?;
+    }
 
     // The swarm lives in a task of its own, because nothing happens unless it is polled. It notes what the
     // steps want to know, and never waits for them.
