@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{ECHO, address, builder, peer, run, serve_echo};
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::{Multiaddr, ProtocolId};
-use peerage_host::{ErrorCode, Node, OpenOptions, Optimism};
+use peerage_host::{Builder, ErrorCode, Node, OpenOptions, Optimism, store};
 use peerage_transport::{
     DialOpts, Io, Link, ListenError, ListenOpts, Listener, Raw, Transport, TransportError,
     memory::{Memory, Network},
@@ -93,9 +93,11 @@ fn carry(
 
 /// A node that dials over the distance.
 async fn dialer(network: &Network, security: &[Security]) -> Node {
-    let node =
-        Node::builder(common::keypair(1)).in_thread().security(security).transport(Far(network.transport()));
-    node.start().await.expect("it starts")
+    in_making(network, security).start().await.expect("it starts")
+}
+
+fn in_making(network: &Network, security: &[Security]) -> Builder {
+    Node::builder(common::keypair(1)).in_thread().security(security).transport(Far(network.transport()))
 }
 
 async fn listener(network: &Network, security: &[Security]) -> Node {
@@ -145,6 +147,24 @@ fn a_first_contact_a_known_peer_and_a_connection_that_is_there() {
             assert_eq!(first_byte(&near, &to, Optimism::Never).await, 4);
         });
     }
+}
+
+#[test]
+fn a_peer_is_known_after_a_restart() {
+    run(async {
+        let network = Network::new();
+        let (far, kept) = (listener(&network, &[Security::Tls]).await, store::Memory::default());
+        let near = || in_making(&network, &Security::DEFAULT).store_in(kept.clone()).start();
+        let to = address(&far);
+        let node = near().await.expect("it starts");
+        first_byte(&node, &to, Optimism::Known).await;
+        hang_up(&node, &far).await;
+        node.shutdown().await;
+        let node = near().await.expect("it starts");
+        // Until the rows are read.
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(first_byte(&node, &to, Optimism::Known).await, 3);
+    });
 }
 
 #[test]

@@ -61,6 +61,9 @@ impl Performer {
                 for _ in 0..MAX_PEERS {
                     let (store, from) = (store.clone(), after.take());
                     let page = blocking(&node, store, move |store| page(store, from, unix)).await?;
+                    for (peer, kept) in &page.rows {
+                        node.known.remember(*peer, kept.security.as_ref(), &kept.protocols);
+                    }
                     port.input(None, Input::Read { rows: page.rows })
                         .await
                         .map_err(|gone| gone.to_string())?;

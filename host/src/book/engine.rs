@@ -122,6 +122,7 @@ impl Engine {
                 entry.connections.retain(|id| *id == info.id);
             }
             entry.used = now.mono;
+            entry.security = info.negotiated_security().cloned().or(entry.security.take());
             if entry.connections.insert(info.id)
                 && info.direction == Direction::Outbound
                 && let Ok(address) = address_of(info.peer, &info.remote)

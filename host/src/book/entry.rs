@@ -44,6 +44,8 @@ pub(super) struct Entry {
     pub(super) connections: BTreeSet<ConnectionId>,
     facts: Option<Facts>,
     record: Option<Certified>,
+    /// The security protocol of the last connection whose transport brings none.
+    pub(super) security: Option<ProtocolId>,
     /// When somebody last asked for it or it was connected.
     pub(super) used: Instant,
 }
@@ -87,6 +89,7 @@ impl Entry {
             connections: BTreeSet::new(),
             facts: None,
             record: None,
+            security: None,
             used: now.mono,
         }
     }
@@ -275,6 +278,7 @@ impl Entry {
             agent: self.facts.as_ref().map(|facts| facts.agent.clone()),
             facts_left: self.facts.as_ref().map_or(Duration::ZERO, |facts| left(facts.expires)),
             record: self.record.clone(),
+            security: self.security.clone(),
         })
     }
 
@@ -288,6 +292,7 @@ impl Entry {
                 self.push(Known { address, source, expires: until(left), worked, failures, certified });
             }
         }
+        self.security = self.security.take().or(kept.security);
         if let (None, Some(agent)) = (&self.facts, kept.agent) {
             let (protocols, expires) = (kept.protocols, until(kept.facts_left));
             self.facts = Some(Facts { protocols, agent, expires });

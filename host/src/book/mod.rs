@@ -143,7 +143,14 @@ pub(crate) fn example_row(address: Multiaddr) -> Vec<u8> {
     let address = row::KeptAddress { address, source: Source::Manual, left, worked: true, failures: 1 };
     let agent = Some("agent/1".to_owned());
     row::encode(
-        &row::Kept { addresses: vec![address], protocols: Vec::new(), agent, facts_left: left, record: None },
+        &row::Kept {
+            addresses: vec![address],
+            protocols: Vec::new(),
+            agent,
+            facts_left: left,
+            record: None,
+            security: None,
+        },
         now,
     )
 }

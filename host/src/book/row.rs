@@ -30,6 +30,7 @@ pub(crate) struct Kept {
     pub(crate) agent: Option<String>,
     pub(crate) facts_left: Duration,
     pub(crate) record: Option<Certified>,
+    pub(crate) security: Option<ProtocolId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ struct Row {
     facts_left: u64,
     #[prost(bytes = "bytes", optional, tag = "6")]
     record: Option<Bytes>,
+    #[prost(string, optional, tag = "7")]
+    security: Option<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -103,6 +106,7 @@ pub(crate) fn encode(kept: &Kept, unix: Duration) -> Vec<u8> {
         agent: kept.agent.clone(),
         facts_left: millis(kept.facts_left),
         record: kept.record.as_ref().map(|certified| certified.envelope.clone()),
+        security: kept.security.as_ref().map(|security| security.as_str().to_owned()),
     };
     if row.encoded_len() > MAX_VALUE {
         // Names as long as can be, and addresses too: the latter are what a row is for.
@@ -143,7 +147,8 @@ pub(crate) fn decode(peer: PeerId, bytes: &[u8], unix: Duration) -> Option<Kept>
         return None;
     }
     let record = row.record.and_then(|envelope| certified(peer, envelope));
-    Some(Kept { addresses, protocols, agent, facts_left, record })
+    let security = row.security.and_then(|name| ProtocolId::new(name).ok());
+    Some(Kept { addresses, protocols, agent, facts_left, record, security })
 }
 
 fn certified(peer: PeerId, envelope: Bytes) -> Option<Certified> {

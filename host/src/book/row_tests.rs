@@ -40,6 +40,7 @@ fn kept() -> Kept {
         agent: Some("test/1".to_owned()),
         facts_left: HOUR,
         record: Some(signed(&keypair(), 7)),
+        security: Some(ProtocolId::from_static("/noise")),
     }
 }
 

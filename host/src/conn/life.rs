@@ -1,7 +1,6 @@
 use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use peerage_core::multiaddr::Protocol;
 use peerage_muxer::{Driver, ErrorCode, Muxed};
 use peerage_transport::Established;
 use tokio::{sync::oneshot, time::timeout};
@@ -43,9 +42,8 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
     let (id, peer) = (info.id, info.peer);
     let span = debug_span!("connection", %id, %peer, direction = %info.direction);
     let (activity, entered) = node.board.enter(id, &node.kernel.clock);
-    // What a transport brings itself says nothing of what the peer takes elsewhere.
-    if !info.remote.iter().any(|part| matches!(part, Protocol::Udp(_))) {
-        node.known.secured(peer, &info.security);
+    if let Some(security) = info.negotiated_security() {
+        node.known.secured(peer, security);
     }
     let announced = Announced::before(node.known.names(peer));
     let handle = Handle {

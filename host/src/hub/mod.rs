@@ -9,7 +9,7 @@ mod engine;
 
 use std::{fmt, time::Duration};
 
-use peerage_core::{Multiaddr, PeerId, ProtocolId};
+use peerage_core::{Multiaddr, PeerId, ProtocolId, multiaddr::Protocol};
 
 use crate::limits::{ConnectionId, Direction, LimitError};
 
@@ -38,6 +38,15 @@ pub struct ConnInfo {
     pub security: ProtocolId,
     /// The muxer.
     pub muxer: ProtocolId,
+}
+
+impl ConnInfo {
+    /// The security protocol, if the two sides had to agree on it. A transport over UDP brings its own, which says nothing
+    /// of what the peer takes elsewhere.
+    pub(crate) fn negotiated_security(&self) -> Option<&ProtocolId> {
+        let udp = self.remote.iter().any(|part| matches!(part, Protocol::Udp(_)));
+        (!udp).then_some(&self.security)
+    }
 }
 
 /// The connection to open a stream on: a direct one before a limited one, then the oldest. A limited one only if

@@ -41,6 +41,19 @@ impl Known {
         self.edit(peer, |entry| entry.security = Some(security.clone()));
     }
 
+    /// What is kept of a peer that was not met since.
+    pub(crate) fn remember(&self, peer: PeerId, security: Option<&ProtocolId>, protocols: &[ProtocolId]) {
+        if self.lock().entries.contains_key(&peer) {
+            return;
+        }
+        if let Some(security) = security {
+            self.secured(peer, security);
+        }
+        if !protocols.is_empty() {
+            self.speaks(peer, protocols);
+        }
+    }
+
     /// The peer did not take what it was said to speak.
     pub(crate) fn misled(&self, peer: PeerId) {
         self.lock().entries.remove(&peer);
@@ -111,8 +124,12 @@ mod tests {
         assert_eq!(known.security(peer(1)), Some(NOISE));
         assert_eq!(known.names(peer(1)).unwrap()[..], [known.hash(&ECHO)]);
         assert_eq!(known.security(peer(2)), None);
+        known.remember(peer(1), None, &[NOISE]);
+        assert_eq!(known.names(peer(1)).unwrap()[..], [known.hash(&ECHO)], "what is kept is older");
         known.misled(peer(1));
         assert_eq!((known.security(peer(1)), known.names(peer(1))), (None, None));
+        known.remember(peer(1), Some(&NOISE), &[]);
+        assert_eq!((known.security(peer(1)), known.names(peer(1))), (Some(NOISE), None));
     }
 
     #[test]
