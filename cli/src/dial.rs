@@ -152,5 +152,6 @@ fn hint(error: &DialError) -> Option<&'static str> {
     })
 }
 
-const SUPPORTED: &str = "this build dials /tcp/PORT, /tcp/PORT/ws and /tcp/PORT/tls/ws after /ip4/IP, /ip6/IP, /dns/NAME, \
+const SUPPORTED: &str = "this build dials /tcp/PORT, /tcp/PORT/ws, /tcp/PORT/tls/ws and /udp/PORT/quic-v1 after /ip4/IP, \
+                         /ip6/IP, /dns/NAME, \
                          /dns4/NAME or /dns6/NAME, and /dnsaddr/NAME";

@@ -110,11 +110,12 @@ fn hint(error: &StartError) -> String {
     match error {
         StartError::Listen { address, .. } => {
             let port = address.iter().find_map(|part| match part {
-                Protocol::Tcp(port) => Some(port),
+                Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
                 _ => None,
             });
             match port {
-                None => "this build listens on /ip4/IP/tcp/PORT and /ip6/IP/tcp/PORT".to_owned(),
+                None => "this build listens on /tcp/PORT and /udp/PORT/quic-v1 after /ip4/IP or /ip6/IP"
+                    .to_owned(),
                 Some(0) => "choose an address of this machine".to_owned(),
                 Some(port) => format!("if port {port} is in use, choose another one, or 0 for any"),
             }

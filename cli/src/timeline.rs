@@ -188,7 +188,7 @@ mod tests {
     async fn rows_fit_the_terminal() {
         let node = Node::builder(Keypair::generate()).workers(1).start().await.unwrap();
         let mut options = ConnectOptions::default();
-        options.addresses = vec!["/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap()];
+        options.addresses = vec!["/ip4/127.0.0.1/udp/1".parse().unwrap()];
         let nobody: Multiaddr = "/dns4/localhost/tcp/1".parse().unwrap();
         let report = node.connect_with(nobody, options).await.unwrap_err().report;
         for width in [40, 80, 100, 200] {

@@ -160,10 +160,10 @@ fn a_failed_dial_is_explained() {
     assert!(ended.stdout.contains("x|") && ended.stdout.contains("failed at connect, the peer's fault"));
     assert!(ended.stderr.contains("hint: nobody accepts connections there"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("failed at connect"), "once is enough: {}", ended.stderr);
-    let ended = run("dial /ip4/127.0.0.1/udp/1/quic-v1 --explain").exits_with(1);
+    let ended = run("dial /ip4/127.0.0.1/udp/1 --explain").exits_with(1);
     assert!(ended.stdout.contains("not tried, no transport"), "{}", ended.stdout);
     assert!(ended.stderr.contains("hint: this build dials"), "{}", ended.stderr);
-    let event = &run("dial /ip4/127.0.0.1/udp/1/quic-v1 --json").exits_with(1).events()[0];
+    let event = &run("dial /ip4/127.0.0.1/udp/1 --json").exits_with(1).events()[0];
     assert_eq!(event["report"]["attempts"][0]["skipped"], "unsupported");
 }
 

@@ -21,8 +21,9 @@ pub trait Substream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 /// One stream of a connection.
 ///
 /// - Reading gives an end of file only when the peer closed its writing half. A reset by the peer is an error
-///   ([`StreamError::ResetByPeer`] inside the `io::Error`), which comes after the data received before it; if the
-///   peer had closed its half before the reset, reading ends in order and only writing fails.
+///   ([`StreamError::ResetByPeer`] inside the `io::Error`), which comes after the data received before it (on QUIC, what
+///   was not read yet may be lost with it); if the peer had closed its half before the reset, reading ends in order and
+///   only writing fails.
 /// - Flushing means that what was written was handed to the connection, whose driver sends it without being asked;
 ///   not that it was sent, nor that the peer has it.
 /// - [`Stream::close_write`] (or `shutdown`) ends the writing half; reading goes on.

@@ -9,7 +9,9 @@ use peerage_transport::{
     Transport, Upgrader,
     dns::{self, Resolver},
     pnet::{self, PreSharedKey},
+    quic,
     tcp::{Proxy, Tcp},
+    udp,
     upgrade::{self as upgrades, MuxerKind, Security},
     websocket::{self, WebSocket},
 };
@@ -158,7 +160,8 @@ impl Builder {
         self
     }
 
-    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks.
+    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks, and
+    /// QUIC unless there is a [proxy](Self::proxy).
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
@@ -402,9 +405,9 @@ impl Builder {
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
         let private = self.private_network.is_some();
-        let defaults = || default_transports(self.websocket, self.proxy, private);
-        let transports = self.transports.unwrap_or_else(defaults);
         let keypair = self.keypair;
+        let defaults = || default_transports(&keypair, self.websocket, self.proxy, private);
+        let transports = self.transports.unwrap_or_else(defaults);
         let limits = self.limits.unwrap_or_else(Limits::default_here);
         let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
         let mut config = upgrades::Config::default();
@@ -457,10 +460,16 @@ impl Builder {
 
 /// What a node speaks that was told nothing else.
 fn default_transports(
+    keypair: &Keypair,
     websocket: websocket::Config,
     proxy: Option<Proxy>,
     private: bool,
 ) -> Vec<Arc<dyn Transport>> {
+    // A proxy carries TCP alone: over QUIC a dial would pass by it.
+    let quic = proxy.is_none().then(|| {
+        let quic = quic::Quic::new(keypair, udp::Sockets::new(), quic::Config::default());
+        Arc::new(quic) as Arc<dyn Transport>
+    });
     let tcp = || proxy.clone().into_iter().fold(Tcp::new(), Tcp::through);
     let (tcp, apart) = (tcp(), tcp());
     let websocket = match private {
@@ -468,7 +477,9 @@ fn default_transports(
         true => WebSocket::sharing(&apart, websocket),
         false => WebSocket::sharing(&tcp, websocket),
     };
-    vec![Arc::new(tcp), Arc::new(websocket)]
+    let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(tcp), Arc::new(websocket)];
+    all.extend(quic);
+    all
 }
 
 /// Passes on what the kernel notices: to the user as events, and a panic that a peer provoked to the host, which

@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use peerage_core::budget::Reserved;
-use peerage_muxer::{ConnectionError, ErrorCode};
+use peerage_muxer::ConnectionError;
 use quinn::VarInt;
 use tokio::time::{self, Instant, Sleep};
 
@@ -56,7 +56,6 @@ pub(super) struct Driver {
 
 /// An orderly end on its way.
 struct Closing {
-    code: ErrorCode,
     deadline: Pin<Box<Sleep>>,
     told: bool,
     /// Frames of streams that were sent, and the landings before the last of them.
@@ -69,9 +68,8 @@ struct Closing {
 }
 
 impl Closing {
-    fn new(code: ErrorCode) -> Self {
+    fn new() -> Self {
         Self {
-            code,
             deadline: Box::pin(time::sleep(CLOSE_TIMEOUT)),
             told: false,
             sent: 0,
@@ -151,7 +149,7 @@ impl Driver {
         let Some(code) = self.shared.closing() else {
             return false;
         };
-        let closing = self.closing.get_or_insert_with(|| Closing::new(code));
+        let closing = self.closing.get_or_insert_with(Closing::new);
         let late = closing.deadline.as_mut().poll(cx).is_ready();
         if closing.told {
             return late;

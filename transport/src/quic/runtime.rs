@@ -77,7 +77,7 @@ impl AsyncTimer for Timer {
         let sleep = match &mut this.sleep {
             Some((home, sleep)) if *home == here => {
                 if moved {
-                    sleep.as_mut().reset(this.at.into());
+                    Sleep::reset(sleep.as_mut(), this.at.into());
                 }
                 sleep
             }
