@@ -154,7 +154,7 @@ fn a_peer_is_known_after_a_restart() {
     run(async {
         let network = Network::new();
         let (far, kept) = (listener(&network, &[Security::Tls]).await, store::Memory::default());
-        let near = || in_making(&network, &Security::DEFAULT).store_in(kept.clone()).start();
+        let near = || in_making(&network, Security::DEFAULT).store_in(kept.clone()).start();
         let to = address(&far);
         let node = near().await.expect("it starts");
         first_byte(&node, &to, Optimism::Known).await;
@@ -171,8 +171,8 @@ fn a_peer_is_known_after_a_restart() {
 fn a_first_contact_in_a_hurry() {
     run(async {
         let network = Network::new();
-        let far = listener(&network, &Security::DEFAULT).await;
-        let near = dialer(&network, &Security::DEFAULT).await;
+        let far = listener(&network, Security::DEFAULT).await;
+        let near = dialer(&network, Security::DEFAULT).await;
         assert_eq!(first_byte(&near, &address(&far), Optimism::Always).await, 3);
     });
 }
@@ -182,7 +182,7 @@ fn a_wrong_guess_costs_a_dial_and_is_not_made_again() {
     run(async {
         let network = Network::new();
         let far = listener(&network, &[Security::Noise]).await;
-        let near = dialer(&network, &Security::DEFAULT).await;
+        let near = dialer(&network, Security::DEFAULT).await;
         let to = address(&far);
         first_byte(&near, &to, Optimism::Known).await;
         hang_up(&near, &far).await;
@@ -213,8 +213,8 @@ fn a_peer_that_takes_nothing_of_it_is_reported_as_before() {
 fn a_protocol_that_is_gone_is_refused_when_the_stream_is_used() {
     run(async {
         let network = Network::new();
-        let far = listener(&network, &Security::DEFAULT).await;
-        let near = dialer(&network, &Security::DEFAULT).await;
+        let far = listener(&network, Security::DEFAULT).await;
+        let near = dialer(&network, Security::DEFAULT).await;
         let to = address(&far);
         first_byte(&near, &to, Optimism::Known).await;
         hang_up(&near, &far).await;
