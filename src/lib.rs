@@ -84,7 +84,8 @@ pub use peerage_host::{
 pub mod transport {
     pub use peerage_transport::{
         DialOpts, Established, Fault, Io, Link, ListenError, ListenOpts, Listener, ListenerEvent, Opening,
-        Progress, Raw, Role, Stage, Transport, TransportError, dns, memory, pnet, tcp, upgrade, websocket,
+        Progress, Raw, Role, Stage, Transport, TransportError, dns, memory, pnet, tcp, udp, upgrade, webrtc,
+        websocket,
     };
 }
 

@@ -10,7 +10,9 @@ use peerage_transport::{
     dns::{self, Resolver},
     pnet::{self, PreSharedKey},
     tcp::{Proxy, Tcp},
+    udp::Sockets,
     upgrade::{self as upgrades, MuxerKind, Security},
+    webrtc::WebRtc,
     websocket::{self, WebSocket},
 };
 use tokio::{
@@ -158,7 +160,8 @@ impl Builder {
         self
     }
 
-    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks.
+    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks,
+    /// and webrtc-direct.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
@@ -402,9 +405,9 @@ impl Builder {
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
         let private = self.private_network.is_some();
-        let defaults = || default_transports(self.websocket, self.proxy, private);
-        let transports = self.transports.unwrap_or_else(defaults);
         let keypair = self.keypair;
+        let defaults = || default_transports(&keypair, self.websocket, self.proxy, private);
+        let transports = self.transports.unwrap_or_else(defaults);
         let limits = self.limits.unwrap_or_else(Limits::default_here);
         let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
         let mut config = upgrades::Config::default();
@@ -457,6 +460,7 @@ impl Builder {
 
 /// What a node speaks that was told nothing else.
 fn default_transports(
+    keypair: &Keypair,
     websocket: websocket::Config,
     proxy: Option<Proxy>,
     private: bool,
@@ -468,7 +472,9 @@ fn default_transports(
         true => WebSocket::sharing(&apart, websocket),
         false => WebSocket::sharing(&tcp, websocket),
     };
-    vec![Arc::new(tcp), Arc::new(websocket)]
+    // Transports over UDP share their sockets.
+    let webrtc = WebRtc::new(keypair, Sockets::new());
+    vec![Arc::new(tcp), Arc::new(websocket), Arc::new(webrtc)]
 }
 
 /// Passes on what the kernel notices: to the user as events, and a panic that a peer provoked to the host, which
