@@ -62,6 +62,7 @@ impl Performer {
                     let (store, from) = (store.clone(), after.take());
                     let page = blocking(&node, store, move |store| page(store, from, unix)).await?;
                     for (peer, kept) in &page.rows {
+                        let Some(node) = node.inner() else { break };
                         node.known.remember(*peer, kept.security.as_ref(), &kept.protocols);
                     }
                     port.input(None, Input::Read { rows: page.rows })
