@@ -85,7 +85,7 @@ pub mod transport {
     pub use peerage_transport::{
         DialOpts, Established, Fault, Io, Link, ListenError, ListenOpts, Listener, ListenerEvent, Opening,
         Progress, Raw, Role, Stage, Transport, TransportError, dns, memory, pnet, quic, tcp, udp, upgrade,
-        websocket,
+        webrtc, websocket,
     };
 }
 

@@ -14,6 +14,7 @@
 //! | [`tcp`] | TCP, over IPv4 and IPv6 |
 //! | [`websocket`] | WebSocket, over TCP, and TLS |
 //! | [`quic`] | QUIC, which brings its own security and multiplexing |
+//! | [`webrtc`] | webrtc-direct, which browsers dial without a certificate of anybody's |
 //! | [`udp`] | UDP sockets, and who gets what comes to them |
 //! | [`dns`] | names, to addresses that transports dial |
 //! | [`upgrade`] | from a raw link to a connection, by one deadline |
@@ -44,6 +45,7 @@ pub mod tcp;
 mod transport;
 pub mod udp;
 pub mod upgrade;
+pub mod webrtc;
 pub mod websocket;
 
 /// The keys of private networks.

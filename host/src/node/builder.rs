@@ -13,6 +13,7 @@ use peerage_transport::{
     tcp::{Proxy, Tcp},
     udp,
     upgrade::{self as upgrades, MuxerKind, Security},
+    webrtc::WebRtc,
     websocket::{self, WebSocket},
 };
 use tokio::{
@@ -161,7 +162,7 @@ impl Builder {
     }
 
     /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks, and
-    /// QUIC unless there is a [proxy](Self::proxy).
+    /// QUIC and webrtc-direct, which can share theirs, unless there is a [proxy](Self::proxy).
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
@@ -465,11 +466,6 @@ fn default_transports(
     proxy: Option<Proxy>,
     private: bool,
 ) -> Vec<Arc<dyn Transport>> {
-    // A proxy carries TCP alone: over QUIC a dial would pass by it.
-    let quic = proxy.is_none().then(|| {
-        let quic = quic::Quic::new(keypair, udp::Sockets::new(), quic::Config::default());
-        Arc::new(quic) as Arc<dyn Transport>
-    });
     let tcp = || proxy.clone().into_iter().fold(Tcp::new(), Tcp::through);
     let (tcp, apart) = (tcp(), tcp());
     let websocket = match private {
@@ -478,7 +474,12 @@ fn default_transports(
         false => WebSocket::sharing(&tcp, websocket),
     };
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(tcp), Arc::new(websocket)];
-    all.extend(quic);
+    // A proxy carries TCP alone: over UDP a dial would pass by it.
+    if proxy.is_none() {
+        let sockets = udp::Sockets::new();
+        all.push(Arc::new(quic::Quic::new(keypair, sockets.clone(), quic::Config::default())));
+        all.push(Arc::new(WebRtc::new(keypair, sockets)));
+    }
     all
 }
 

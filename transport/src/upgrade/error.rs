@@ -3,7 +3,7 @@ use std::{error::Error, fmt, io, sync::Arc};
 use peerage_core::{PeerId, budget, multistream};
 use peerage_security::{noise, plaintext, pnet, tls};
 
-use crate::{Fault, Stage, quic, select, websocket};
+use crate::{Fault, Stage, quic, select, webrtc, websocket};
 
 /// Why a raw link did not become a connection: where it happened, whose fault it was, and what it was.
 #[derive(Clone, Debug)]
@@ -75,6 +75,9 @@ pub enum UpgradeErrorKind {
     /// The budget has no memory for the connection.
     #[error(transparent)]
     NoMemory(budget::Exhausted),
+    /// A webrtc-direct connection could not be made.
+    #[error("webrtc-direct: {0}")]
+    WebRtc(#[source] webrtc::Error),
     /// The plaintext exchange failed.
     #[error("plaintext exchange failed: {0}")]
     Plaintext(#[source] plaintext::Error),
