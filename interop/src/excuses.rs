@@ -66,6 +66,18 @@ const ALL: &[Excuse] = &[
         tries: 12,
         reason: "mplex of py-libp2p now and then stops reading its own echo",
     },
+    Excuse {
+        peer: "py",
+        direction: None,
+        transport: Some(Transport::Quic),
+        security: None,
+        muxer: None,
+        key: Some(Key::Ed25519),
+        steps: &["echo-4m", "perf", "many"],
+        stand_in: "go",
+        tries: 3,
+        reason: "QUIC of py-libp2p stalls in bulk",
+    },
 ];
 
 impl Excuse {

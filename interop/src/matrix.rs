@@ -84,7 +84,7 @@ pub(crate) async fn run(
 
 async fn one(peer: &Peer, site: &Site, direction: Direction, setup: Setup) -> Row {
     let mut row = Row::new(peer.name, direction, setup);
-    let ours = match timeout(STEP, Ours::start(setup)).await {
+    let ours = match timeout(STEP, Ours::start(setup, site)).await {
         Ok(Ok(ours)) => ours,
         Ok(Err(error)) => {
             row.note("dial", 0.0, Err(error));
@@ -130,7 +130,8 @@ async fn one(peer: &Peer, site: &Site, direction: Direction, setup: Setup) -> Ro
 
 /// Our node dials a foreign listener.
 async fn we_dial(row: &mut Row, ours: &Ours, peer: &Peer, site: &Site) -> Result<Process, String> {
-    let mut process = Process::listen(peer, site, row.setup)?;
+    let setup = row.setup;
+    let mut process = Process::listen(peer, site, setup)?;
     let (id, address) = match timeout(START, listening(&mut process)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
@@ -162,7 +163,7 @@ async fn we_dial(row: &mut Row, ours: &Ours, peer: &Peer, site: &Site) -> Result
     row.step("ping", STEP, ours.ping(id)).await;
     let identify = async {
         let info = ours.identify.info(id).await.map_err(|error| error.to_string())?;
-        let said = check_info(&info, Some(&address))?;
+        let said = check_info(&info, Some(&address), peer.tells_observed(setup))?;
         Ok((info, said))
     };
     if let Some(info) = row.step("identify", STEP, identify).await {
@@ -214,7 +215,7 @@ async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, site: &Site) -> Resu
 
     let mut seen = Row::new(peer.name, row.direction, row.setup);
     let mut told = Row::new(peer.name, row.direction, row.setup);
-    let watching = watch_dialer(&mut seen, &mut events);
+    let watching = watch_dialer(&mut seen, &mut events, peer.tells_observed(row.setup));
     let telling = timeout(ALL_STEPS, follow_dialer(&mut told, ours, &mut process));
     let done = {
         tokio::pin!(watching, telling);
@@ -288,7 +289,7 @@ pub(crate) fn take(row: &mut Row, step: Step, wrong: Result<(), String>) -> Resu
 }
 
 /// Looks at the dialer from our side: whether we learn who it is.
-async fn watch_dialer(row: &mut Row, events: &mut Events) {
+async fn watch_dialer(row: &mut Row, events: &mut Events, observed: bool) {
     let connected = async {
         loop {
             match events.next().await {
@@ -303,7 +304,7 @@ async fn watch_dialer(row: &mut Row, events: &mut Events) {
         loop {
             match events.next().await {
                 Some(OurEvent::Identified { peer: who, info }) if who == peer => {
-                    let said = check_info(&info, None)?;
+                    let said = check_info(&info, None, observed)?;
                     return Ok((info, said));
                 }
                 Some(OurEvent::Disconnected { connection, why, .. }) if connection.peer == peer => {

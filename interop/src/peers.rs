@@ -18,6 +18,8 @@ pub(crate) struct Peer {
     args: &'static [&'static str],
     /// Types of keys that its library does not have. It then takes part with one of Ed25519, and meets ours of this type.
     lacks: &'static [Key],
+    /// Transports over which its library does not tell from where it sees others come.
+    silent: &'static [Transport],
     /// Whether one setup says all that it is for.
     once: bool,
     /// Programs that building or running it takes; of each group, one is enough.
@@ -31,6 +33,7 @@ const GO: Peer = Peer {
     dir: "go",
     args: &[],
     lacks: &[],
+    silent: &[],
     once: false,
     needs: &[&["go"]],
     install: "Go 1.26 or newer",
@@ -40,6 +43,7 @@ const JS: Peer = Peer {
     dir: "js",
     args: &[],
     lacks: &[Key::Ecdsa],
+    silent: &[],
     once: false,
     needs: &[&["node"], &["npm"]],
     install: "Node 20 or newer with npm",
@@ -49,6 +53,7 @@ const PY: Peer = Peer {
     dir: "py",
     args: &[],
     lacks: &[Key::Ecdsa],
+    silent: &[Transport::Ws, Transport::Wss, Transport::WebRtc],
     once: false,
     needs: &[&["python3.11", "python3"], &["cc", "gcc"]],
     install: "Python 3.11 with venv, its headers and those of GMP, and a C compiler \
@@ -59,6 +64,7 @@ const RUST: Peer = Peer {
     dir: "rust",
     args: &[],
     lacks: &[],
+    silent: &[],
     once: false,
     needs: &[&["cargo"]],
     install: "Rust 1.88 or newer",
@@ -84,6 +90,11 @@ impl Peer {
     pub(crate) fn takes(&self, setup: Setup) -> bool {
         let one = Setup::upgraded(Transport::Tcp, Security::Noise, Muxer::Yamux, Key::Ed25519);
         !self.once || setup == one
+    }
+
+    /// Whether it tells from where it sees us come.
+    pub(crate) fn tells_observed(&self, setup: Setup) -> bool {
+        !self.silent.contains(&setup.transport)
     }
 
     /// The arguments that make it speak so.

@@ -8,8 +8,12 @@ use crate::{
     streams::{CALLBACK, ECHO, SEEN},
 };
 
-/// What a peer has to have told us. Only listeners have addresses to tell.
-pub(crate) fn check_info(info: &identify::Info, dialed: Option<&Multiaddr>) -> Result<String, String> {
+/// What a peer has to have told us. Only listeners have addresses to tell, and not all tell from where they see us come.
+pub(crate) fn check_info(
+    info: &identify::Info,
+    dialed: Option<&Multiaddr>,
+    observed: bool,
+) -> Result<String, String> {
     if info.agent_version.is_empty() {
         return Err("it names no agent".to_owned());
     }
@@ -23,7 +27,7 @@ pub(crate) fn check_info(info: &identify::Info, dialed: Option<&Multiaddr>) -> R
     {
         return Err(format!("{dialed} is not among the addresses it names: {:?}", texts(&info.listen_addrs)));
     }
-    if info.observed_addr.is_none() {
+    if observed && info.observed_addr.is_none() {
         return Err("it does not tell from where it sees us come".to_owned());
     }
     let record = match &info.signed_record {
