@@ -9,6 +9,7 @@ import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { contract } from './contract.js'
 import { PERF, servePerf } from './perf.js'
 import { LIMITS, STEPS, STEP_DEADLINE_MS, change, changeOf, identifyFields, pings, takeSteps } from './steps.js'
 import { CALLBACK, CALLBACK_BYTES, CHANGE, ECHO, PING_BACK, SEEN, echo, serveAsk, serveEcho } from './streams.js'
@@ -29,6 +30,7 @@ async function parse () {
     options: {
       addr: { type: 'string' },
       steps: { type: 'string', default: STEPS },
+      suite: { type: 'string', default: 'transport' },
       transport: { type: 'string', default: 'tcp' },
       'tls-cert': { type: 'string' },
       'tls-key': { type: 'string' },
@@ -40,7 +42,7 @@ async function parse () {
   })
   const [mode, ...rest] = positionals
   const steps = values.steps.split(',')
-  if (rest.length > 0 || !['listen', 'dial'].includes(mode)) throw new Error(USAGE)
+  if (rest.length > 0 || !['listen', 'dial', 'contract'].includes(mode)) throw new Error(USAGE)
   const { transport, security, muxer, 'key-type': keyType } = values
   if (!Object.hasOwn(TRANSPORTS, transport)) throw new Error(`no such transport: ${transport}`)
   if (!Object.hasOwn(SECURITIES, security)) throw new Error(`no such security: ${security}`)
@@ -49,7 +51,7 @@ async function parse () {
   if (mode === 'dial' && steps[0] !== 'dial') throw new Error('the first step must be dial')
   const { 'tls-cert': tlsCert, 'tls-key': tlsKey, 'tls-ca': tlsCa } = values
   const addr = values.addr ?? TRANSPORTS[transport].listen
-  return { mode, steps, addr, transport, tlsCert, tlsKey, tlsCa, security, muxer, keyType }
+  return { mode, suite: values.suite, steps, addr, transport, tlsCert, tlsKey, tlsCa, security, muxer, keyType }
 }
 
 async function newNode (options, listen) {
@@ -110,5 +112,9 @@ function orExit (code) {
 }
 
 const options = await parse().catch(orExit(2))
-const ok = await (options.mode === 'listen' ? listen : dial)(options).catch(orExit(1))
-process.exit(ok ? 0 : 1)
+if (options.mode === 'contract') {
+  await contract(options.suite, newNode).catch(orExit(1))
+} else {
+  const ok = await (options.mode === 'listen' ? listen : dial)(options).catch(orExit(1))
+  process.exit(ok ? 0 : 1)
+}
