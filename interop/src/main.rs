@@ -94,7 +94,7 @@ struct Matrix {
     /// The foreign peers; `rust-signed` is rust with a signed record of its addresses in identify
     #[arg(
         long = "peer", value_delimiter = ',', value_name = "NAMES",
-        default_value = "go,js,py,rust,rust-signed",
+        default_value = "go,js,chromium,py,rust,rust-signed",
         value_parser = PossibleValuesParser::new(peers::ALL.iter().map(|peer| peer.name)),
     )]
     peers: Vec<String>,
@@ -322,6 +322,9 @@ async fn foreign(args: &Foreign) -> Result<bool, String> {
     let (Some(dialer), Some(listener)) = (chosen.first(), chosen.last()) else {
         return Err("there are no such peers".to_owned());
     };
+    if !listener.listens() {
+        return Err(format!("{} only dials", listener.name));
+    }
     build(&chosen, &args.programs).await?;
     let plan = plan::rows(&[*listener], &args.only.filter(&[Direction::WeDial.to_string()]));
     let site = Site::new(&args.programs.peers_dir)?;
@@ -380,7 +383,7 @@ mod tests {
 
     #[test]
     fn arguments() {
-        assert_eq!(parse(&[]).unwrap().peers, ["go", "js", "py", "rust", "rust-signed"]);
+        assert_eq!(parse(&[]).unwrap().peers, ["go", "js", "chromium", "py", "rust", "rust-signed"]);
         let args = parse(&["--peer", "js,go", "--repeat", "3", "--json", "a.json", "--no-build"]).unwrap();
         assert_eq!((args.repeat, args.programs.no_build), (3, true));
         assert_eq!(args.peers, ["js", "go"]);

@@ -84,7 +84,7 @@ pub(crate) async fn run(
 
 async fn one(peer: &Peer, site: &Site, direction: Direction, setup: Setup) -> Row {
     let mut row = Row::new(peer.name, direction, setup);
-    let ours = match timeout(STEP, Ours::start(setup)).await {
+    let ours = match timeout(STEP, Ours::start(setup, site)).await {
         Ok(Ok(ours)) => ours,
         Ok(Err(error)) => {
             row.note("dial", 0.0, Err(error));

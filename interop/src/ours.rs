@@ -11,12 +11,16 @@ use peerage::{
     Event, Keypair, Multiaddr, Node, PeerId, identify,
     identity::KeyType,
     perf, ping,
-    transport::upgrade::{MuxerKind, Security},
+    transport::{
+        upgrade::{MuxerKind, Security},
+        websocket::{self, Certificate},
+    },
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
-    plan::{Key, Setup},
+    plan::{Key, Setup, Transport},
+    site::Site,
     streams::{self, CALLBACK, CALLBACK_SIZE, CHANGE, CHANGED, ECHO, MANY, MANY_SIZE, PING_BACK, SEEN},
 };
 
@@ -52,7 +56,7 @@ pub(crate) struct Ours {
 impl Ours {
     /// Starts it, listening on loopback over one transport, with one security protocol and one muxer where that has
     /// none of its own, and all services.
-    pub(crate) async fn start(setup: Setup) -> Result<Self, String> {
+    pub(crate) async fn start(setup: Setup, site: &Site) -> Result<Self, String> {
         let wrong = |error| format!("our node: {error}");
         let mut builder = Node::builder(keypair(setup.key)).agent(AGENT);
         if let Some(security) = setup.security {
@@ -62,6 +66,9 @@ impl Ours {
         if let Some(muxer) = setup.muxer {
             let muxer: MuxerKind = muxer.word().parse().map_err(wrong)?;
             builder = builder.muxers([muxer]);
+        }
+        if setup.transport == Transport::Wss {
+            builder = builder.websocket(wss(site).map_err(|error| format!("our node: {error}"))?);
         }
         let builder = builder.listen(setup.transport.listen()).map_err(|error| error.to_string())?;
         let (builder, ping) = builder.with(ping::Ping::default());
@@ -222,6 +229,15 @@ impl Ours {
 pub(crate) fn rates(up_ms: f64, down_ms: f64) -> String {
     let rate = |ms: f64| PERF_SIZE as f64 / 1e3 / ms.max(0.001);
     format!("up {:.0} MB/s, down {:.0} MB/s", rate(up_ms), rate(down_ms))
+}
+
+/// What it shows over wss, and whom it believes: the run's own authority, and nobody else.
+fn wss(site: &Site) -> Result<websocket::Config, websocket::PemError> {
+    let mut config = websocket::Config::default();
+    config.certificate = Some(Certificate::from_files(site.certificate(), site.key())?);
+    config.authorities = websocket::authorities(&site.authority())?;
+    config.system_roots = false;
+    Ok(config)
 }
 
 fn keypair(key: Key) -> Keypair {

@@ -73,11 +73,10 @@ fn certify() -> Result<[String; 3], rcgen::Error> {
     // Without it OpenSSL does not find who has signed, where it is strict.
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&key, &issuer)?;
-    Ok([
-        pem("CERTIFICATE", root.der()),
-        pem("CERTIFICATE", certificate.der()),
-        pem("PRIVATE KEY", &key.serialize_der()),
-    ])
+    let (root, certificate) = (pem("CERTIFICATE", root.der()), pem("CERTIFICATE", certificate.der()));
+    // The authority is shown as well: a browser here believes its key, and has to see it for that.
+    let chain = certificate + &root;
+    Ok([root, chain, pem("PRIVATE KEY", &key.serialize_der())])
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
