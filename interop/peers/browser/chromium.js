@@ -9,8 +9,8 @@ import { createInterface } from 'node:readline'
 const PROGRAMS = ['chromium', 'chromium-browser', 'google-chrome']
 const START_MS = 60_000
 const END_MS = 5_000
-// Of a desktop that is not there, and of how Debian starts it.
-const NOISE = /:ERROR:dbus\/|unexpected operator/
+// Of a desktop that is not there, of how Debian starts it, and of how it is ended.
+const NOISE = /:ERROR:dbus\/|unexpected operator|Connection terminated while reading from pipe/
 
 const FLAGS = [
   '--headless',
