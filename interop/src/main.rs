@@ -1,6 +1,10 @@
 //! The interop suite: our node against the programs in `interop/peers`, which run on other implementations of libp2p.
+//!
+//! In the environment of an official suite, and without arguments, it is the program that this suite tests.
 
 mod build;
+mod contract;
+mod contract_matrix;
 mod excuses;
 mod foreign;
 mod matrix;
@@ -25,6 +29,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, builder::PossibleValuesParser};
+use serde::Serialize;
 
 use build::Built;
 use peers::Peer;
@@ -44,6 +49,8 @@ struct Args {
 enum Command {
     Matrix(Matrix),
     Foreign(Foreign),
+    Contract(Contract),
+    ContractMatrix(ContractMatrix),
 }
 
 /// Tests this library against foreign peers, as dialer and as listener
@@ -87,7 +94,7 @@ struct Matrix {
     /// The foreign peers; `rust-signed` is rust with a signed record of its addresses in identify
     #[arg(
         long = "peer", value_delimiter = ',', value_name = "NAMES",
-        default_value = "go,js,py,rust,rust-signed",
+        default_value = "go,js,chromium,py,rust,rust-signed",
         value_parser = PossibleValuesParser::new(peers::ALL.iter().map(|peer| peer.name)),
     )]
     peers: Vec<String>,
@@ -123,6 +130,46 @@ struct Foreign {
     /// Write all results to a file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
+}
+
+/// Does what the environment asks for, as the official suites want it
+///
+/// Without arguments this program does the same, if the environment is that of a suite. It then obeys the contract of
+/// libp2p/unified-testing, transport and perf (TRANSPORT, IS_DIALER, REDIS_ADDR, TEST_KEY, ...), or the older one of
+/// libp2p/test-plans (transport, is_dialer, redis_addr, ...), if TRANSPORT is not set.
+#[derive(clap::Args)]
+struct Contract {
+    /// Which suite it is [default: perf if the environment says what to measure, or if Redis is at perf-redis]
+    #[arg(long, value_name = "NAME", value_parser = contract::Suite::from_str)]
+    suite: Option<contract::Suite>,
+}
+
+/// Tests that contract against foreign programs which obey it too
+///
+/// As the official suites do, but without containers: a Redis server on loopback, and for each test two programs that
+/// meet there. Both contracts of the transport suite, in both directions, and perf.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+        peerage-interop contract-matrix\n  \
+        peerage-interop contract-matrix --peer go,js --transport ws,wss --contract unified")]
+struct ContractMatrix {
+    /// The foreign programs; `peerage` is this one at both ends [default: all]
+    #[arg(long = "peer", value_delimiter = ',', value_name = "NAMES", value_parser = words(contract_matrix::PROGRAMS))]
+    peers: Vec<String>,
+    /// Only these contracts
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = words(contract_matrix::CONTRACTS))]
+    contract: Vec<String>,
+    /// Only these transports
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = words(contract_matrix::TRANSPORTS))]
+    transport: Vec<String>,
+    /// Write all results to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Do so many tests at once [default: one more than there are processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    jobs: Option<u32>,
     #[command(flatten)]
     programs: Programs,
 }
@@ -175,13 +222,20 @@ impl Only {
     }
 }
 
+/// More than the deadline of a test of the contract.
+const CONTRACT_LIMIT: Duration = Duration::from_secs(120);
 /// More than the deadlines of all steps of one row add up to. Who is later, hangs where no deadline reaches.
 const ROW_LIMIT: Duration = Duration::from_secs(600);
 /// The most rows at once, unless told otherwise.
 const MAX_JOBS: usize = 8;
 
 fn main() -> ExitCode {
-    let command = Args::parse().command;
+    let bare = std::env::args_os().len() == 1;
+    let command = if bare && contract::is_asked_for() {
+        Command::Contract(Contract { suite: None })
+    } else {
+        Args::parse().command
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}")),
@@ -190,6 +244,12 @@ fn main() -> ExitCode {
         match &command {
             Command::Matrix(args) => matrix(args).await,
             Command::Foreign(args) => foreign(args).await,
+            Command::Contract(args) => {
+                let said = contract::run(args.suite).await?;
+                print(&said)?;
+                Ok(true)
+            }
+            Command::ContractMatrix(args) => contract_matrix(args).await,
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -215,16 +275,46 @@ async fn matrix(args: &Matrix) -> Result<bool, String> {
     let mut wanted = chosen.clone();
     wanted.extend(excuses::stand_ins(&chosen));
     let builds = build(&wanted, &args.programs).await?;
-    let jobs = match args.jobs {
-        Some(jobs) => usize::try_from(jobs).unwrap_or(1),
-        None => thread::available_parallelism().map_or(2, |cores| MAX_JOBS.min(cores.get() + 1)),
-    };
+    let jobs = jobs(args.jobs);
     let rows = u32::try_from(plan.len()).unwrap_or(u32::MAX).saturating_mul(args.repeat);
     watch(ROW_LIMIT.saturating_mul(rows));
     let site = Arc::new(Site::new(&args.programs.peers_dir)?);
     let results = matrix::run(&plan, &site, args.repeat, jobs, builds).await;
-    show(&results, args.json.as_deref())?;
+    show(&results)?;
+    write_json(args.json.as_deref(), &results)?;
     Ok(results.ok)
+}
+
+async fn contract_matrix(args: &ContractMatrix) -> Result<bool, String> {
+    let filter = contract_matrix::Filter {
+        peers: args.peers.clone(),
+        contracts: args.contract.clone(),
+        transports: args.transport.clone(),
+    };
+    build(&contract_matrix::foreign(&filter), &args.programs).await?;
+    watch(CONTRACT_LIMIT.saturating_mul(contract_matrix::MOST_TESTS));
+    let results = contract_matrix::run(&filter, &args.programs.peers_dir, jobs(args.jobs)).await?;
+    print(&contract_matrix::render(&results))?;
+    write_json(args.json.as_deref(), &results)?;
+    Ok(results.ok)
+}
+
+fn jobs(asked: Option<u32>) -> usize {
+    match asked {
+        Some(jobs) => usize::try_from(jobs).unwrap_or(1),
+        None => thread::available_parallelism().map_or(2, |cores| MAX_JOBS.min(cores.get() + 1)),
+    }
+}
+
+fn write_json(file: Option<&Path>, results: &impl Serialize) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    let json = serde_json::to_vec_pretty(results).map_err(|error| error.to_string())?;
+    std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("stdout: {error}"))
 }
 
 async fn foreign(args: &Foreign) -> Result<bool, String> {
@@ -232,6 +322,9 @@ async fn foreign(args: &Foreign) -> Result<bool, String> {
     let (Some(dialer), Some(listener)) = (chosen.first(), chosen.last()) else {
         return Err("there are no such peers".to_owned());
     };
+    if !listener.listens() {
+        return Err(format!("{} only dials", listener.name));
+    }
     build(&chosen, &args.programs).await?;
     let plan = plan::rows(&[*listener], &args.only.filter(&[Direction::WeDial.to_string()]));
     let site = Site::new(&args.programs.peers_dir)?;
@@ -243,7 +336,8 @@ async fn foreign(args: &Foreign) -> Result<bool, String> {
         results.rows.push(row);
     }
     results.ok = !results.rows.is_empty() && results.rows.iter().all(Row::ok);
-    show(&results, args.json.as_deref())?;
+    show(&results)?;
+    write_json(args.json.as_deref(), &results)?;
     Ok(results.ok)
 }
 
@@ -262,16 +356,9 @@ async fn build(chosen: &[&'static Peer], programs: &Programs) -> Result<Vec<Buil
     if programs.no_build { Ok(Vec::new()) } else { build::all(chosen, &programs.peers_dir).await }
 }
 
-/// Prints the results, and writes them to a file if one is named.
-fn show(results: &Results, json: Option<&Path>) -> Result<(), String> {
-    if let Some(file) = json {
-        let json = serde_json::to_vec_pretty(&results).map_err(|error| error.to_string())?;
-        std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
-    let mut out = io::stdout().lock();
-    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let text = table::render(results, colour);
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("stdout: {error}"))
+fn show(results: &Results) -> Result<(), String> {
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    print(&table::render(results, colour))
 }
 
 /// Ends the process should anything hang in a way that no timer sees.
@@ -290,13 +377,13 @@ mod tests {
     fn parse(args: &[&str]) -> Result<Matrix, clap::Error> {
         match Args::try_parse_from(["peerage-interop", "matrix"].iter().chain(args))?.command {
             Command::Matrix(matrix) => Ok(matrix),
-            Command::Foreign(_) => panic!("another command"),
+            _ => panic!("another command"),
         }
     }
 
     #[test]
     fn arguments() {
-        assert_eq!(parse(&[]).unwrap().peers, ["go", "js", "py", "rust", "rust-signed"]);
+        assert_eq!(parse(&[]).unwrap().peers, ["go", "js", "chromium", "py", "rust", "rust-signed"]);
         let args = parse(&["--peer", "js,go", "--repeat", "3", "--json", "a.json", "--no-build"]).unwrap();
         assert_eq!((args.repeat, args.programs.no_build), (3, true));
         assert_eq!(args.peers, ["js", "go"]);

@@ -22,6 +22,8 @@ pub(crate) struct Peer {
     silent: &'static [Transport],
     /// Whether one setup says all that it is for.
     once: bool,
+    /// Whether it is in a browser: it only dials, and not over everything.
+    browser: bool,
     /// Programs that building or running it takes; of each group, one is enough.
     needs: &'static [&'static [&'static str]],
     /// What to install if one is missing.
@@ -35,6 +37,7 @@ const GO: Peer = Peer {
     lacks: &[],
     silent: &[],
     once: false,
+    browser: false,
     needs: &[&["go"]],
     install: "Go 1.26 or newer",
 };
@@ -45,6 +48,7 @@ const JS: Peer = Peer {
     lacks: &[Key::Ecdsa],
     silent: &[],
     once: false,
+    browser: false,
     needs: &[&["node"], &["npm"]],
     install: "Node 20 or newer with npm",
 };
@@ -55,6 +59,7 @@ const PY: Peer = Peer {
     lacks: &[Key::Ecdsa],
     silent: &[Transport::Ws, Transport::Wss, Transport::WebRtc],
     once: false,
+    browser: false,
     needs: &[&["python3.11", "python3"], &["cc", "gcc"]],
     install: "Python 3.11 with venv, its headers and those of GMP, and a C compiler \
               (Debian: python3-venv python3-dev libgmp-dev gcc)",
@@ -66,14 +71,24 @@ const RUST: Peer = Peer {
     lacks: &[],
     silent: &[],
     once: false,
+    browser: false,
     needs: &[&["cargo"]],
     install: "Rust 1.88 or newer",
 };
 /// It signs its record in a form of its own, which costs js-libp2p the whole of identify.
 const RUST_SIGNED: Peer = Peer { name: "rust-signed", args: &["--signed-record"], once: true, ..RUST };
+/// js-libp2p where most of it runs.
+const CHROMIUM: Peer = Peer {
+    name: "chromium",
+    dir: "browser",
+    browser: true,
+    needs: &[&["node"], &["npm"], &["chromium", "chromium-browser", "google-chrome"]],
+    install: "Node 20 or newer with npm, and Chromium (Debian: chromium)",
+    ..JS
+};
 
 /// All of them, in the order of the table.
-pub(crate) const ALL: [Peer; 5] = [GO, JS, PY, RUST, RUST_SIGNED];
+pub(crate) const ALL: [Peer; 6] = [GO, JS, CHROMIUM, PY, RUST, RUST_SIGNED];
 
 /// The peer of a name.
 pub(crate) fn find(name: &str) -> Option<&'static Peer> {
@@ -89,7 +104,12 @@ impl Peer {
     /// Whether it takes part in this setup.
     pub(crate) fn takes(&self, setup: Setup) -> bool {
         let one = Setup::upgraded(Transport::Tcp, Security::Noise, Muxer::Yamux, Key::Ed25519);
-        !self.once || setup == one
+        (!self.once || setup == one) && (!self.browser || is_in_browsers(setup))
+    }
+
+    /// Whether it can be dialed.
+    pub(crate) fn listens(&self) -> bool {
+        !self.browser
     }
 
     /// Whether it tells from where it sees us come.
@@ -138,6 +158,14 @@ impl Peer {
     }
 }
 
+/// What a page has: what its browser carries, and of the rest the one that everybody has.
+fn is_in_browsers(setup: Setup) -> bool {
+    matches!(setup.transport, Transport::Ws | Transport::Wss | Transport::WebRtc)
+        && setup.security.is_none_or(|security| security == Security::Noise)
+        && setup.muxer.is_none_or(|muxer| muxer == Muxer::Yamux)
+        && setup.key == Key::Ed25519
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +181,7 @@ mod tests {
     fn names_find_peers() {
         assert!(ALL.iter().all(|peer| find(peer.name).is_some_and(|found| found.name == peer.name)));
         assert!(find("nim").is_none());
-        assert!(RUST.same_program(&RUST_SIGNED) && !RUST.same_program(&GO));
+        assert!(RUST.same_program(&RUST_SIGNED) && !RUST.same_program(&GO) && !JS.same_program(&CHROMIUM));
     }
 
     #[test]

@@ -251,6 +251,19 @@ async fn nobody_is_believed_without_authorities() {
 }
 
 #[tokio::test]
+async fn whoever_believes_everybody_believes_a_certificate_of_a_stranger() {
+    let authority = Authority::new("everybody");
+    let past: fn(&mut CertificateParams) = |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let server = authority.believing(Some(authority.issue(&["example.com"], past)));
+    let (mut listener, to) = listen(&server, "/ip4/127.0.0.1/tcp/0/tls/ws").await;
+    let mut config = Config::default();
+    config.any_certificate = true;
+    let client = WebSocket::new(config);
+    let (near, far) = tokio::join!(dialed(&client, &to), accepted(&mut listener));
+    assert!(near.is_ok() && far.is_ok(), "{near:?} {far:?}");
+}
+
+#[tokio::test]
 async fn listening_over_tls_needs_a_certificate() {
     let listening =
         plain().listen("/ip4/127.0.0.1/tcp/0/tls/ws".parse().unwrap(), ListenOpts::default()).await;

@@ -54,10 +54,21 @@ var (
 type options struct {
 	mode, addr, transport, security, muxer, keyType string
 	tlsCert, tlsKey, tlsCA                          string
+	anyCert                                         bool
 	steps                                           []string
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "contract" {
+		flags := flag.NewFlagSet("peer contract", flag.ExitOnError)
+		suite := flags.String("suite", "transport", "transport or perf")
+		flags.Parse(os.Args[2:])
+		if err := contract(*suite); err != nil {
+			fmt.Fprintln(os.Stderr, "peer:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	opts, err := parse(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "peer:", err)

@@ -11,7 +11,7 @@ export const TRANSPORTS = {
   ws: { listen: '/ip4/127.0.0.1/tcp/0/ws', make: () => webSockets() },
   wss: { listen: '/ip4/127.0.0.1/tcp/0/tls/ws', make: wss },
   'quic-v1': { listen: '/ip4/127.0.0.1/udp/0/quic-v1', make: () => quic() },
-  'webrtc-direct': { listen: '/ip4/127.0.0.1/udp/0/webrtc-direct', make: () => webRTCDirect() }
+  'webrtc-direct': { listen: '/ip4/127.0.0.1/udp/0/webrtc-direct', make: () => webRTCDirect({ rtcConfiguration: { iceServers: [] } }) }
 }
 
 // A listener shows the certificate it was given; a dialer trusts nobody but the authority it was given. The library

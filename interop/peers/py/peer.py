@@ -20,6 +20,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX, Yamux
 from multiaddr import Multiaddr
 import trio
 
+from contract import contract
 from streams import (
     CALLBACK,
     CALLBACK_BYTES,
@@ -59,27 +60,34 @@ KEY_TYPES = {
 def main():
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     options = parse()
-    run = listen if options.mode == "listen" else dial
+    modes = {"listen": listen, "dial": dial, "contract": obey}
+    run = modes[options.mode]
     sys.exit(0 if trio.run(run, options) else 1)
 
 
 def parse():
     parser = argparse.ArgumentParser(prog="peer")
-    parser.add_argument("mode", choices=["listen", "dial"])
+    parser.add_argument("mode", choices=["listen", "dial", "contract"])
     parser.add_argument("--addr", type=Multiaddr)
     parser.add_argument("--steps", default=STEPS)
+    parser.add_argument("--suite", choices=["transport", "perf"], default="transport")
     parser.add_argument("--transport", choices=TRANSPORTS, default="tcp")
     for file in ("--tls-cert", "--tls-key", "--tls-ca"):
         parser.add_argument(file)
     parser.add_argument("--security", choices=SECURITIES, default="noise")
     parser.add_argument("--muxer", choices=MUXERS, default="yamux")
     parser.add_argument("--key-type", choices=KEY_TYPES, default="ed25519")
+    parser.set_defaults(any_cert=False)
     options = parser.parse_args()
     options.addr = options.addr or Multiaddr(TRANSPORTS[options.transport])
     options.steps = options.steps.split(",")
     if options.mode == "dial" and options.steps[0] != "dial":
         parser.error("the first step must be dial")
     return options
+
+
+async def obey(options):
+    return await contract(options.suite, make_host)
 
 
 def make_host(options):

@@ -15,11 +15,17 @@ TRANSPORTS = {
 
 
 def make_options(options):
-    """What `new_host` takes for it. A listener shows its certificate; a dialer trusts the authority and nobody else."""
+    """What `new_host` takes for it. A listener shows its certificate; a dialer trusts the authority and nobody else,
+    unless it shall trust everybody.
+    """
     made = {"listen_addrs": [Multiaddr(TRANSPORTS[options.transport])]}
     if options.transport == "wss" and options.tls_cert:
         made["tls_server_config"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made["tls_server_config"].load_cert_chain(options.tls_cert, options.tls_key)
+    if options.transport == "wss" and options.any_cert:
+        made["tls_client_config"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made["tls_client_config"].check_hostname = False
+        made["tls_client_config"].verify_mode = ssl.CERT_NONE
     if options.transport == "wss" and options.tls_ca:
         made["tls_client_config"] = ssl.create_default_context(cafile=options.tls_ca)
     return made

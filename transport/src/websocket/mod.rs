@@ -62,11 +62,16 @@ pub struct Config {
     /// Whether the authorities are believed that this machine believes (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
     /// Default: `true`.
     pub system_roots: bool,
+    /// Whether every certificate is believed, whoever has signed it and for whatever name. That gives up nothing of who
+    /// the peer is, which noise or TLS proves inside of it; but a stranger on the way may then see how long the inner
+    /// messages are and when they are sent, and answer in the server's place until that proof. For tests that make a
+    /// certificate on the spot, as the official suites do. Default: `false`.
+    pub any_certificate: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { certificate: None, authorities: Vec::new(), system_roots: true }
+        Self { certificate: None, authorities: Vec::new(), system_roots: true, any_certificate: false }
     }
 }
 
@@ -87,8 +92,12 @@ impl WebSocket {
     /// A transport that shares ports with `tcp`, and dials as that does, through its proxy if there is one. Not in a private network, where nothing tells plain TCP apart: it begins
     /// with a number by chance.
     pub fn sharing(tcp: &Tcp, config: Config) -> Self {
-        let Config { certificate, authorities, system_roots } = config;
-        Self { tcp: tcp.clone(), certificate, believed: Arc::new(Believed::new(authorities, system_roots)) }
+        let Config { certificate, authorities, system_roots, any_certificate } = config;
+        let believed = match any_certificate {
+            true => Believed::everybody(),
+            false => Believed::new(authorities, system_roots),
+        };
+        Self { tcp: tcp.clone(), certificate, believed: Arc::new(believed) }
     }
 
     /// The client's side of the opening.

@@ -3,10 +3,13 @@
 use std::{fmt, io, path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
     server::NoServerSessionStorage,
     version::TLS13,
 };
@@ -97,37 +100,39 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// Whose certificates a client believes.
 pub(super) struct Believed {
-    authorities: Vec<CertificateDer<'static>>,
-    system: bool,
+    whom: Whom,
     /// Made at the first dial: most nodes never need it, and reading the system's takes milliseconds.
     config: OnceCell<Arc<ClientConfig>>,
 }
 
+enum Whom {
+    Everybody,
+    Authorities { added: Vec<CertificateDer<'static>>, system: bool },
+}
+
 impl Believed {
-    pub(super) fn new(authorities: Vec<CertificateDer<'static>>, system: bool) -> Self {
-        Self { authorities, system, config: OnceCell::new() }
+    pub(super) fn new(added: Vec<CertificateDer<'static>>, system: bool) -> Self {
+        Self { whom: Whom::Authorities { added, system }, config: OnceCell::new() }
+    }
+
+    pub(super) fn everybody() -> Self {
+        Self { whom: Whom::Everybody, config: OnceCell::new() }
     }
 
     async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         let made = self.config.get_or_try_init(|| async {
-            let system = match self.system {
-                true => spawn_blocking(rustls_native_certs::load_native_certs).await.ok(),
-                false => None,
-            };
-            let (found, errors) = system.map_or_else(Default::default, |found| (found.certs, found.errors));
-            let mut roots = RootCertStore::empty();
-            // Machines have some that are odd.
-            roots.add_parsable_certificates(found);
-            roots.add_parsable_certificates(self.authorities.iter().cloned());
-            if roots.is_empty() {
-                let why = errors.first().map_or_else(|| "none is installed".to_owned(), ToString::to_string);
-                return Err(Error::NoRoots(why));
-            }
-            let mut config = ClientConfig::builder_with_provider(provider())
+            let config = ClientConfig::builder_with_provider(provider())
                 .with_protocol_versions(&[&TLS13])
-                .map_err(|error| Error::Internal(error.to_string()))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+                .map_err(|error| Error::Internal(error.to_string()))?;
+            let config = match &self.whom {
+                Whom::Everybody => {
+                    config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+                }
+                Whom::Authorities { added, system } => {
+                    config.with_root_certificates(roots(added, *system).await?)
+                }
+            };
+            let mut config = config.with_no_client_auth();
             config.alpn_protocols = vec![HTTP_1_1.to_vec()];
             // A resumed session would prove nothing anew of who is there.
             config.resumption = Resumption::disabled();
@@ -153,10 +158,71 @@ impl Believed {
 
 impl fmt::Debug for Believed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Believed")
-            .field("authorities", &self.authorities.len())
-            .field("system", &self.system)
-            .finish_non_exhaustive()
+        let mut debug = f.debug_struct("Believed");
+        match &self.whom {
+            Whom::Everybody => debug.field("everybody", &true),
+            Whom::Authorities { added, system } => {
+                debug.field("authorities", &added.len()).field("system", system)
+            }
+        };
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// Those that were added, and those of the system.
+async fn roots(added: &[CertificateDer<'static>], system: bool) -> Result<RootCertStore, Error> {
+    let system = match system {
+        true => spawn_blocking(rustls_native_certs::load_native_certs).await.ok(),
+        false => None,
+    };
+    let (found, errors) = system.map_or_else(Default::default, |found| (found.certs, found.errors));
+    let mut roots = RootCertStore::empty();
+    // Machines have some that are odd.
+    roots.add_parsable_certificates(found);
+    roots.add_parsable_certificates(added.iter().cloned());
+    if roots.is_empty() {
+        let why = errors.first().map_or_else(|| "none is installed".to_owned(), ToString::to_string);
+        return Err(Error::NoRoots(why));
+    }
+    Ok(roots)
+}
+
+/// Believes every certificate, if only who shows it has its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -1,7 +1,9 @@
 //! An interop peer of Peerage on rust-libp2p. See ../README.md for the command line and the events.
 
 mod behaviour;
+mod contract;
 mod perf;
+mod redis;
 mod streams;
 mod transport;
 
@@ -45,14 +47,19 @@ async fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("peer: {error}");
-            return ExitCode::from(2);
+    let all_ok = if std::env::args().nth(1).as_deref() == Some("contract") {
+        // Of `--suite NAME`, the name.
+        contract::run(std::env::args().nth(3)).await
+    } else {
+        match Options::parse(std::env::args().skip(1)) {
+            Ok(options) if options.listen => listen(options).await,
+            Ok(options) => dial(options).await,
+            Err(error) => {
+                eprintln!("peer: {error}");
+                return ExitCode::from(2);
+            }
         }
     };
-    let all_ok = if options.listen { listen(options).await } else { dial(options).await };
     match all_ok {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
