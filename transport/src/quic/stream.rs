@@ -133,6 +133,8 @@ impl AsyncWrite for Substream {
         // quinn keeps it to itself if the peer has stopped reading.
         let stopped = pin!(send.stopped()).poll(&mut Context::from_waker(Waker::noop()));
         match stopped {
+            // That it wants nothing more is no reason not to end: go-libp2p says so of every stream that it closes.
+            Poll::Ready(Ok(Some(code))) if error::code(code) == ErrorCode::NONE => {}
             Poll::Ready(Ok(Some(code))) => {
                 return Poll::Ready(Err(StreamError::ResetByPeer(error::code(code)).into()));
             }

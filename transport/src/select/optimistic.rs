@@ -46,6 +46,7 @@ struct Hope {
     /// The proposal, then with it the first flight.
     unsent: Vec<u8>,
     sent: usize,
+    flushed: bool,
     /// Whether `unsent` can still take data.
     open: bool,
     /// Whether any bytes may be sent before it is agreed, or only what cannot be taken for a proposal.
@@ -69,7 +70,7 @@ impl<S> Optimistic<S> {
         let mut dialer = Dialer::new(vec![protocol])?;
         let unsent = dialer.poll_transmit().unwrap_or_default();
         let message = Message::default();
-        let hope = Hope { dialer, message, unsent, sent: 0, open: true, sure, failed: None };
+        let hope = Hope { dialer, message, unsent, sent: 0, flushed: false, open: true, sure, failed: None };
         Ok(Self { io, hope: Some(Box::new(hope)) })
     }
 
@@ -112,7 +113,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Optimistic<S> {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_send(cx))?;
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        if let Some(hope) = &mut self.hope
+            && !hope.flushed
+        {
+            // Once: a peer that has answered may want nothing more, and flushing would fail.
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            hope.flushed = true;
+        }
         while let Some(hope) = &mut self.hope {
             if let Some(error) = &hope.failed {
                 return Poll::Ready(Err(refused(error.clone())));

@@ -125,6 +125,13 @@ impl Engine {
     /// # Errors
     /// [`StreamError`].
     pub(crate) fn finish(&mut self, id: Key) -> Result<(), StreamError> {
+        // That the peer wants nothing more is no reason not to end: go-libp2p says so of every stream that it closes.
+        if self.streams.get(&id).is_some_and(|stream| {
+            let stopped = matches!(stream.write_error, Some(StreamError::ResetByPeer(ErrorCode::NONE)));
+            stopped && stream.read_error.is_none()
+        }) {
+            return Ok(());
+        }
         self.writable(id)?;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.finishing = true;
