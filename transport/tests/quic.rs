@@ -275,6 +275,19 @@ async fn streams_over_the_limit_wait_and_nothing_is_lost() {
     timeout(LONG, more).await.expect("there is room").unwrap();
 }
 
+/// go-libp2p stops reading when it closes a stream, and that is no reset.
+#[tokio::test]
+async fn closing_after_the_peer_closed_and_left_is_no_error() {
+    let (a, b) = pair().await;
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    theirs.write_all(b"answer").await.unwrap();
+    theirs.close_write().await.unwrap();
+    drop(theirs);
+    assert_eq!(read_to_end(&mut ours).await.unwrap(), b"answer");
+    testing::settle(&a, &b).await;
+    ours.close_write().await.expect("nothing is lost");
+}
+
 /// One stream is not read at all; the others have to live on, while there is memory.
 #[tokio::test]
 async fn a_stream_that_nobody_reads_does_not_stop_the_others() {

@@ -133,13 +133,13 @@ impl AsyncWrite for Substream {
         // quinn keeps it to itself if the peer has stopped reading.
         let stopped = pin!(send.stopped()).poll(&mut Context::from_waker(Waker::noop()));
         match stopped {
-            // That it wants nothing more is no reason not to end: go-libp2p says so of every stream that it closes.
-            Poll::Ready(Ok(Some(code))) if error::code(code) == ErrorCode::NONE => {}
-            Poll::Ready(Ok(Some(code))) => {
+            // Without a code it may only mean that the peer has closed the stream and reads no more, as go-libp2p says that
+            // of every stream; and nothing more is to be read. A reset is seen when reading.
+            Poll::Ready(Ok(Some(code))) if error::code(code) != ErrorCode::NONE => {
                 return Poll::Ready(Err(StreamError::ResetByPeer(error::code(code)).into()));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(this.write_error(error.into()))),
-            Poll::Ready(Ok(None)) | Poll::Pending => {}
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
         }
         let _ = send.finish();
         this.announced = true;
