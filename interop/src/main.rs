@@ -403,7 +403,8 @@ mod tests {
     #[test]
     fn arguments_of_the_benchmarks() {
         let parse = |args: &[&str]| Args::try_parse_from(["peerage-interop", "bench"].iter().chain(args));
-        for right in [&["--quick"][..], &["--against", "none"], &["--only", "up,echo", "--transport", "quic"]] {
+        for right in [&["--quick"][..], &["--against", "none"], &["--only", "up,echo", "--transport", "quic"]]
+        {
             assert!(parse(right).is_ok(), "{right:?}");
         }
         for wrong in [["--against", "nim"], ["--only", "speed"], ["--rounds", "0"], ["--transport", "udp"]] {

@@ -129,7 +129,8 @@ async fn requests(rounds: usize) {
 
 /// Both sides agree on the second of two protocols.
 fn multistream(rounds: usize) {
-    let (first, second) = (ProtocolId::from_static("/bench/a/1.0.0"), ProtocolId::from_static("/bench/b/1.0.0"));
+    let (first, second) =
+        (ProtocolId::from_static("/bench/a/1.0.0"), ProtocolId::from_static("/bench/b/1.0.0"));
     for _ in 0..rounds * NEGOTIATIONS {
         let mut dialer = Dialer::new(vec![first.clone(), second.clone()]).unwrap();
         let mut listener = Listener::new();

@@ -38,7 +38,14 @@ pub(crate) const RAW: Peer = Peer { name: "raw", label: "limit", dir: "raw", ..O
 /// With whom this library is compared.
 pub(crate) const OTHERS: [Peer; 5] = [
     Peer { name: "rust", label: "rust-libp2p", dir: "rust-libp2p", install: "Rust 1.88 or newer", ..OURS },
-    Peer { name: "litep2p", label: "litep2p", dir: "litep2p", install: "Rust 1.88 or newer", ..OURS },
+    Peer {
+        name: "litep2p",
+        label: "litep2p",
+        dir: "litep2p",
+        needs: &[&["cargo"], &["protoc"]],
+        install: "Rust 1.88 or newer, and protoc (Debian: protobuf-compiler)",
+        ..OURS
+    },
     Peer {
         name: "go",
         label: "go-libp2p",

@@ -35,8 +35,22 @@ const fn rate(measure: Measure, title: &'static str) -> Figure {
 
 /// All of them, in the order of the tables.
 pub(crate) const FIGURES: [Figure; 9] = [
-    Figure { measure: Measure::Up, title: "one stream, up", unit: "Gbit/s", less: false, cpu: "s/GB", of: gbits },
-    Figure { measure: Measure::Down, title: "one stream, down", unit: "Gbit/s", less: false, cpu: "s/GB", of: gbits },
+    Figure {
+        measure: Measure::Up,
+        title: "one stream, up",
+        unit: "Gbit/s",
+        less: false,
+        cpu: "s/GB",
+        of: gbits,
+    },
+    Figure {
+        measure: Measure::Down,
+        title: "one stream, down",
+        unit: "Gbit/s",
+        less: false,
+        cpu: "s/GB",
+        of: gbits,
+    },
     rate(Measure::Connect32, "connections, 32 at once"),
     rate(Measure::Connect, "connections one by one, with a ping"),
     Figure {

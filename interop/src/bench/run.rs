@@ -93,13 +93,21 @@ impl Run {
 /// What comes of an attempt to measure.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Measured { run: Run, about: String },
+    Measured {
+        run: Run,
+        about: String,
+    },
     /// The library has no such thing.
     Unsupported(String),
 }
 
 /// Takes a measure once.
-pub(crate) async fn once(peer: &Peer, dir: &Path, case: Case, settings: &Settings) -> Result<Outcome, String> {
+pub(crate) async fn once(
+    peer: &Peer,
+    dir: &Path,
+    case: Case,
+    settings: &Settings,
+) -> Result<Outcome, String> {
     machine::idle(Duration::from_secs_f64(settings.patience)).await.map_err(|error| error.to_string())?;
     let script = peer.script(dir, "run");
     let shared = ["--transport".to_owned(), case.transport.word().to_owned()];
@@ -191,7 +199,8 @@ fn look(server: &Child, client: &Child) -> Result<(Usage, Usage, Moment), String
 
 /// What a program says next.
 async fn say(limit: Duration, child: &mut Child) -> Result<Said, String> {
-    let line = timeout(limit, child.line()).await.map_err(|_| format!("nothing for {} s", limit.as_secs()))?;
+    let line =
+        timeout(limit, child.line()).await.map_err(|_| format!("nothing for {} s", limit.as_secs()))?;
     let line = line.ok_or("it has ended")?;
     serde_json::from_str(&line).map_err(|error| format!("it said {line:?}: {error}"))
 }
@@ -207,7 +216,8 @@ pub(crate) async fn ciphers(raw: &Peer, dir: &Path) -> Result<Vec<(String, f64)>
     let line = timeout(START, child.line()).await.ok().flatten().ok_or("the ciphers said nothing")?;
     let said: serde_json::Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
     child.end().await?;
-    let speeds = said.get("result").and_then(|speeds| speeds.as_object()).ok_or("the ciphers said nothing")?;
+    let speeds =
+        said.get("result").and_then(|speeds| speeds.as_object()).ok_or("the ciphers said nothing")?;
     Ok(speeds.iter().filter_map(|(name, speed)| Some((name.clone(), speed.as_f64()?))).collect())
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    peers::OURS,
+    peers::{OURS, RAW},
     plan::transport_title,
     results::{Results, Summary},
     table::{self, digits},
@@ -20,7 +20,9 @@ const SPACE: usize = 16;
 const TOP: usize = 64;
 
 /// Colours that can be told apart by everybody on white and on black. Ours is the strong one.
-const COLOURS: [&str; 7] = ["#d9480f", "#1c7ed6", "#2f9e44", "#9c36b5", "#f08c00", "#0c8599", "#868e96"];
+const COLOURS: [&str; 6] = ["#d9480f", "#1c7ed6", "#2f9e44", "#9c36b5", "#f08c00", "#0c8599"];
+/// What is nobody's: the limit, and the span of the measurements.
+const GREY: &str = "#868e96";
 
 const STYLE: &str = "\
 text{font:12px system-ui,sans-serif;fill:#24292f}.t{font-weight:600}.s{fill:#57606a}.h{font-size:15px;font-weight:600}\
@@ -54,7 +56,12 @@ pub(crate) fn draw(results: &Results) -> String {
         }
         y += 2_usize.saturating_sub(group.bars.len()) * (BAR + GAP) + SPACE;
     }
-    let _ = writeln!(svg, "<text x=\"12\" y=\"{}\" class=\"s\">{}</text>\n</svg>", y + 8, escape(&results.machine));
+    let _ = writeln!(
+        svg,
+        "<text x=\"12\" y=\"{}\" class=\"s\">{}</text>\n</svg>",
+        y + 8,
+        escape(&results.machine)
+    );
     svg
 }
 
@@ -76,7 +83,7 @@ fn groups(results: &Results) -> Vec<Group> {
     for (figure, case) in table::shown(results) {
         let bar = |(index, label): (usize, &&'static str)| {
             let summary = results.summary(label, case, figure)?;
-            Some(Bar { label, colour: colour(index), summary })
+            Some(Bar { label, colour: colour(index, label), summary })
         };
         let bars: Vec<Bar> = results.labels.iter().enumerate().filter_map(bar).collect();
         if bars.len() > 1 && bars.iter().any(|bar| bar.label == OURS.label) {
@@ -91,8 +98,8 @@ fn groups(results: &Results) -> Vec<Group> {
     groups
 }
 
-fn colour(index: usize) -> &'static str {
-    COLOURS.get(index).copied().unwrap_or("#868e96")
+fn colour(index: usize, label: &str) -> &'static str {
+    if label == RAW.label { GREY } else { COLOURS.get(index).copied().unwrap_or(GREY) }
 }
 
 fn legend(svg: &mut String, results: &Results) {
@@ -101,7 +108,7 @@ fn legend(svg: &mut String, results: &Results) {
         let _ = writeln!(
             svg,
             "<rect x=\"{x}\" y=\"38\" width=\"11\" height=\"11\" rx=\"2\" fill=\"{}\"/><text x=\"{}\" y=\"48\">{}</text>",
-            colour(index),
+            colour(index, label),
             x + 16,
             escape(label)
         );
@@ -111,7 +118,8 @@ fn legend(svg: &mut String, results: &Results) {
 
 fn draw_bar(svg: &mut String, y: usize, bar: &Bar, longest: f64) {
     let Summary { median, least, most, count, .. } = bar.summary;
-    let length = |value: f64| if longest > 0.0 { (value / longest).clamp(0.0, 1.1) * LENGTH as f64 } else { 0.0 };
+    let length =
+        |value: f64| if longest > 0.0 { (value / longest).clamp(0.0, 1.1) * LENGTH as f64 } else { 0.0 };
     let _ = writeln!(
         svg,
         "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\" fill=\"{}\"/>",
@@ -124,7 +132,7 @@ fn draw_bar(svg: &mut String, y: usize, bar: &Bar, longest: f64) {
         let (from, to) = (length(least), length(most));
         let _ = writeln!(
             svg,
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"1.5\" fill=\"#868e96\"/>",
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"1.5\" fill=\"{GREY}\"/>",
             LEFT as f64 + from,
             y as f64 + BAR as f64 / 2.0 - 0.75,
             (to - from).max(0.5)
@@ -151,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_bar_for_each_and_nothing_without_ours() {
-        let both = vec![cell("peerage", UP, &[(8.0, 0.0), (9.0, 0.0)]), cell("rust-libp2p", UP, &[(4.25, 0.0)])];
+        let both =
+            vec![cell("peerage", UP, &[(8.0, 0.0), (9.0, 0.0)]), cell("rust-libp2p", UP, &[(4.25, 0.0)])];
         let svg = draw(&results(both));
         assert_eq!(svg.matches(&format!("height=\"{BAR}\"")).count(), 2);
         assert!(svg.contains(">8.50</text>") && svg.contains(">4.25</text>"), "{svg}");

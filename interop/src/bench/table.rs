@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    plan::{Case, FIGURES, Figure, limit_title, transport_title},
     peers::{OURS, RAW},
+    plan::{Case, FIGURES, Figure, limit_title, transport_title},
     results::{Results, Summary},
 };
 
@@ -50,7 +50,8 @@ fn speeds(results: &Results) -> String {
     let mut rows = Vec::new();
     for (figure, case) in shown(results) {
         let ours = results.summary(OURS.label, case, figure);
-        let mut row = vec![format!("{}, {}", figure.title, figure.unit), transport_title(case.transport).to_owned()];
+        let mut row =
+            vec![format!("{}, {}", figure.title, figure.unit), transport_title(case.transport).to_owned()];
         for label in &columns {
             let summary = results.summary(label, case, figure);
             row.push(summary.map_or_else(|| "-".to_owned(), number));
@@ -85,11 +86,14 @@ fn cpu(results: &Results) -> String {
         let cells: Vec<String> = columns
             .iter()
             .map(|label| results.cell(label, case).and_then(|cell| cell.cpu()))
-            .map(|cpu| cpu.map_or_else(|| "-".to_owned(), |(client, server)| format!("{client:.3} + {server:.3}")))
+            .map(|cpu| {
+                cpu.map_or_else(|| "-".to_owned(), |(client, server)| format!("{client:.3} + {server:.3}"))
+            })
             .collect();
         if cells.iter().any(|cell| cell != "-") {
             let title = figure.title.split(", median").next().unwrap_or_default();
-            let mut row = vec![format!("{title}, {}", figure.cpu), transport_title(case.transport).to_owned()];
+            let mut row =
+                vec![format!("{title}, {}", figure.cpu), transport_title(case.transport).to_owned()];
             row.extend(cells);
             rows.push(row);
         }
@@ -224,15 +228,22 @@ mod tests {
         let mut lines = text.lines();
         assert_eq!(
             lines.next(),
-            Some("| measure                | over              | peerage          | rust-libp2p | ours : it |")
+            Some(
+                "| measure                | over              | peerage          | rust-libp2p | ours : it |"
+            )
         );
         lines.next();
         assert_eq!(
             lines.next(),
-            Some("| one stream, up, Gbit/s | tcp, noise, yamux | 8.00 (7.50-9.00) | ~5.00       | 1.60      |")
+            Some(
+                "| one stream, up, Gbit/s | tcp, noise, yamux | 8.00 (7.50-9.00) | ~5.00       | 1.60      |"
+            )
         );
         assert!(text.contains("3 of 4 measurements with less than"), "{text}");
-        assert!(text.contains("| one stream, up, s/GB   | tcp, noise, yamux | 1.000 + 2.000 | 1.000 + 2.000 |"), "{text}");
+        assert!(
+            text.contains("| one stream, up, s/GB   | tcp, noise, yamux | 1.000 + 2.000 | 1.000 + 2.000 |"),
+            "{text}"
+        );
         assert!(text.contains("- rust-libp2p: rust-libp2p 1.0"), "{text}");
         assert!(text.contains("| seal AES-128-GCM, 16384 B | 99.5"), "{text}");
     }

@@ -2,7 +2,8 @@
 
 use std::{str::FromStr, time::Duration};
 
-pub(crate) const USAGE: &str = "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N]
+pub(crate) const USAGE: &str =
+    "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N]
        peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
 where MEASURE is up, down, ping, connect, connect-32, requests, requests-64 or idle";
 

@@ -58,11 +58,7 @@ pub trait Stack: Send + Sync + 'static {
     fn listen(&self, options: &Options) -> impl Future<Output = Result<(Self::Listener, String)>> + Send;
 
     /// Starts a node with an identity of its own. It is one of a `crowd`, or alone in this process.
-    fn dialer(
-        &self,
-        options: &Options,
-        crowd: bool,
-    ) -> impl Future<Output = Result<Self::Dialer>> + Send;
+    fn dialer(&self, options: &Options, crowd: bool) -> impl Future<Output = Result<Self::Dialer>> + Send;
 }
 
 /// A node with at most one connection.

@@ -13,8 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    Dialer, Error, Measure, Options, PERF, PING, REQUEST, Result, Stack, failed,
-    say,
+    Dialer, Error, Measure, Options, PERF, PING, REQUEST, Result, Stack, failed, say,
     serve::{PING_SIZE, REQUEST_SIZE},
 };
 
@@ -62,9 +61,9 @@ async fn connected<S: Stack>(stack: &S, address: &str, options: &Options) -> Res
 
 /// An end to everything that a peer may never answer.
 async fn in_time<T>(doing: &'static str, future: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(STUCK, future).await.unwrap_or_else(|_| {
-        Err(Error::Failed(format!("{doing}: no answer within {} s", STUCK.as_secs())))
-    })
+    timeout(STUCK, future)
+        .await
+        .unwrap_or_else(|_| Err(Error::Failed(format!("{doing}: no answer within {} s", STUCK.as_secs()))))
 }
 
 async fn up<D: Dialer>(dialer: &D, options: &Options) -> Result<()> {
@@ -209,7 +208,11 @@ async fn requests<D: Dialer>(dialer: D, options: &Options, at_once: usize) -> Re
     Ok(())
 }
 
-async fn request_for<D: Dialer>(dialer: &Arc<D>, at_once: usize, duration: Duration) -> Result<Vec<Duration>> {
+async fn request_for<D: Dialer>(
+    dialer: &Arc<D>,
+    at_once: usize,
+    duration: Duration,
+) -> Result<Vec<Duration>> {
     let began = Instant::now();
     let dialers = std::iter::repeat_n(Arc::clone(dialer), at_once).collect();
     all(dialers, |dialer: Arc<D>| async move {

@@ -63,7 +63,9 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 async fn say_hello(address: Multiaddr) -> Result<(), Box<dyn Error>> {
-    let Some(Protocol::P2p(peer)) = address.iter().last() else { return Err("an address without a peer".into()) };
+    let Some(Protocol::P2p(peer)) = address.iter().last() else {
+        return Err("an address without a peer".into());
+    };
     let mut swarm = new_swarm()?;
     let mut control = swarm.behaviour().stream.new_control();
     swarm.dial(address)?;

@@ -30,7 +30,8 @@ use tokio::{
 use protocol::{Protocol, Request};
 
 /// As in Cargo.toml and Cargo.lock.
-const ABOUT: &str = "litep2p 0.16.0 (noise on ring; yamux 0.13; quinn 0.9; TCP_NODELAY on, which is not its default)";
+const ABOUT: &str =
+    "litep2p 0.16.0 (noise on ring; yamux 0.13; quinn 0.9; TCP_NODELAY on, which is not its default)";
 
 fn main() -> ExitCode {
     bench_peer::main(Lite)
@@ -75,7 +76,10 @@ impl Executor for Tasks {
     }
 }
 
-fn start(transport: Transport, listen: bool) -> Result<(Litep2p, HashMap<&'static str, mpsc::Sender<Request>>, Arc<Tasks>)> {
+fn start(
+    transport: Transport,
+    listen: bool,
+) -> Result<(Litep2p, HashMap<&'static str, mpsc::Sender<Request>>, Arc<Tasks>)> {
     let tasks = Arc::new(Tasks::default());
     let (identify, mut identified) = identify::Config::new("ipfs/0.1.0".to_owned(), None);
     let mut config = ConfigBuilder::new()
@@ -99,7 +103,8 @@ fn start(transport: Transport, listen: bool) -> Result<(Litep2p, HashMap<&'stati
         }),
         Transport::Quic => {
             // Its QUIC wants a socket to dial from.
-            let listen_addresses = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().map_err(failed("the address"))?];
+            let listen_addresses =
+                vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().map_err(failed("the address"))?];
             // Connections outlive being closed, and every third dial of one node hangs: a node for each, which takes
             // all its tasks with it.
             let executor: Arc<dyn Executor> = tasks.clone();
@@ -173,9 +178,13 @@ async fn run(
             event = node.next_event() => event,
         };
         let outcome = match event {
-            Some(Litep2pEvent::ConnectionEstablished { .. } | Litep2pEvent::ConnectionClosed { .. }) => Ok(()),
+            Some(Litep2pEvent::ConnectionEstablished { .. } | Litep2pEvent::ConnectionClosed { .. }) => {
+                Ok(())
+            }
             Some(Litep2pEvent::DialFailure { error, .. }) => Err(failed("dialing")(error)),
-            Some(Litep2pEvent::ListDialFailures { errors }) => Err(Error::Failed(format!("dialing: {errors:?}"))),
+            Some(Litep2pEvent::ListDialFailures { errors }) => {
+                Err(Error::Failed(format!("dialing: {errors:?}")))
+            }
             None => return,
         };
         if let Some(done) = waiting.take() {
@@ -222,7 +231,8 @@ impl Dialer for Node {
     async fn open(&self, protocol: &'static str) -> Result<Substream> {
         let gone = || Error::Failed("the node has ended".to_owned());
         let running = self.running()?;
-        let requests = running.requests.get(protocol).ok_or_else(|| Error::Unsupported(protocol.to_owned()))?;
+        let requests =
+            running.requests.get(protocol).ok_or_else(|| Error::Unsupported(protocol.to_owned()))?;
         let (opened, stream) = oneshot::channel();
         requests.send(Request::Open(opened)).await.map_err(|_| gone())?;
         stream.await.map_err(|_| gone())?

@@ -54,7 +54,8 @@ impl Stack for Peerage {
             Transport::WsNoise => "/ip4/127.0.0.1/tcp/0/ws",
             Transport::WebRtc => "/ip4/127.0.0.1/udp/0/webrtc-direct",
         };
-        let node = builder(options.transport).workers(options.workers).start().await.map_err(failed("starting"))?;
+        let node =
+            builder(options.transport).workers(options.workers).start().await.map_err(failed("starting"))?;
         let listening = node.listen(address.parse().map_err(failed("the address"))?).await;
         match listening {
             Err(peerage::node::NodeListenError::Unsupported(address)) => {

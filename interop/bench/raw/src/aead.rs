@@ -5,14 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
 use serde_json::{Map, json};
 
-const CIPHERS: [(&str, &Algorithm); 3] = [
-    ("ChaCha20-Poly1305", &CHACHA20_POLY1305),
-    ("AES-128-GCM", &AES_128_GCM),
-    ("AES-256-GCM", &AES_256_GCM),
-];
+const CIPHERS: [(&str, &Algorithm); 3] =
+    [("ChaCha20-Poly1305", &CHACHA20_POLY1305), ("AES-128-GCM", &AES_128_GCM), ("AES-256-GCM", &AES_256_GCM)];
 /// What a TLS record carries, and a noise frame.
 const SIZES: [usize; 2] = [16 << 10, 65_519];
 const EACH: Duration = Duration::from_millis(200);
@@ -43,7 +42,8 @@ fn seal(algorithm: &'static Algorithm, size: usize) -> Result<f64, aws_lc_rs::er
     while began.elapsed() < EACH {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&sealed.to_le_bytes());
-        let _ = key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut buffer)?;
+        let _ =
+            key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut buffer)?;
         sealed = sealed.saturating_add(1);
     }
     Ok(sealed as f64 * size as f64 * 8.0 / 1e9 / began.elapsed().as_secs_f64())

@@ -39,7 +39,9 @@ pub(crate) async fn listen(with_tls: bool) -> Result<(Listener, String)> {
             tokio::spawn(async move {
                 socket.set_nodelay(true)?;
                 let stream = match acceptor {
-                    Some(acceptor) => Stream::Tls(Box::new(TlsStream::Server(acceptor.accept(socket).await?))),
+                    Some(acceptor) => {
+                        Stream::Tls(Box::new(TlsStream::Server(acceptor.accept(socket).await?)))
+                    }
                     None => Stream::Tcp(socket),
                 };
                 stream.serve().await

@@ -36,10 +36,12 @@ pub(crate) fn server(at: impl FnOnce(ServerConfig) -> Result<std::net::SocketAdd
 
 /// Who is at such an address, and how to talk with them.
 pub(crate) fn client(address: &str) -> Result<(std::net::SocketAddr, ClientConfig)> {
-    let (address, certificate) =
-        address.split_once('/').ok_or_else(|| Error::Failed("an address without a certificate".to_owned()))?;
+    let (address, certificate) = address
+        .split_once('/')
+        .ok_or_else(|| Error::Failed("an address without a certificate".to_owned()))?;
     let mut roots = RootCertStore::empty();
-    let certificate = unhex(certificate).ok_or_else(|| Error::Failed("a certificate that is none".to_owned()))?;
+    let certificate =
+        unhex(certificate).ok_or_else(|| Error::Failed("a certificate that is none".to_owned()))?;
     roots.add(CertificateDer::from(certificate)).map_err(failed("the certificate"))?;
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -42,10 +42,8 @@ struct Behaviour {
 fn new_swarm(transport: Transport) -> Result<Swarm<Behaviour>> {
     let key = Keypair::generate_ed25519();
     let identify = identify::Config::new("ipfs/0.1.0".to_owned(), key.public());
-    let behaviour = Behaviour {
-        identify: identify::Behaviour::new(identify),
-        streams: behaviour::Behaviour::default(),
-    };
+    let behaviour =
+        Behaviour { identify: identify::Behaviour::new(identify), streams: behaviour::Behaviour::default() };
     // Idle connections are what one of the measures is about.
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(3600));
     Ok(Swarm::new(new_transport(transport, &key)?, behaviour, key.public().to_peer_id(), config))
