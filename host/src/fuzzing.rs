@@ -1,4 +1,4 @@
-//! What the fuzz targets reach and nothing else does.
+//! What the fuzz targets and the benchmarks reach, and nothing else does.
 
 use peerage_core::{Keypair, Multiaddr, PeerId};
 
@@ -25,4 +25,14 @@ pub fn book_row_of(address: Multiaddr) -> Vec<u8> {
 /// Reads the content of a key file.
 pub fn key_file(bytes: &[u8]) -> Option<Keypair> {
     crate::key_file::read(bytes)
+}
+
+/// Reads an identify message that comes in one piece; whether it is one.
+pub fn identify_whole(peer: PeerId, bytes: &[u8]) -> bool {
+    crate::identify::decode_whole(peer, bytes)
+}
+
+/// Asks the engine of ping for a round trip with each of these, and answers; gives how many actions that took.
+pub fn ping_steps(peers: &[PeerId]) -> usize {
+    crate::ping::steps(peers)
 }

@@ -51,9 +51,13 @@ pub(crate) async fn all(chosen: &[&Peer], peers: &Path) -> Result<Vec<Built>, St
 }
 
 async fn build(peer: &Peer, peers: &Path) -> Result<Duration, String> {
+    run(peer.name, &peer.dir(peers).join("build"), peer.install()).await
+}
+
+/// Runs a build script of this name, which needs something to be installed; gives how long it took.
+pub(crate) async fn run(name: &'static str, script: &Path, install: &str) -> Result<Duration, String> {
     let started = Instant::now();
-    let script = peer.dir(peers).join("build");
-    let mut command = Command::new(&script);
+    let mut command = Command::new(script);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| format!("{}: {error}", script.display()))?;
     let (lines, mut said) = mpsc::channel(64);
@@ -62,7 +66,7 @@ async fn build(peer: &Peer, peers: &Path) -> Result<Duration, String> {
         tokio::spawn(read(err, lines));
     }
 
-    let mut shown = Shown::new(peer.name);
+    let mut shown = Shown::new(name);
     let mut last = VecDeque::new();
     let mut ticks = interval(if shown.terminal { TICK } else { LOG_TICK });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,7 +88,7 @@ async fn build(peer: &Peer, peers: &Path) -> Result<Duration, String> {
             () = sleep_until(started + LIMIT) => {
                 let _ = child.kill().await;
                 shown.clear();
-                return Err(format!("building the {} peer took more than {} s", peer.name, LIMIT.as_secs()));
+                return Err(format!("building the {name} peer took more than {} s", LIMIT.as_secs()));
             }
         }
     };
@@ -97,15 +101,13 @@ async fn build(peer: &Peer, peers: &Path) -> Result<Duration, String> {
         let skip = last.len().saturating_sub(QUOTED);
         let quoted: Vec<String> = last.into_iter().skip(skip).collect();
         return Err(format!(
-            "building the {} peer failed ({status}). It needs {}. It said last:\n  {}",
-            peer.name,
-            peer.install(),
+            "building the {name} peer failed ({status}). It needs {install}. It said last:\n  {}",
             quoted.join("\n  ")
         ));
     }
     let took = started.elapsed();
     if took > Duration::from_secs(3) {
-        eprintln!("built the {} peer in {:.0} s", peer.name, took.as_secs_f64());
+        eprintln!("built the {name} peer in {:.0} s", took.as_secs_f64());
     }
     Ok(took)
 }

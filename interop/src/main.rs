@@ -1,8 +1,11 @@
-//! The interop suite: our node against the programs in `interop/peers`, which run on other implementations of libp2p.
+//! The interop suite: our node against the programs in `interop/peers`, which run on other implementations of libp2p; and
+//! the benchmarks beside those in `interop/bench`.
 //!
 //! In the environment of an official suite, and without arguments, it is the program that this suite tests.
 
+mod bench;
 mod build;
+mod child;
 mod contract;
 mod contract_matrix;
 mod excuses;
@@ -51,6 +54,7 @@ enum Command {
     Foreign(Foreign),
     Contract(Contract),
     ContractMatrix(ContractMatrix),
+    Bench(bench::Args),
 }
 
 /// Tests this library against foreign peers, as dialer and as listener
@@ -250,6 +254,7 @@ fn main() -> ExitCode {
                 Ok(true)
             }
             Command::ContractMatrix(args) => contract_matrix(args).await,
+            Command::Bench(args) => bench::bench(args).await,
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -392,6 +397,18 @@ mod tests {
             [&["--peer", "nim"], &["--repeat", "0"], &["--peer", ""], &["--key", "dsa"], &["--jobs", "0"]]
         {
             assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_of_the_benchmarks() {
+        let parse = |args: &[&str]| Args::try_parse_from(["peerage-interop", "bench"].iter().chain(args));
+        for right in [&["--quick"][..], &["--against", "none"], &["--only", "up,echo", "--transport", "quic"]]
+        {
+            assert!(parse(right).is_ok(), "{right:?}");
+        }
+        for wrong in [["--against", "nim"], ["--only", "speed"], ["--rounds", "0"], ["--transport", "udp"]] {
+            assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
     }
 

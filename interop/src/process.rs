@@ -1,22 +1,11 @@
-//! A foreign peer while it runs: its events, what it writes on stderr, and its end.
+//! A foreign peer while it runs, and its events.
 
-use std::{
-    collections::VecDeque,
-    ffi::OsString,
-    process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::ffi::OsString;
 
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, ChildStdin, Command},
-    sync::mpsc,
-    time::timeout,
-};
 
 use crate::{
+    child::Child,
     peers::Peer,
     plan::{Setup, Transport},
     site::Site,
@@ -63,18 +52,8 @@ pub(crate) struct Step {
     pub(crate) told: Told,
 }
 
-/// How many lines of its stderr are kept.
-const STDERR_LINES: usize = 12;
-/// How long it may take to end once its stdin was closed.
-const END: Duration = Duration::from_secs(10);
-
 /// A running peer. Dropping it kills it.
-pub(crate) struct Process {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    events: mpsc::Receiver<Event>,
-    stderr: Arc<Mutex<VecDeque<String>>>,
-}
+pub(crate) struct Process(Child);
 
 impl Process {
     /// Runs a peer that listens.
@@ -108,42 +87,13 @@ impl Process {
 
     fn spawn(peer: &Peer, site: &Site, setup: Setup, args: Vec<OsString>) -> Result<Self, String> {
         let script = peer.dir(site.peers()).join("run");
-        let mut command = Command::new(&script);
-        command.args(args).args(peer.arguments(setup)).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("{}: {error}", script.display()))?;
-        let (sender, events) = mpsc::channel(256);
-        let stderr = Arc::<Mutex<VecDeque<String>>>::default();
-        if let Some(out) = child.stdout.take() {
-            tokio::spawn(async move {
-                let mut lines = BufReader::new(out).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    if sender.send(parse(&line)).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        if let Some(err) = child.stderr.take() {
-            let kept = Arc::clone(&stderr);
-            tokio::spawn(async move {
-                let mut lines = BufReader::new(err).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.push_back(line.chars().filter(|c| !c.is_control()).take(300).collect());
-                    if kept.len() > STDERR_LINES {
-                        kept.pop_front();
-                    }
-                }
-            });
-        }
-        let stdin = child.stdin.take();
-        Ok(Self { child, stdin, events, stderr })
+        let args = args.into_iter().chain(peer.arguments(setup).into_iter().map(OsString::from));
+        Child::spawn(&script, args).map(Self)
     }
 
     /// What it says next.
     pub(crate) async fn event(&mut self) -> Result<Event, String> {
-        match self.events.recv().await {
+        match self.0.line().await.map(|line| parse(&line)) {
             Some(Event::Nonsense(line)) => Err(format!("the peer said what is no event: {line}")),
             Some(event) => Ok(event),
             None => Err("the peer has ended".to_owned()),
@@ -152,21 +102,12 @@ impl Process {
 
     /// The end of what it wrote on stderr.
     pub(crate) fn stderr(&self) -> Vec<String> {
-        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.stderr()
     }
 
     /// Closes its stdin, on which listeners end, and waits for that; kills it if it lingers.
     pub(crate) async fn end(&mut self) -> Result<(), String> {
-        drop(self.stdin.take());
-        match timeout(END, self.child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(format!("it ended with {status}")),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => {
-                let _ = timeout(END, self.child.kill()).await;
-                Err(format!("it did not end within {} s, and was killed", END.as_secs()))
-            }
-        }
+        self.0.end().await
     }
 }
 

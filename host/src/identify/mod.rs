@@ -206,7 +206,14 @@ pub(crate) fn decode(peer: PeerId, bytes: &[u8]) {
     assert_eq!(read(bytes.len().max(1)), read(1));
 }
 
-/// For the fuzz targets.
+/// For the benchmarks.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn decode_whole(peer: PeerId, bytes: &[u8]) -> bool {
+    let mut decoder = codec::Decoder::new(peer);
+    decoder.feed(bytes).is_ok() && decoder.finish().is_ok()
+}
+
+/// For the fuzz targets and the benchmarks.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn example(keypair: &peerage_core::Keypair, addresses: &[Multiaddr]) -> Vec<u8> {
     let (seals, now) = (seal::Seals::default(), peerage_core::engine::sim::start());

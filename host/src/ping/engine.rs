@@ -164,6 +164,25 @@ impl engine::Engine for Engine {
     }
 }
 
+/// For the benchmarks: a round trip with each, from the question to the answer; how many actions there were.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn steps(peers: &[PeerId]) -> usize {
+    use engine::Engine as _;
+
+    let (mut engine, now) = (Engine::new(0), engine::sim::start());
+    for peer in peers {
+        engine.handle_command(Command::Measure { peer: *peer, reply: Reply::new(drop) }, now);
+    }
+    let mut actions: usize = 0;
+    while let Some(action) = engine.poll_action() {
+        actions = actions.saturating_add(1);
+        if let Action::Open { peer, session } = action {
+            engine.handle_input(Input::Pong { peer, session, rtt: Duration::from_millis(3) }, now);
+        }
+    }
+    actions
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};

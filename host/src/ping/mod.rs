@@ -4,6 +4,8 @@ mod engine;
 mod handle;
 mod session;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use engine::steps;
 pub use engine::{MAX_WAITING, TIMEOUT};
 pub use handle::{Handle, PingError};
 

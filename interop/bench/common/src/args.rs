@@ -1,0 +1,178 @@
+//! The command line, which is the same for all benchmark peers.
+
+use std::{str::FromStr, time::Duration};
+
+pub(crate) const USAGE: &str =
+    "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N]
+       peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
+where MEASURE is up, down, ping, connect, connect-32, requests, requests-64 or idle";
+
+/// Words for the variants of an enum.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$of])* $variant),* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+            /// The word of each.
+            pub const WORDS: &[&str] = &[$($word),*];
+
+            /// As the command line and the results say it.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(word: &str) -> Result<Self, String> {
+                match word {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(format!("{word} is none of {}", Self::WORDS.join(", "))),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// What carries a connection, and what encrypts it.
+    Transport {
+        /// TCP, noise, yamux.
+        TcpNoise = "tcp-noise",
+        /// TCP, TLS 1.3, yamux.
+        TcpTls = "tcp-tls",
+        /// QUIC.
+        Quic = "quic",
+        /// WebSocket, noise, yamux.
+        WsNoise = "ws-noise",
+        /// WebRTC between programs.
+        WebRtc = "webrtc",
+    }
+}
+
+words! {
+    /// What is measured.
+    Measure {
+        /// One stream, from the client to the server.
+        Up = "up",
+        /// One stream, from the server to the client.
+        Down = "down",
+        /// Round trips of 32 bytes on one stream, one after another.
+        Ping = "ping",
+        /// Connections, one after another, each with a first ping.
+        Connect = "connect",
+        /// Connections by 32 nodes at once.
+        Connect32 = "connect-32",
+        /// Requests, each on a new stream, one after another.
+        Requests = "requests",
+        /// The same with 64 under way at any time.
+        Requests64 = "requests-64",
+        /// Connections that are only held, each from a node of its own.
+        Idle = "idle",
+    }
+}
+
+/// What the command line says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    pub(crate) role: Role,
+    /// Over what.
+    pub transport: Transport,
+    /// How many worker threads the process may have.
+    pub workers: usize,
+    /// How long to measure.
+    pub(crate) duration: Duration,
+    /// How many bytes are handed to a stream at once.
+    pub(crate) write: usize,
+    /// How many connections are held when they are idle.
+    pub(crate) connections: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Role {
+    Server,
+    Client { address: String, measure: Measure },
+}
+
+impl Options {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut next = |what: &str| args.next().ok_or_else(|| format!("{what} is missing"));
+        let role = match next("server or client")?.as_str() {
+            "server" => Role::Server,
+            "client" => {
+                let address = next("the address")?;
+                Role::Client { address, measure: next("the measure")?.parse()? }
+            }
+            other => return Err(format!("{other} is neither server nor client")),
+        };
+        let mut options = Self {
+            role,
+            transport: Transport::TcpNoise,
+            workers: 2,
+            duration: Duration::from_secs(2),
+            write: 64 << 10,
+            connections: 1000,
+        };
+        while let Some(flag) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{flag} wants a value"))?;
+            let wrong = |_| format!("{flag} does not take {value}");
+            match flag.as_str() {
+                "--transport" => options.transport = value.parse()?,
+                "--workers" => options.workers = number(&value).map_err(wrong)?,
+                "--write" => options.write = number(&value).map_err(wrong)?,
+                "--connections" => options.connections = number(&value).map_err(wrong)?,
+                "--seconds" => {
+                    let seconds = value.parse().map_err(|_| wrong(()))?;
+                    options.duration = Duration::try_from_secs_f64(seconds).map_err(|_| wrong(()))?;
+                }
+                _ => return Err(format!("no such option: {flag}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn number(value: &str) -> Result<usize, ()> {
+    value.parse().ok().filter(|number| *number > 0).ok_or(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn command_lines() {
+        let server = parse("server --transport quic --workers 1").unwrap();
+        assert_eq!((server.role, server.transport, server.workers), (Role::Server, Transport::Quic, 1));
+        let client = parse("client /ip4/127.0.0.1/tcp/1 requests-64 --seconds 0.5 --write 1000").unwrap();
+        let role = Role::Client { address: "/ip4/127.0.0.1/tcp/1".to_owned(), measure: Measure::Requests64 };
+        assert_eq!((client.role, client.write), (role, 1000));
+        assert_eq!(client.duration, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn wrong_command_lines() {
+        for line in [
+            "",
+            "client",
+            "client /x",
+            "client /x fast",
+            "server --workers",
+            "server --workers 0",
+            "server --transport pigeon",
+            "client /x up --seconds -1",
+            "client /x up --speed 1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The benchmark peer on Peerage, as a user of the library puts it together. See ../README.md for the command line and
+//! what is printed.
+
+mod crowd;
+
+use std::{process::ExitCode, sync::Mutex};
+
+use bench_peer::{Dialer, Error, Options, PING, PROTOCOLS, Result, Stack, Transport, failed, serve};
+use peerage::{
+    Builder, Keypair, Limits, Multiaddr, Node, PeerId, Stream,
+    transport::upgrade::{MuxerKind, Security},
+};
+
+use crowd::Crowd;
+
+/// More than any measure opens; the defaults are for nodes that strangers reach.
+const CONNECTIONS: usize = 4096;
+
+fn main() -> ExitCode {
+    // A node has threads of its own. What is measured runs beside them, as a program on the library does.
+    bench_peer::main_beside(Peerage::default())
+}
+
+#[derive(Default)]
+struct Peerage {
+    crowd: Mutex<Option<Crowd>>,
+}
+
+fn builder(transport: Transport) -> Builder {
+    let security = match transport {
+        Transport::TcpTls => Security::Tls,
+        _ => Security::Noise,
+    };
+    let mut limits = Limits::default();
+    limits.connections_inbound = CONNECTIONS;
+    limits.connections_total = 2 * CONNECTIONS;
+    limits.file_descriptors = 2 * CONNECTIONS;
+    Node::builder(Keypair::generate()).security([security]).muxers([MuxerKind::Yamux]).limits(limits)
+}
+
+impl Stack for Peerage {
+    type Dialer = Dialing;
+    type Listener = Node;
+
+    fn about(&self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        format!("peerage {version} (noise and TLS on aws-lc; yamux of its own)")
+    }
+
+    async fn listen(&self, options: &Options) -> Result<(Node, String)> {
+        let address = match options.transport {
+            Transport::TcpNoise | Transport::TcpTls => "/ip4/127.0.0.1/tcp/0",
+            Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+            Transport::WsNoise => "/ip4/127.0.0.1/tcp/0/ws",
+            Transport::WebRtc => "/ip4/127.0.0.1/udp/0/webrtc-direct",
+        };
+        let node =
+            builder(options.transport).workers(options.workers).start().await.map_err(failed("starting"))?;
+        let listening = node.listen(address.parse().map_err(failed("the address"))?).await;
+        match listening {
+            Err(peerage::node::NodeListenError::Unsupported(address)) => {
+                return Err(Error::Unsupported(address.to_string()));
+            }
+            other => drop(other.map_err(failed("listening"))?),
+        }
+        // Pings are answered by every node of the library.
+        for protocol in PROTOCOLS.into_iter().filter(|protocol| *protocol != PING) {
+            let serving = node.serve(protocol, move |stream, _| serve(protocol, stream));
+            serving.map_err(failed("serving"))?;
+        }
+        let address = node.addresses().first().map(Multiaddr::to_string);
+        Ok((node, address.ok_or_else(|| Error::Failed("it listens nowhere".to_owned()))?))
+    }
+
+    async fn dialer(&self, options: &Options, crowd: bool) -> Result<Dialing> {
+        let builder = builder(options.transport);
+        let node = if crowd {
+            let starting = self.with_crowd(options.workers, |crowd| crowd.start(builder))?;
+            starting.await?
+        } else {
+            builder.workers(options.workers).start().await.map_err(failed("starting"))?
+        };
+        Ok(Dialing { node, peer: Mutex::default() })
+    }
+}
+
+impl Peerage {
+    fn with_crowd<T>(&self, workers: usize, doing: impl FnOnce(&mut Crowd) -> T) -> Result<T> {
+        let mut crowd = self.crowd.lock().map_err(failed("the crowd"))?;
+        if crowd.is_none() {
+            *crowd = Some(Crowd::start_threads(workers)?);
+        }
+        crowd.as_mut().map(doing).ok_or_else(|| Error::Failed("there is no crowd".to_owned()))
+    }
+}
+
+struct Dialing {
+    node: Node,
+    peer: Mutex<Option<PeerId>>,
+}
+
+impl Dialing {
+    fn peer(&self) -> Result<PeerId> {
+        let peer = *self.peer.lock().map_err(failed("the peer"))?;
+        peer.ok_or_else(|| Error::Failed("there is no connection".to_owned()))
+    }
+}
+
+impl Dialer for Dialing {
+    type Stream = Stream;
+
+    async fn dial(&self, address: &str) -> Result<()> {
+        let address: Multiaddr = address.parse().map_err(failed("the address"))?;
+        let connected = self.node.connect(address).await.map_err(failed("dialing"))?;
+        *self.peer.lock().map_err(failed("the peer"))? = Some(connected.peer);
+        Ok(())
+    }
+
+    async fn open(&self, protocol: &'static str) -> Result<Stream> {
+        self.node.open(self.peer()?, protocol).await.map_err(failed("opening"))
+    }
+
+    async fn hang_up(&self) -> Result<()> {
+        self.node.disconnect(self.peer()?).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! What is measured over what, and what of it is shown.
+
+use bench_peer::{Measure, Transport};
+use serde::Serialize;
+
+use super::run::Run;
+
+/// The transports that are measured unless told otherwise.
+pub(crate) const TRANSPORTS: &[&str] = &["tcp-noise", "tcp-tls", "quic"];
+
+/// A number that comes of a measure, as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figure {
+    pub(crate) measure: Measure,
+    pub(crate) title: &'static str,
+    pub(crate) unit: &'static str,
+    /// Whether less of it is better.
+    pub(crate) less: bool,
+    /// What the CPU seconds are for.
+    pub(crate) cpu: &'static str,
+    pub(crate) of: fn(&Run) -> Option<f64>,
+}
+
+fn per_second(run: &Run) -> Option<f64> {
+    Some(run.operations? / run.seconds)
+}
+
+fn gbits(run: &Run) -> Option<f64> {
+    Some(run.bytes? * 8.0 / 1e9 / run.seconds)
+}
+
+const fn rate(measure: Measure, title: &'static str) -> Figure {
+    Figure { measure, title, unit: "1/s", less: false, cpu: "ms", of: per_second }
+}
+
+/// All of them, in the order of the tables.
+pub(crate) const FIGURES: [Figure; 9] = [
+    Figure {
+        measure: Measure::Up,
+        title: "one stream, up",
+        unit: "Gbit/s",
+        less: false,
+        cpu: "s/GB",
+        of: gbits,
+    },
+    Figure {
+        measure: Measure::Down,
+        title: "one stream, down",
+        unit: "Gbit/s",
+        less: false,
+        cpu: "s/GB",
+        of: gbits,
+    },
+    rate(Measure::Connect32, "connections, 32 at once"),
+    rate(Measure::Connect, "connections one by one, with a ping"),
+    Figure {
+        measure: Measure::Ping,
+        title: "ping, median",
+        unit: "µs",
+        less: true,
+        cpu: "ms",
+        of: |run| run.p50_us,
+    },
+    Figure {
+        measure: Measure::Ping,
+        title: "ping, 99th percentile",
+        unit: "µs",
+        less: true,
+        cpu: "ms",
+        of: |run| run.p99_us,
+    },
+    rate(Measure::Requests, "requests, one by one"),
+    rate(Measure::Requests64, "requests, 64 at once"),
+    Figure {
+        measure: Measure::Idle,
+        title: "memory of an idle connection",
+        unit: "KiB",
+        less: true,
+        cpu: "ms",
+        of: |run| run.server_kib,
+    },
+];
+
+/// A measure over a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Case {
+    #[serde(serialize_with = "word")]
+    pub(crate) measure: Measure,
+    #[serde(serialize_with = "word")]
+    pub(crate) transport: Transport,
+}
+
+fn word<S: serde::Serializer>(word: &impl Word, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(word.text())
+}
+
+trait Word {
+    fn text(&self) -> &'static str;
+}
+
+impl Word for Measure {
+    fn text(&self) -> &'static str {
+        self.word()
+    }
+}
+
+impl Word for Transport {
+    fn text(&self) -> &'static str {
+        self.word()
+    }
+}
+
+/// What the words ask for; the parser has seen to it that they are known.
+pub(crate) fn cases(measures: &[String], transports: &[String]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &measure in Measure::ALL {
+        for transport in transports.iter().filter_map(|word| word.parse().ok()) {
+            if measures.is_empty() || measures.iter().any(|word| word == measure.word()) {
+                cases.push(Case { measure, transport });
+            }
+        }
+    }
+    cases
+}
+
+/// As people say it.
+pub(crate) fn transport_title(transport: Transport) -> &'static str {
+    match transport {
+        Transport::TcpNoise => "tcp, noise, yamux",
+        Transport::TcpTls => "tcp, TLS, yamux",
+        Transport::Quic => "QUIC",
+        Transport::WsNoise => "WebSocket, noise, yamux",
+        Transport::WebRtc => "WebRTC",
+    }
+}
+
+/// What the limit is that stands beside it.
+pub(crate) fn limit_title(transport: Transport) -> &'static str {
+    match transport {
+        Transport::TcpNoise => "TCP",
+        Transport::TcpTls => "rustls over TCP",
+        Transport::Quic => "quinn",
+        Transport::WsNoise | Transport::WebRtc => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_measure_is_shown_and_every_word_known() {
+        for measure in Measure::ALL {
+            assert!(FIGURES.iter().any(|figure| figure.measure == *measure), "{measure:?}");
+        }
+        let transports: Vec<String> = TRANSPORTS.iter().map(ToString::to_string).collect();
+        assert_eq!(cases(&[], &transports).len(), Measure::ALL.len() * TRANSPORTS.len());
+        let one = cases(&["up".to_owned()], &["quic".to_owned()]);
+        assert_eq!(one, [Case { measure: Measure::Up, transport: Transport::Quic }]);
+    }
+}
