@@ -11,6 +11,7 @@ mod muxers;
 mod protocols;
 mod security;
 mod values;
+mod webrtc;
 
 /// Something that takes a stranger's bytes.
 pub struct Target {
@@ -52,6 +53,9 @@ pub const TARGETS: &[Target] = &[
     target("mplex", muxers::mplex, muxers::mplex_seeds),
     target("websocket", protocols::websocket, protocols::websocket_seeds),
     target("websocket-opening", protocols::websocket_opening, protocols::websocket_opening_seeds),
+    target("webrtc-name", webrtc::name, webrtc::name_seeds),
+    target("webrtc-stun", webrtc::stun, webrtc::stun_seeds),
+    target("webrtc-messages", webrtc::messages, webrtc::messages_seeds),
     target("upgrade", protocols::upgrade, protocols::upgrade_seeds),
     target("identify", protocols::identify, protocols::identify_seeds),
     target("book-row", protocols::book_row, protocols::book_row_seeds),
