@@ -272,7 +272,8 @@ fn fail(error: &str) -> ExitCode {
 
 async fn matrix(args: &Matrix) -> Result<bool, String> {
     let chosen = choose(&args.peers);
-    let plan = plan::rows(&chosen, &args.only.filter(&args.direction));
+    let filter = args.only.filter(&args.direction);
+    let plan = plan::rows(&chosen, &filter);
     if plan.is_empty() {
         return Err("there is no such row".to_owned());
     }
@@ -280,6 +281,13 @@ async fn matrix(args: &Matrix) -> Result<bool, String> {
     let mut wanted = chosen.clone();
     wanted.extend(excuses::stand_ins(&chosen));
     let builds = build(&wanted, &args.programs).await?;
+    if filter.transports.is_empty() {
+        for (peer, transport, why) in
+            plan::BY_CHANCE.iter().filter(|(name, ..)| chosen.iter().any(|peer| peer.name == *name))
+        {
+            eprintln!("left out unless --transport names it: {peer} over {transport}, since {why}");
+        }
+    }
     let jobs = jobs(args.jobs);
     let rows = u32::try_from(plan.len()).unwrap_or(u32::MAX).saturating_mul(args.repeat);
     watch(ROW_LIMIT.saturating_mul(rows));

@@ -214,6 +214,13 @@ fn setups() -> Vec<Setup> {
     setups
 }
 
+/// What fails by chance between foreign peers as well, at another step each time: a run that has to be green cannot tell
+/// whose failure it is. Only who names the transport gets these rows.
+pub(crate) const BY_CHANCE: &[(&str, Transport, &str)] = &[
+    ("py", Transport::Quic, "QUIC of py-libp2p cuts streams short and loses openings, with go-libp2p too"),
+    ("py", Transport::WebRtc, "WebRTC of py-libp2p drops messages and stalls, with go-libp2p too"),
+];
+
 /// The rows: all that is spoken, with each peer that has it, in both directions.
 pub(crate) fn rows(peers: &[&'static Peer], filter: &Filter) -> Vec<(&'static Peer, Direction, Setup)> {
     let mut rows = Vec::new();
@@ -223,6 +230,12 @@ pub(crate) fn rows(peers: &[&'static Peer], filter: &Filter) -> Vec<(&'static Pe
                 continue;
             }
             for setup in setups() {
+                let by_chance = |(name, transport, _): &(&str, Transport, &str)| {
+                    *name == peer.name && *transport == setup.transport
+                };
+                if filter.transports.is_empty() && BY_CHANCE.iter().any(by_chance) {
+                    continue;
+                }
                 if peer.takes(setup) && filter.admits(direction, setup) {
                     rows.push((*peer, direction, setup));
                 }

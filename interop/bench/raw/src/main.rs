@@ -1,6 +1,8 @@
 //! What the machine can do, measured with the same program as the libraries: TCP, TLS over TCP, QUIC, and the ciphers alone.
 //! See ../README.md for the command line and what is printed.
 
+#![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
+
 mod aead;
 mod quic;
 mod stream;
