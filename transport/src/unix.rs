@@ -26,7 +26,8 @@ use tokio::{
 };
 
 use crate::{
-    DialOpts, Link, ListenError, ListenOpts, Listener, ListenerEvent, Raw, Transport, TransportError, address,
+    DialOpts, Link, ListenError, ListenOpts, Listener, ListenerEvent, Raw, Transport, TransportError,
+    address,
     tcp::{Accepting, Accepts, Failure, LISTEN_BACKLOG, classify},
 };
 

@@ -17,7 +17,10 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::Multiaddr;
 use peerage_muxer::Outflow;
-use tokio::{net::{TcpListener, TcpStream}, sync, time};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync, time,
+};
 
 use super::{
     Connected,
