@@ -9,7 +9,8 @@
 //!   `addressing/address-manager`).
 //!
 //! Who is told what: a peer on this machine everything; one in a private network nothing of loopback; one in the
-//! internet public addresses only. A path (`/unix`) is told to nobody: who may connect there knows it. What `Builder::no_announce` names is told to nobody, but to peers on this machine.
+//! internet public addresses only. A path (`/unix`) is told to nobody: who may connect there knows it. What
+//! `Builder::no_announce` names is told to nobody, but to peers on this machine.
 
 mod filter;
 mod follow;

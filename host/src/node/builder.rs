@@ -166,8 +166,8 @@ impl Builder {
     }
 
     /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks,
-    /// QUIC and webrtc-direct, which share theirs, and Unix domain sockets where there are any. QUIC and webrtc-direct are left out if there is
-    /// a [proxy](Self::proxy), which they would go around.
+    /// QUIC and webrtc-direct, which share theirs, and Unix domain sockets where there are any. QUIC and
+    /// webrtc-direct are left out if there is a [proxy](Self::proxy), which they would go around.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
