@@ -279,6 +279,7 @@ Examples:
   peerage listen                                  on loopback, on a port of the system's choice
   peerage listen --lan --json                     for other machines, and for a program to read
   peerage listen --listen /ip6/::1/udp/0/quic-v1  over QUIC
+  peerage listen --listen /unix/run/me/peerage     for processes of this machine
   peerage listen --listen /ip6/::/tcp/4001 --tree with the actors at work
   peerage listen --metrics 9100                   and curl http://127.0.0.1:9100/metrics elsewhere";
 

@@ -84,7 +84,10 @@ pub(crate) async fn start(context: &Context, builder: Builder) -> Result<Node, F
         let hint = hint(&error);
         Failure::new(error.to_string()).hint(hint)
     })?;
-    if node.listen_addresses().iter().any(|address| !address.is_loopback()) {
+    let inside = |address: &Multiaddr| {
+        address.is_loopback() || address.iter().any(|part| matches!(part, Protocol::Unix(_)))
+    };
+    if !node.listen_addresses().iter().all(inside) {
         context.out.note("This node accepts connections from other machines.");
     }
     if let Some(address) = context.common.metrics
@@ -114,6 +117,9 @@ fn hint(error: &StartError) -> String {
                 _ => None,
             });
             match port {
+                None if address.iter().any(|part| matches!(part, Protocol::Unix(_))) => {
+                    "choose a path that is free, in a directory that is there and can be written".to_owned()
+                }
                 None => "this build listens on /tcp/PORT and /udp/PORT/quic-v1 after /ip4/IP or /ip6/IP"
                     .to_owned(),
                 Some(0) => "choose an address of this machine".to_owned(),

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use peerage_host::{
-    Event, Node, OpenError, OpenOptions, StreamError,
+    Event, Node, OpenError, OpenOptions, Optimism, StreamError,
     identify::{self, Identify, PUSH_BURST, PUSH_DELAY, RETRIES},
     ping::Ping,
 };
@@ -93,7 +93,10 @@ fn serving_can_begin_and_end_at_run_time() {
         check_echo(bob.open(alice.peer_id(), "/late/1").await.expect("open"), 10).await;
         assert!(alice.serve("/late/1", |stream, _| echo(stream)).is_err());
         assert!(alice.unserve(id));
-        bob.open(alice.peer_id(), "/late/1").await.expect_err("not served any more");
+        // By default bob need not ask, if identify has told him of it meanwhile.
+        let mut options = OpenOptions::new(["/late/1".try_into().expect("a name")]);
+        options.optimism = Optimism::Never;
+        bob.open_with(alice.peer_id(), options).await.expect_err("not served any more");
     });
 }
 

@@ -89,7 +89,7 @@ async fn another_peer_and_nobody_at_all() {
 async fn a_private_network_speaks_no_quic() {
     let key = PreSharedKey::generate().expect("randomness");
     let builder = Node::builder(Keypair::generate()).private_network(key).workers(1);
-    let error = builder.listen(LOOPBACK).expect("an address").start().await.err().expect("refused");
+    let error = builder.listen(LOOPBACK).expect("an address").start().await.expect_err("refused");
     assert!(error.to_string().contains("private network"), "{error}");
 }
 

@@ -18,6 +18,16 @@ pub(crate) fn memory(port: u64) -> Multiaddr {
     Multiaddr::empty().with(Protocol::Memory(port)).expect("/memory has room")
 }
 
+/// The path of `/unix/<path>`, and nothing else.
+#[cfg(unix)]
+pub(crate) fn as_unix(address: &Multiaddr) -> Option<&str> {
+    let mut parts = address.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Unix(path)), None) => Some(path),
+        _ => None,
+    }
+}
+
 /// `/ip4/<a>/tcp/<p>` or `/ip6/<a>/tcp/<p>`, and nothing else: a `/p2p` part is the caller's to take off, because what
 /// it demands has to reach the upgrade.
 pub(crate) fn as_tcp(address: &Multiaddr) -> Option<SocketAddr> {

@@ -46,6 +46,14 @@ pub enum TransportError {
     /// The node is in a private network, whose key cannot protect a transport that brings its own security.
     #[error("{0} brings its own security, which a private network does not allow")]
     NotPrivate(Multiaddr),
+    /// No socket can have such a path.
+    #[error("a path of {len} bytes is too long for a socket, which takes {max}")]
+    PathTooLong {
+        /// The path's length in bytes.
+        len: usize,
+        /// The most that there may be: `unix::MAX_PATH_LEN`.
+        max: usize,
+    },
     /// The proxy, or what it says.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -62,7 +70,7 @@ impl TransportError {
     pub fn fault(&self) -> Fault {
         use io::ErrorKind as Kind;
         match self {
-            Self::Unsupported(_) | Self::NotPrivate(_) => Fault::Local,
+            Self::Unsupported(_) | Self::NotPrivate(_) | Self::PathTooLong { .. } => Fault::Local,
             Self::Proxy(error) => error.fault(),
             Self::Timeout => Fault::Network,
             Self::Io(error) => match error.kind() {
@@ -88,6 +96,16 @@ pub enum ListenError {
     /// WebSocket over TLS needs a certificate, and this transport has none.
     #[error("{0} needs a certificate, and this node has none")]
     NoCertificate(Multiaddr),
+    /// No socket can have such a path.
+    #[error("cannot listen on {address}: a path of {len} bytes is too long for a socket, which takes {max}")]
+    PathTooLong {
+        /// What was to be bound.
+        address: Multiaddr,
+        /// The path's length in bytes.
+        len: usize,
+        /// The most that there may be: `unix::MAX_PATH_LEN`.
+        max: usize,
+    },
     /// The address could not be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {

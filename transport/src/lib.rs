@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`memory`] | links inside one process, for tests and simulation |
 //! | [`tcp`] | TCP, over IPv4 and IPv6 |
+//! | `unix` | Unix domain sockets, inside one machine |
 //! | [`websocket`] | WebSocket, over TCP, and TLS |
 //! | [`quic`] | QUIC, which brings its own security and multiplexing |
 //! | [`webrtc`] | webrtc-direct, which browsers dial without a certificate of anybody's |
@@ -44,6 +45,8 @@ pub mod select;
 pub mod tcp;
 mod transport;
 pub mod udp;
+#[cfg(unix)]
+pub mod unix;
 pub mod upgrade;
 pub mod webrtc;
 pub mod websocket;

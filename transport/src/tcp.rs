@@ -25,6 +25,8 @@ use tokio::{
     time,
 };
 
+#[cfg(unix)]
+pub(crate) use self::accept::{Accepting, Failure, Socket as Accepts, classify};
 pub(crate) use self::port::{Accepted, Kind, Serve};
 pub use self::proxy::{BadProxy, MAX_ANSWER_LEN, MAX_CREDENTIAL_LEN, Proxy, ProxyError};
 use self::{port::Ports, reuse::ReusePorts};

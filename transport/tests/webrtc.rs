@@ -271,7 +271,7 @@ async fn sessions_outlive_their_listener_and_another_one_takes_its_place() {
     drop(bound);
     through_echo(&dialed.connection, &pattern(100_000)).await;
     let mut bound = listener.listen(&plain.to_string()).await;
-    assert_eq!(bound.addresses(), [address.clone()]);
+    assert_eq!(bound.addresses(), std::slice::from_ref(&address));
     let (another, _accepted) = tokio::join!(dialer.dial(&address, None), listener.accept(bound.as_mut()));
     drop(another.expect("dialed"));
     through_echo(&dialed.connection, &pattern(100_000)).await;

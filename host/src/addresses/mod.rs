@@ -1,24 +1,30 @@
 //! This node's own addresses: where each came from, whether others confirmed it, and who is told of it.
 //!
 //! - **Listen**: a listener is bound there. A wildcard (`0.0.0.0`, `::`) stands for the addresses of the machine's
-//!   interfaces of its family, read when it is bound; nobody is ever told the wildcard itself. Link-local IPv6 addresses
-//!   mean nothing without a zone, and are left out.
+//!   interfaces of its family, which are followed ([`INTERFACES_EVERY`]); nobody is ever told the wildcard itself.
+//!   Link-local IPv6 addresses mean nothing without a zone, and are left out.
 //! - **Announced** by the user (`Builder::announce`), as a port forwarded by hand is: told to everybody, always.
 //! - **Observed**: peers say that this node's connections come from there. [`MIN_OBSERVERS`] of different networks make
 //!   it known here. It is hearsay: before something has confirmed it, nobody is told (libp2p spec,
 //!   `addressing/address-manager`).
 //!
 //! Who is told what: a peer on this machine everything; one in a private network nothing of loopback; one in the
-//! internet public addresses only. What `Builder::no_announce` names is told to nobody, but to peers on this machine.
+//! internet public addresses only. A path (`/unix`) is told to nobody: who may connect there knows it. What
+//! `Builder::no_announce` names is told to nobody, but to peers on this machine.
 
 mod filter;
+mod follow;
+mod interfaces;
 mod table;
 
 use std::fmt;
 
-use peerage_core::Multiaddr;
+use peerage_core::{Multiaddr, Protocol};
 
 pub use filter::{Filter, FilterError};
+pub use follow::INTERFACES_EVERY;
+pub(crate) use follow::follow;
+pub(crate) use interfaces::{Interfaces, List};
 pub use table::{MAX_ANNOUNCED, MAX_OBSERVED, MIN_OBSERVERS, OBSERVERS_KEPT};
 pub(crate) use table::{Observation, Table};
 
@@ -63,6 +69,11 @@ pub struct OwnAddress {
     pub observers: usize,
     /// Whether peers are told of it; which, depends on where they are.
     pub announced: bool,
+}
+
+/// Whether an address is a path of this machine's file system, which nobody but its user has any business to name.
+pub(crate) fn is_path(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::Unix(_)))
 }
 
 impl fmt::Display for OwnSource {

@@ -5,7 +5,7 @@ use std::{
 
 use peerage_core::{Multiaddr, PeerId, Protocol};
 
-use super::{Filter, OwnAddress, OwnSource, Reachability, filter::masked};
+use super::{Filter, OwnAddress, OwnSource, Reachability, filter::masked, is_path};
 use crate::{hub::ConnInfo, limits::Direction, listen::ListenerId};
 
 /// Peers of different networks that must observe an address before it counts.
@@ -73,6 +73,30 @@ impl Table {
     pub(crate) fn not_listening(&mut self, id: ListenerId) {
         self.listeners.remove(&id);
         self.revision = self.revision.wrapping_add(1);
+    }
+
+    /// Whether a listener is bound to a wildcard.
+    pub(crate) fn has_wildcard(&self) -> bool {
+        self.bound().any(Multiaddr::is_unspecified)
+    }
+
+    /// What the addresses of the machine are now; whether that changes what a wildcard stands for.
+    pub(crate) fn interfaces(&mut self, interfaces: &[IpAddr]) -> bool {
+        let mut changed = false;
+        for bound in self.listeners.values_mut().flatten() {
+            let now = expand(&bound.address, interfaces);
+            // In another order they are the same ones.
+            let same = now.len() == bound.interfaces.len()
+                && now.iter().all(|address| bound.interfaces.contains(address));
+            if !same {
+                bound.interfaces = now;
+                changed = true;
+            }
+        }
+        if changed {
+            self.revision = self.revision.wrapping_add(1);
+        }
+        changed
     }
 
     /// Another one as soon as peers may be told something else than before.
@@ -163,6 +187,9 @@ impl Table {
         // What has no IP address is a transport inside this machine.
         let same_machine = remote.is_loopback() || remote.ip().is_none();
         let fits = |address: &Multiaddr| {
+            if is_path(address) {
+                return false;
+            }
             same_machine
                 || (!self.is_hidden(address)
                     && !address.is_loopback()
@@ -205,7 +232,7 @@ impl Table {
             push(&mut own.sources, source);
             own.announced |= match source {
                 OwnSource::Announced => true,
-                OwnSource::Listen | OwnSource::Interface => !self.is_hidden(address),
+                OwnSource::Listen | OwnSource::Interface => !self.is_hidden(address) && !is_path(address),
                 OwnSource::Observed => own.reachability == Reachability::Confirmed,
             };
         }

@@ -91,13 +91,50 @@ fn who_is_told_what() {
 #[test]
 fn what_is_inside_this_machine_stays_there() {
     let mut table = Table::new(vec![address("/memory/2")], Vec::new());
-    table.listening(ListenerId(1), vec![address("/memory/1"), address("/unix/%2Fhome%2Fa")], &[]);
-    for remote in ["/memory/9", "/ip4/127.0.0.1/tcp/9"] {
-        assert_eq!(told(&table, remote).len(), 3, "{remote}");
+    table.listening(ListenerId(1), vec![address("/memory/1")], &[]);
+    for remote in ["/memory/9", "/ip4/127.0.0.1/tcp/9", "/unix/home/a"] {
+        assert_eq!(told(&table, remote).len(), 2, "{remote}");
     }
     for remote in ["/ip4/192.168.1.9/tcp/9", "/ip4/9.9.9.9/tcp/9"] {
         assert_eq!(told(&table, remote), ["/memory/2"], "{remote}");
     }
+}
+
+#[test]
+fn a_path_is_told_to_nobody_unless_the_user_says_so() {
+    let path = "/unix/home/a";
+    let mut table = Table::default();
+    table.listening(ListenerId(1), vec![address(path)], &interfaces());
+    for remote in [path, "/memory/9", "/ip4/127.0.0.1/tcp/9", "/ip4/192.168.1.9/tcp/9", "/ip4/9.9.9.9/tcp/9"]
+    {
+        assert_eq!(told(&table, remote), [""; 0], "{remote}");
+    }
+    assert_eq!(texts(&table.dialable()), [path]);
+    assert!(!table.all()[0].announced);
+    let table = Table::new(vec![address(path)], Vec::new());
+    assert_eq!(told(&table, "/ip4/9.9.9.9/tcp/9"), [path]);
+    assert!(table.all()[0].announced);
+}
+
+#[test]
+fn interfaces_come_and_go() {
+    let mut table = listening(&["/ip4/0.0.0.0/tcp/4001", "/ip6/::1/tcp/4001"]);
+    assert!(table.has_wildcard());
+    let (before, mut now) = (table.revision(), interfaces());
+    now.reverse();
+    assert!(!table.interfaces(&now), "in another order they are the same");
+    now.push("fd00::8".parse().unwrap());
+    assert!(!table.interfaces(&now), "no wildcard is of this family");
+    assert_eq!(table.revision(), before);
+    now.push("192.168.1.8".parse().unwrap());
+    now.retain(|ip| *ip != "192.168.1.7".parse::<IpAddr>().unwrap());
+    assert!(table.interfaces(&now));
+    assert_ne!(table.revision(), before, "the signed record is another one");
+    let mut told = told(&table, "/ip4/192.168.1.9/tcp/9");
+    told.sort();
+    assert_eq!(told, ["/ip4/192.168.1.8/tcp/4001", "/ip4/8.8.4.4/tcp/4001"]);
+    table.not_listening(ListenerId(1));
+    assert!(!table.has_wildcard() && !table.interfaces(&now));
 }
 
 #[test]

@@ -5,7 +5,6 @@
 
 mod effects;
 mod engine;
-mod interfaces;
 mod memory;
 mod messages;
 mod paths;
@@ -17,7 +16,6 @@ mod screen;
 pub(crate) use effects::spawn;
 pub(crate) use engine::Engine;
 pub use engine::{ATTEMPT_TIMEOUT, MAX_DIALS, MAX_REQUESTS_PER_DIAL};
-pub(crate) use interfaces::Interfaces;
 pub use memory::{BACKOFF, MAX_BACKOFF, MAX_FAILURES, MAX_WORKED};
 pub(crate) use messages::{Action, AttemptId, Command, DialId, Given, How, Input, RequestId, Screen, Trust};
 pub use paths::{PROBE_AFTER, PROBE_EVERY, SILENT_PEERS};

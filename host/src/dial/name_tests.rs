@@ -289,3 +289,17 @@ fn stages_are_told_with_their_times() {
     let expected = [(Stage::Connect, ms(0)), (Stage::Security, ms(10)), (Stage::Muxer, ms(22))];
     assert_eq!(report.attempts[0].stages, expected);
 }
+
+#[test]
+fn a_name_stands_for_no_path_of_this_machine() {
+    let mut dialer = dialer();
+    ask(&mut dialer, 1, None, &[addr("/dnsaddr/h"), addr("/unix/asked")], 5 * SECOND);
+    let first = wants(&mut dialer);
+    assert_eq!(tried(&first), ["/unix/asked"]);
+    resolved(&mut dialer, first.names[0].0, &["/unix/run/docker.sock"]);
+    resolve_ended(&mut dialer, first.names[0].0);
+    fails(&mut dialer, first.attempts[0].1);
+    let report = wants(&mut dialer).answers.remove(0).unwrap_err().report;
+    assert!(matches!(report.attempts[2].result, AttemptResult::Skipped(Skip::Filtered(_))));
+    assert_empty(&dialer);
+}

@@ -16,6 +16,7 @@ use super::{
         tidy_error,
     },
 };
+use crate::addresses::is_path;
 
 /// The most attempts of one dial at the same time; and beside them as many names that are being resolved.
 pub const MAX_PARALLEL: usize = 8;
@@ -234,6 +235,10 @@ impl Race {
         let enough = if dns::is_name(address) { trust } else { Trust::Hearsay };
         if self.seen.get(&(address.clone(), expected)).is_some_and(|seen| *seen >= enough) {
             return Some(Skip::Duplicate);
+        }
+        // However much whoever named the name is believed, a name server is somebody else.
+        if depth > 0 && is_path(address) {
+            return Some(Skip::Filtered("a name stands for no path of this machine"));
         }
         if let Some(skip) = outside.screen.skip(address, expected, trust) {
             return Some(skip);

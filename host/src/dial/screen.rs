@@ -8,7 +8,7 @@ use peerage_core::{Multiaddr, PeerId, multiaddr::Protocol};
 use peerage_transport::dns;
 
 use super::{Screen, Skip, Trust};
-use crate::node::Inner;
+use crate::{addresses::is_path, node::Inner};
 
 /// What this node can and will dial. An address that was asked for is dialed if it can be.
 pub(super) struct NodeScreen {
@@ -70,6 +70,9 @@ fn here(bound: &[Multiaddr], interfaces: &[IpAddr]) -> Vec<IpAddr> {
 /// Why an address that nobody asked for is not dialed, if it is not: because nobody is there, or because a stranger could
 /// make this node knock at doors that only it reaches. Pure.
 fn filtered(address: &Multiaddr, trust: Trust, here: impl Fn() -> Vec<IpAddr>) -> Option<&'static str> {
+    if trust == Trust::Hearsay && is_path(address) {
+        return Some("it is a path of this machine, which is nobody else's to name");
+    }
     let ip = address.ip()?;
     if ip.is_unspecified() {
         return Some("it stands for every address of a machine");
@@ -194,6 +197,12 @@ mod tests {
         }
         assert!(skipped("/ip6/fd00:1:2::1/tcp/1", Trust::Hearsay, &["fd00:1:3::1"]), "another network");
         assert!(skipped("/ip4/10.0.0.1/tcp/1", Trust::Hearsay, &["192.168.0.1", "172.16.0.1"]));
+    }
+
+    #[test]
+    fn strangers_name_no_path_of_this_machine() {
+        assert!(skipped("/unix/run/docker.sock", Trust::Hearsay, &["127.0.0.1"]));
+        assert!(!skipped("/unix/run/docker.sock", Trust::Own, &[]));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct TooMany;
 /// - What is denied is refused, in either direction, even if it is allowed as well.
 /// - Once anything of a kind is allowed, nothing else of that kind is: with one peer allowed, all others are refused.
 /// - Networks are compared with the address at the other end of the wire; of a relayed connection that is the relay's.
-///   Addresses without an IP (names, memory) match no network. A name is checked once it is resolved.
+///   Addresses without an IP (names, memory, paths) match no network. A name is checked once it is resolved.
 /// - Connections that are there stay; close them with [`Node::disconnect`](crate::Node::disconnect).
 ///
 /// ```

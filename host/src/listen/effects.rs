@@ -135,7 +135,12 @@ async fn accept(
             return port.post_input(None, Input::Failed { id, why: error.to_string() });
         }
     };
-    port.post_input(None, Input::Bound { id, addresses: listener.addresses() });
+    let addresses = listener.addresses();
+    if addresses.iter().any(Multiaddr::is_unspecified) {
+        // Who is told that it is bound, can ask at once what the wildcard stands for.
+        node.interfaces.refresh().await;
+    }
+    port.post_input(None, Input::Bound { id, addresses });
     loop {
         match listener.next().await {
             ListenerEvent::Incoming(link) => incoming(&node, link).await,

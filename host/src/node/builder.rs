@@ -1,4 +1,6 @@
 use std::{
+    io,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
     thread::available_parallelism,
@@ -17,7 +19,7 @@ use peerage_transport::{
     websocket::{self, WebSocket},
 };
 use tokio::{
-    sync::{Semaphore, broadcast, watch},
+    sync::{Notify, Semaphore, broadcast, watch},
     task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,8 +28,8 @@ use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, know
 use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
-    addresses::{Filter, Table},
-    book, conn, dial, events,
+    addresses::{Filter, Interfaces, List, Table},
+    book, conn, events,
     gater::{Gater, Gaters},
     hub, identify,
     limits::{Ledger, Limits},
@@ -57,6 +59,7 @@ pub struct Builder {
     faults: Option<Faults>,
     sources: Vec<Arc<dyn AddressSource>>,
     resolver: Arc<dyn Resolver>,
+    interfaces: List,
     store: Option<Keep>,
     announce: Vec<Multiaddr>,
     no_announce: Vec<Filter>,
@@ -125,6 +128,7 @@ impl Builder {
             faults: None,
             sources: Vec::new(),
             resolver: Arc::new(dns::System::new()),
+            interfaces: Interfaces::system(),
             store: None,
             announce: Vec::new(),
             no_announce: Vec::new(),
@@ -161,9 +165,9 @@ impl Builder {
         self
     }
 
-    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks, and
-    /// QUIC and webrtc-direct, which share theirs. Those two are left out if there is a [proxy](Self::proxy), which they would
-    /// go around.
+    /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks,
+    /// QUIC and webrtc-direct, which share theirs, and Unix domain sockets where there are any. QUIC and
+    /// webrtc-direct are left out if there is a [proxy](Self::proxy), which they would go around.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
@@ -197,6 +201,14 @@ impl Builder {
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolver) -> Self {
         self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Sets who lists the addresses of this machine's interfaces, for which wildcards stand; it may wait for the system.
+    /// Default: the operating system.
+    #[must_use]
+    pub fn interfaces(mut self, list: impl Fn() -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        self.interfaces = Arc::new(list);
         self
     }
 
@@ -439,7 +451,8 @@ impl Builder {
             book_subscription,
             sources: RwLock::new(sources),
             resolver: self.resolver,
-            interfaces: dial::Interfaces::default(),
+            interfaces: Interfaces::new(self.interfaces),
+            bound: Notify::new(),
             transports: RwLock::new(transports.into_iter().map(TransportEntry::new).collect()),
             transport_arrivals: Mutex::new(None),
             nurseries,
@@ -481,6 +494,8 @@ fn default_transports(
         all.push(Arc::new(Quic::new(keypair, sockets.clone(), quic::Config::default())));
         all.push(Arc::new(WebRtc::new(keypair, sockets)));
     }
+    #[cfg(unix)]
+    all.push(Arc::new(peerage_transport::unix::Unix::new()));
     all
 }
 

@@ -1,5 +1,4 @@
 use std::{
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +10,7 @@ use peerage_core::{Keypair, Multiaddr, PeerId};
 use peerage_muxer::{ErrorCode, Muxed};
 use peerage_transport::{Established, Transport as Object, Upgrader, dns::Resolver};
 use tokio::{
-    sync::{Semaphore, broadcast, mpsc, watch},
+    sync::{Notify, Semaphore, broadcast, mpsc, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Event,
     actor::{Kernel, Nursery, Port, Spec},
-    addresses::Table,
+    addresses::{Interfaces, Table},
     book, conn, dial,
     events::FailedIncoming,
     gater::{Gated, Gater, Gaters},
@@ -64,7 +63,9 @@ pub(crate) struct Inner {
     pub(crate) book_subscription: SubscriberId,
     pub(crate) sources: RwLock<Vec<Arc<dyn AddressSource>>>,
     pub(crate) resolver: Arc<dyn Resolver>,
-    pub(crate) interfaces: dial::Interfaces,
+    pub(crate) interfaces: Interfaces,
+    /// Told when a listener is bound.
+    pub(crate) bound: Notify,
     pub(crate) transports: RwLock<Vec<TransportEntry>>,
     /// Where transports that come later are handed to their supervisor; of its present life.
     pub(crate) transport_arrivals: Mutex<Option<mpsc::Sender<Spec>>>,
@@ -207,9 +208,8 @@ impl Inner {
     }
 
     pub(crate) fn listening(&self, id: ListenerId, addresses: Vec<Multiaddr>) {
-        let wildcard = addresses.iter().any(Multiaddr::is_unspecified);
-        let interfaces = if wildcard { interfaces() } else { Vec::new() };
-        self.lock_own().listening(id, addresses.clone(), &interfaces);
+        self.lock_own().listening(id, addresses.clone(), &self.interfaces.known());
+        self.bound.notify_one();
         for address in addresses {
             self.emit(Event::Listening { address });
         }
@@ -247,16 +247,5 @@ impl Inner {
 
     pub(crate) fn lock_own(&self) -> MutexGuard<'_, Table> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The addresses of this machine.
-fn interfaces() -> Vec<IpAddr> {
-    match if_addrs::get_if_addrs() {
-        Ok(found) => found.iter().map(if_addrs::Interface::ip).collect(),
-        Err(error) => {
-            tracing::warn!(%error, "the interfaces of this machine cannot be listed");
-            Vec::new()
-        }
     }
 }

@@ -30,7 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     Events, Stream,
     actor::{Gone, Port, TreeSnapshot},
-    addresses::OwnAddress,
+    addresses::{OwnAddress, is_path},
     book, dial, hub,
     hub::ConnInfo,
     limits::{ConnectionId, Usage},
@@ -134,9 +134,12 @@ impl Node {
     }
 
     /// What another node can dial, the peer id at the end: what the user announced, then what listeners are bound to,
-    /// loopback last. A wildcard IP stands for the interfaces' addresses; it is never among them itself.
+    /// loopback last. A wildcard IP stands for the interfaces' addresses; it is never among them itself. Behind the path of
+    /// a Unix domain socket no peer id fits, so that one stands alone.
     pub fn addresses(&self) -> Vec<Multiaddr> {
-        let with_peer = |address: Multiaddr| address.with_peer(self.inner.local).ok();
+        let with_peer = |address: Multiaddr| {
+            if is_path(&address) { Some(address) } else { address.with_peer(self.inner.local).ok() }
+        };
         self.inner.lock_own().dialable().into_iter().filter_map(with_peer).collect()
     }
 

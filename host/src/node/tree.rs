@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     actor::{Exit, Group, Intensity, Nursery, OnSpent, Spec, Strategy, supervise},
-    book, dial, hub, listen, manager, upgrade,
+    addresses, book, dial, hub, listen, manager, upgrade,
 };
 
 /// Failures that one supervisor forgives within [`PERIOD`] before it gives up.
@@ -25,7 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// ```text
 /// root (rest_for_one)
-/// ├─ core (rest_for_one): book, host, dialer, manager
+/// ├─ core (rest_for_one): book, host, dialer, manager; a task that follows the interfaces
 /// ├─ transports (one_for_one): tcp, memory, ...; more may come at run time
 /// ├─ upgrades (one_for_one): upgrade
 /// ├─ connections: a nursery for each worker
@@ -95,7 +95,16 @@ fn core(node: &Arc<Inner>) -> Vec<Spec> {
         spec("host", node, hub::spawn(node)),
         spec("dialer", node, dial::spawn(node)),
         spec("manager", node, manager::spawn(node)),
+        follower(node),
     ]
+}
+
+/// A task, and no actor: it decides nothing.
+fn follower(node: &Arc<Inner>) -> Spec {
+    let node = node.clone();
+    Spec::permanent("interfaces", move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
+        Box::pin(addresses::follow(node.clone(), stop))
+    })
 }
 
 /// A child that is a supervisor; its description is made anew for each of its lives.

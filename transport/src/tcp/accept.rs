@@ -20,7 +20,7 @@ pub(super) const PAUSE_ABORTED: Duration = Duration::from_millis(1);
 
 /// What an error of `accept` means for the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     /// One connection is lost; the next may well be fine.
     Aborted,
     /// The process or the machine is out of something, and a connection stays in the queue: asking again at once
@@ -30,39 +30,52 @@ enum Failure {
     Fatal,
 }
 
+/// A listening socket of a stream transport.
+pub(crate) trait Socket: Send + Sync {
+    /// What comes.
+    type Accepted;
+
+    /// Who came next. Cancel-safe.
+    fn accept(&self) -> impl Future<Output = Result<Self::Accepted, (Failure, io::Error)>> + Send;
+}
+
+impl Socket for TcpListener {
+    type Accepted = Connected;
+
+    async fn accept(&self) -> Result<Connected, (Failure, io::Error)> {
+        let (stream, remote) = Self::accept(self).await.map_err(|error| (classify(&error), error))?;
+        // Whatever is wrong with the new socket is not the listener's trouble.
+        Connected::new(stream, remote).map_err(|error| (Failure::Aborted, error))
+    }
+}
+
 /// A listening socket, with the pause that follows a failure.
-pub(super) struct Accepting {
-    socket: TcpListener,
+pub(crate) struct Accepting<S> {
+    socket: S,
     backoff: Backoff,
     /// Not before this is the socket asked again. It is kept here, because the future that waits may be dropped.
     resume_at: Option<Instant>,
 }
 
-impl Accepting {
-    pub(super) fn new(socket: TcpListener) -> Self {
+impl<S: Socket> Accepting<S> {
+    pub(crate) fn new(socket: S) -> Self {
         Self { socket, backoff: Backoff::default(), resume_at: None }
     }
 
     /// Who came next, or what else happened. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Connected, ListenerEvent> {
+    pub(crate) async fn next(&mut self) -> Result<S::Accepted, ListenerEvent> {
         if let Some(at) = self.resume_at {
             time::sleep_until(at).await;
             self.resume_at = None;
         }
-        let accepted = self.accept().await;
+        let accepted = self.socket.accept().await;
         self.report(accepted)
-    }
-
-    async fn accept(&self) -> Result<Connected, (Failure, io::Error)> {
-        let (stream, remote) = self.socket.accept().await.map_err(|error| (classify(&error), error))?;
-        // Whatever is wrong with the new socket is not the listener's trouble.
-        Connected::new(stream, remote).map_err(|error| (Failure::Aborted, error))
     }
 
     fn report(
         &mut self,
-        accepted: Result<Connected, (Failure, io::Error)>,
-    ) -> Result<Connected, ListenerEvent> {
+        accepted: Result<S::Accepted, (Failure, io::Error)>,
+    ) -> Result<S::Accepted, ListenerEvent> {
         match accepted {
             Ok(connected) => {
                 self.backoff = Backoff::default();
@@ -105,7 +118,7 @@ impl Backoff {
 }
 
 /// What is not known is fatal: binding again, with the supervisor's backoff, is always sound.
-fn classify(error: &io::Error) -> Failure {
+pub(crate) fn classify(error: &io::Error) -> Failure {
     use io::ErrorKind as Kind;
     match error.kind() {
         // accept(2): errors that are already pending on the new socket are reported here, and are to be treated as

@@ -17,7 +17,10 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::Multiaddr;
 use peerage_muxer::Outflow;
-use tokio::{net::TcpStream, sync, time};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync, time,
+};
 
 use super::{
     Connected,
@@ -60,7 +63,7 @@ pub(super) struct Ports(Arc<Mutex<Vec<Weak<Port>>>>);
 struct Port {
     local: SocketAddr,
     /// Whoever accepts holds it until somebody came; those who wait get it in the order in which they came.
-    accepting: sync::Mutex<Accepting>,
+    accepting: sync::Mutex<Accepting<TcpListener>>,
     served: Mutex<Served>,
     /// It accepts nobody any more.
     failed: AtomicBool,
