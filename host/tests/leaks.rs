@@ -8,7 +8,7 @@ use common::{
     raw::{NOISE_MPLEX, NOISE_YAMUX, Stack, TLS_YAMUX},
     *,
 };
-use peerage_host::{Direction, Limits, Node, OpenError};
+use peerage_host::{Direction, Limits, Node, OpenError, OpenOptions, Optimism, Stream};
 use peerage_transport::memory::Network;
 
 #[test]
@@ -178,12 +178,19 @@ fn streams_per_peer_are_limited_and_the_connection_stays() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mut open = Vec::new();
         for _ in 0..10 {
-            open.push(bob.open(alice.peer_id(), ECHO).await.expect("within the limit"));
+            open.push(agreed(&bob, &alice).await.expect("within the limit"));
         }
-        let refused = bob.open(alice.peer_id(), ECHO).await.expect_err("one too many");
+        let refused = agreed(&bob, &alice).await.expect_err("one too many");
         assert!(matches!(refused, OpenError::Negotiation(_)), "{refused}");
         open.pop();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        check_echo(bob.open(alice.peer_id(), ECHO).await.expect("a place is free"), 10).await;
+        check_echo(agreed(&bob, &alice).await.expect("a place is free"), 10).await;
     });
+}
+
+/// A stream on which the other side has agreed, not only is expected to.
+async fn agreed(from: &Node, to: &Node) -> Result<Stream, OpenError> {
+    let mut options = OpenOptions::new([ECHO.try_into().expect("a name")]);
+    options.optimism = Optimism::Never;
+    from.open_with(to.peer_id(), options).await
 }

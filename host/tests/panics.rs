@@ -300,5 +300,7 @@ fn a_handler_that_panics_takes_its_stream_and_the_third_time_its_peer() {
 async fn bob_opens(bob: &Node, alice: &Node) -> Option<peerage_host::Stream> {
     let mut options = peerage_host::OpenOptions::new(["/bug/1".try_into().expect("a name")]);
     options.addresses = alice.addresses();
+    // The handler is to run now, not when something is said.
+    options.optimism = peerage_host::Optimism::Never;
     bob.open_with(alice.peer_id(), options).await.ok()
 }

@@ -2,12 +2,18 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use common::{ECHO, address, builder, peer, run, serve_echo};
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::{Multiaddr, ProtocolId};
-use peerage_host::{Builder, ErrorCode, Node, OpenOptions, Optimism, store};
+use peerage_host::{
+    Builder, ErrorCode, Node, OpenOptions, Optimism,
+    store::{self, Batch, Row, StoreError, Table},
+};
 use peerage_transport::{
     DialOpts, Io, Link, ListenError, ListenOpts, Listener, Raw, Transport, TransportError,
     memory::{Memory, Network},
@@ -149,11 +155,29 @@ fn a_first_contact_a_known_peer_and_a_connection_that_is_there() {
     }
 }
 
+/// What outlives a node.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<store::Memory>>);
+
+impl store::Store for Kept {
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.lock().expect("sound").get(table, key)
+    }
+
+    fn scan(&mut self, table: Table, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.0.lock().expect("sound").scan(table, after, limit)
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.0.lock().expect("sound").write(batch)
+    }
+}
+
 #[test]
 fn a_peer_is_known_after_a_restart() {
     run(async {
         let network = Network::new();
-        let (far, kept) = (listener(&network, &[Security::Tls]).await, store::Memory::default());
+        let (far, kept) = (listener(&network, &[Security::Tls]).await, Kept::default());
         let near = || in_making(&network, Security::DEFAULT).store_in(kept.clone()).start();
         let to = address(&far);
         let node = near().await.expect("it starts");

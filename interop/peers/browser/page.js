@@ -23,6 +23,8 @@ async function newNode () {
     streamMuxers: [yamux()],
     // The default gater of browsers dials neither loopback nor addresses without TLS.
     connectionGater: { denyDialMultiaddr: () => false },
+    // Its pings collide with those that are asked for, and it ends the connection over that.
+    connectionMonitor: { enabled: false },
     services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
   })
   await node.handle(ECHO, serveEcho, LIMITS)

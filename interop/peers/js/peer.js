@@ -64,6 +64,8 @@ async function newNode (options, listen) {
     streamMuxers: [MUXERS[muxer]()],
     // The default gater of Node dials loopback, but a test must not depend on that.
     connectionGater: { denyDialMultiaddr: () => false },
+    // Its pings collide with those that are asked for, and it ends the connection over that.
+    connectionMonitor: { enabled: false },
     services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
   })
   await node.handle(ECHO, serveEcho, LIMITS)
