@@ -43,7 +43,8 @@ use common::{
 };
 use peerage_core::{PeerId, budget::Reserved};
 use peerage_host::{
-    ConnectOptions, ErrorCode, Limits, Node, Policy, Stream, StreamError, Usage, identify, perf, ping,
+    ConnectOptions, ErrorCode, Limits, Node, OpenError, OpenOptions, Optimism, Policy, Stream, StreamError,
+    Usage, identify, perf, ping,
     request_response::{self, RequestResponse},
 };
 use peerage_transport::memory::Network;
@@ -363,7 +364,7 @@ fn streams_of_the_protocols() {
             // All in a moment, since who says nothing loses its place.
             for other in &others {
                 for _ in 0..per_peer.min(total.unwrap_or(usize::MAX) - held.len()) {
-                    held.push(other.open(alice.peer_id(), &protocol).await.expect("within the limit"));
+                    held.push(agreed(other, &alice, &protocol).await.expect("within the limit"));
                 }
             }
             assert_eq!(alice.refusals(), [].into(), "{protocol}");
@@ -391,8 +392,15 @@ fn streams_of_the_protocols() {
     }
 }
 
+/// A stream on which the other side has agreed, not only is expected to.
+async fn agreed(from: &Node, to: &Node, protocol: &str) -> Result<Stream, OpenError> {
+    let mut options = OpenOptions::new([protocol.try_into().expect("a name")]);
+    options.optimism = Optimism::Never;
+    from.open_with(to.peer_id(), options).await
+}
+
 async fn one_too_many(from: &Node, to: &Node, protocol: &str) {
-    if let Ok(mut stream) = from.open(to.peer_id(), protocol).await {
+    if let Ok(mut stream) = agreed(from, to, protocol).await {
         let error = stream.read_u8().await.expect_err("one too many");
         let why = StreamError::of(&error).expect("an error of the stream");
         assert!(

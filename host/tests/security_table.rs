@@ -17,7 +17,8 @@ fn every_hole_has_its_test() {
         let named = line.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.split_once(".rs::"));
         for (file, test) in named {
             let text = fs::read_to_string(root.join(format!("{file}.rs"))).unwrap_or_default();
-            if !text.contains(&format!("fn {test}(")) {
+            // Those that several muxers share are generic.
+            if ![format!("fn {test}("), format!("fn {test}<")].iter().any(|begin| text.contains(begin)) {
                 missing.push(format!("{file}.rs::{test}"));
             }
         }
