@@ -11,10 +11,16 @@ use crate::{
     site::Site,
 };
 
-/// Lets one dial the other. The row is that of the listener.
-pub(crate) async fn pair(dialer: &Peer, listener: &'static Peer, site: &Site, setup: Setup) -> Row {
+/// Lets one dial the other, and take these of the setup's steps. The row is that of the listener.
+pub(crate) async fn pair(
+    dialer: &Peer,
+    listener: &'static Peer,
+    site: &Site,
+    setup: Setup,
+    steps: &[&str],
+) -> Row {
     let mut row = Row::new(listener.name, Direction::WeDial, setup);
-    if let Err(why) = meet(&mut row, dialer, listener, site).await {
+    if let Err(why) = meet(&mut row, dialer, listener, site, steps).await {
         let step = if row.cell("dial").is_none() { "dial" } else { "end" };
         row.note(step, 0.0, Err(why));
     }
@@ -22,12 +28,19 @@ pub(crate) async fn pair(dialer: &Peer, listener: &'static Peer, site: &Site, se
     row
 }
 
-async fn meet(row: &mut Row, dialer: &Peer, listener: &Peer, site: &Site) -> Result<(), String> {
+async fn meet(
+    row: &mut Row,
+    dialer: &Peer,
+    listener: &Peer,
+    site: &Site,
+    steps: &[&str],
+) -> Result<(), String> {
     let setup = row.setup;
     let mut listens = Process::listen(listener, site, setup)?;
     let started = timeout(START, listening(&mut listens)).await;
     let (_, address) = started.map_err(|_| "the listener does not start in time".to_owned())??;
-    let (address, steps) = (address.to_string(), dialer_steps(setup));
+    let (address, steps) =
+        (address.to_string(), dialer_steps(setup, |step| step == "dial" || steps.contains(&step)));
     let mut dials = Process::dial(dialer, site, setup, &address, &steps)?;
 
     let began = Instant::now();

@@ -343,7 +343,7 @@ async fn foreign(args: &Foreign) -> Result<bool, String> {
     let site = Site::new(&args.programs.peers_dir)?;
     let mut results = Results { repeat: 1, ..Results::default() };
     for (_, _, setup) in plan.into_iter().filter(|(_, _, setup)| dialer.takes(*setup)) {
-        let mut row = foreign::pair(dialer, listener, &site, setup).await;
+        let mut row = foreign::pair(dialer, listener, &site, setup, setup.steps()).await;
         row.dialer = dialer.name;
         results.seconds += row.cells.iter().map(|cell| cell.ms).sum::<f64>() / 1000.0;
         results.rows.push(row);

@@ -210,7 +210,7 @@ async fn heard_of_us(process: &mut Process, ours: &Ours) -> Result<((), String),
 async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, site: &Site) -> Result<Process, String> {
     let address = ours.address()?.to_string();
     let mut events = ours.node.events();
-    let steps = dialer_steps(row.setup);
+    let steps = dialer_steps(row.setup, |_| true);
     let mut process = Process::dial(peer, site, row.setup, &address, &steps)?;
 
     let mut seen = Row::new(peer.name, row.direction, row.setup);
@@ -248,8 +248,8 @@ async fn they_dial(row: &mut Row, ours: &Ours, peer: &Peer, site: &Site) -> Resu
 }
 
 /// What a foreign dialer is told to do.
-pub(crate) fn dialer_steps(setup: Setup) -> String {
-    let of_dialer = |step: &&str| !matches!(*step, "identified" | "end");
+pub(crate) fn dialer_steps(setup: Setup, wanted: impl Fn(&str) -> bool) -> String {
+    let of_dialer = |step: &&str| !matches!(*step, "identified" | "end") && wanted(step);
     setup.steps().iter().copied().filter(of_dialer).collect::<Vec<_>>().join(",")
 }
 

@@ -5,6 +5,7 @@ import struct
 import time
 
 from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.stream.net_stream import StreamState
 from libp2p.perf.constants import PROTOCOL_NAME as PERF
 from libp2p.transport.quic.exceptions import QUICStreamClosedError
 from libp2p.transport.webrtc.exceptions import WebRTCStreamError
@@ -183,9 +184,11 @@ async def chunks(stream):
         try:
             data = await stream.read(CHUNK)
         except Exception as error:
-            if is_end(stream, error):
-                return
-            raise
+            if not is_end(stream, error):
+                raise
+            if isinstance(stream.muxed_stream, WebRTCStream):
+                await stream.set_state(StreamState.CLOSE_READ)  # otherwise nothing could be written any more
+            return
         if not data:
             return
         yield data

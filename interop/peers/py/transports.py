@@ -2,6 +2,7 @@
 
 import ssl
 
+from aioice import ice
 from multiaddr import Multiaddr
 
 # Where each listens unless told otherwise. The library looks at such an address to see which one is wanted.
@@ -18,6 +19,8 @@ def make_options(options):
     """What `new_host` takes for it. A listener shows its certificate; a dialer trusts the authority and nobody else,
     unless it shall trust everybody.
     """
+    # It would dial from every address but those of loopback, and nothing here is to leave that.
+    ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"] if use_ipv4 else []
     made = {"listen_addrs": [Multiaddr(TRANSPORTS[options.transport])]}
     if options.transport == "wss" and options.tls_cert:
         made["tls_server_config"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
