@@ -6,6 +6,9 @@ import { tcp } from '@libp2p/tcp'
 import { webRTCDirect } from '@libp2p/webrtc'
 import { webSockets } from '@libp2p/websockets'
 
+// Nobody is asked for addresses of ours.
+const WEBRTC = { rtcConfiguration: { iceServers: [] } }
+
 export const TRANSPORTS = {
   tcp: { listen: '/ip4/127.0.0.1/tcp/0', make: () => tcp() },
   ws: { listen: '/ip4/127.0.0.1/tcp/0/ws', make: () => webSockets() },
