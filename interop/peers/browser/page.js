@@ -9,7 +9,7 @@ import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { ECHO, serveEcho } from '../js/streams.js'
-import { LIMITS, takeSteps } from '../js/steps.js'
+import { LIMITS, PING_LIMITS, takeSteps } from '../js/steps.js'
 
 // Nobody is asked for addresses of ours, and none is gathered but this machine's.
 const WEBRTC = { rtcConfiguration: { iceServers: [] } }
@@ -25,7 +25,7 @@ async function newNode () {
     connectionGater: { denyDialMultiaddr: () => false },
     // Its pings collide with those that are asked for, and it ends the connection over that.
     connectionMonitor: { enabled: false },
-    services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
+    services: { identify: identify(), identifyPush: identifyPush(), ping: ping(PING_LIMITS) }
   })
   await node.handle(ECHO, serveEcho, LIMITS)
   return node

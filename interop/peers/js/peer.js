@@ -11,7 +11,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { contract } from './contract.js'
 import { PERF, servePerf } from './perf.js'
-import { LIMITS, STEPS, STEP_DEADLINE_MS, change, changeOf, identifyFields, pings, takeSteps } from './steps.js'
+import { LIMITS, PING_LIMITS, STEPS, STEP_DEADLINE_MS, change, changeOf, identifyFields, pings, takeSteps } from './steps.js'
 import { CALLBACK, CALLBACK_BYTES, CHANGE, ECHO, PING_BACK, SEEN, echo, serveAsk, serveEcho } from './streams.js'
 import { TRANSPORTS } from './transports.js'
 
@@ -66,7 +66,7 @@ async function newNode (options, listen) {
     connectionGater: { denyDialMultiaddr: () => false },
     // Its pings collide with those that are asked for, and it ends the connection over that.
     connectionMonitor: { enabled: false },
-    services: { identify: identify(), identifyPush: identifyPush(), ping: ping() }
+    services: { identify: identify(), identifyPush: identifyPush(), ping: ping(PING_LIMITS) }
   })
   await node.handle(ECHO, serveEcho, LIMITS)
   return node

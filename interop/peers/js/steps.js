@@ -9,6 +9,8 @@ const POLL_MS = 10
 
 // The library allows a connection 32 incoming and 64 outgoing streams of one protocol.
 export const LIMITS = { maxInboundStreams: 2 * MANY, maxOutboundStreams: 2 * MANY }
+// And one ping; but over WebRTC the last may still be ending when the next begins.
+export const PING_LIMITS = { maxOutboundStreams: 3 }
 
 // Takes the steps in order with whoever is at the multiaddr, and emits an event after each; whether all went well.
 export async function takeSteps (node, addr, steps, emit) {
