@@ -157,7 +157,11 @@ pub(crate) async fn look_again(row: &mut Row, site: &Site) -> Vec<String> {
         if missing.is_empty() {
             break;
         }
-        let tried = foreign::pair(dialer, listener, site, row.setup, &missing).await;
+        // Those before it, too: what fails may depend on them. Those after it only take time.
+        let steps = row.setup.steps();
+        let last = steps.iter().rposition(|step| missing.contains(step));
+        let steps = last.and_then(|last| steps.get(..=last)).unwrap_or(steps);
+        let tried = foreign::pair(dialer, listener, site, row.setup, steps).await;
         shown.extend(missing.into_iter().filter(|step| tried.cell(step).is_none_or(|cell| !cell.ok)));
     }
     settle(row, &shown, excuse, &format!("{} -> {}", dialer.name, listener.name))
