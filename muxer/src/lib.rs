@@ -32,6 +32,7 @@
 
 mod connection;
 mod error;
+pub mod handles;
 mod leaving;
 pub mod mplex;
 mod outflow;

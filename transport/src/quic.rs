@@ -2,7 +2,7 @@
 //! ([spec](https://github.com/libp2p/specs/blob/master/quic/README.md)), on quinn.
 //!
 //! QUIC secures and multiplexes by itself: its handshake is TLS with the certificates of
-//! [`tls`](peerage_security::tls), its streams are libp2p's. Dials go out from where this transport listens, if it does,
+//! [`peerage_security::tls`], its streams are libp2p's. Dials go out from where this transport listens, if it does,
 //! so that a NAT keeps one mapping.
 //!
 //! | | |

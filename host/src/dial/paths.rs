@@ -81,7 +81,7 @@ pub(super) enum Heard {
     /// Nobody had answered when the attempt ended.
     Nothing {
         /// How long it lasted.
-        for_: Duration,
+        lasted: Duration,
     },
     /// It was not tried: another address was sooner.
     Untried,
@@ -128,7 +128,7 @@ impl Paths {
                 Heard::Nothing { .. } | Heard::Untried => None,
             });
             let waited = there.iter().filter_map(|(_, heard)| match heard {
-                Heard::Nothing { for_ } => Some(*for_),
+                Heard::Nothing { lasted } => Some(*lasted),
                 Heard::Answer { .. } | Heard::Untried => None,
             });
             if let (Some(answered), Some(waited)) = (answered.min(), waited.max())
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn nothing(ms: u64) -> Heard {
-        Heard::Nothing { for_: Duration::from_millis(ms) }
+        Heard::Nothing { lasted: Duration::from_millis(ms) }
     }
 
     fn learn(paths: &mut Paths, n: u8, heard: &[(&str, Heard)], now: Now) {

@@ -490,7 +490,7 @@ impl Race {
             let answered = answered.map(|(_, at)| *at).or(refused.then_some(ended));
             Some(match answered {
                 Some(at) => Heard::Answer { after: at.saturating_sub(started) },
-                None => Heard::Nothing { for_: ended.saturating_sub(started) },
+                None => Heard::Nothing { lasted: ended.saturating_sub(started) },
             })
         };
         let tried = self.attempts.iter().filter(|attempt| !attempt.is_name());

@@ -112,7 +112,9 @@ pub struct OpenOptions {
 
 /// When a stream is handed out before the peer has agreed on its protocol: what is written first then leaves with the
 /// proposal, which saves a round trip (connections/README.md, "Optimistic multistream negotiation"). That a peer refuses
-/// is then noticed when the stream is used.
+/// is then noticed when the stream is used, and one that never answers by whoever waits for it: the time of
+/// [`OpenOptions::timeout`] is over once the stream is handed out. Until something is written, read or flushed, the peer
+/// hears nothing of the stream, and its handler does not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Optimism {
     /// Never.

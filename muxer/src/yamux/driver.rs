@@ -95,7 +95,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.shared.driver.register(cx.waker());
+        this.shared.register_driver(cx.waker());
         let (closing, result) = this.turn(cx);
         let Err(error) = ready!(result) else {
             return Poll::Ready(Ok(()));

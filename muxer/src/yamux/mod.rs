@@ -52,9 +52,12 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use peerage_core::budget::Budget;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
-use crate::{Connection, Driver, Muxed, Outflow};
+use crate::{Connection, Driver, Muxed, Outflow, handles::Handle};
 
 /// The protocol id in multistream-select, in TLS ALPN and among the noise extensions.
 pub const PROTOCOL: &str = "/yamux/1.0.0";
@@ -192,8 +195,9 @@ fn start_shared(
     config: Config,
     budget: Budget,
 ) -> (Muxed, Arc<handle::Shared>) {
-    let shared = Arc::new(handle::Shared::new(mode, config.clone(), budget));
+    let engine = engine::Engine::new(mode, config.clone(), budget, Instant::now().into_std());
+    let shared = Arc::new(handle::Shared::new(engine));
     let driver = driver::Driver::new(io, outflow, Arc::clone(&shared), config.write_timeout);
-    let connection = Connection::new(Arc::new(handle::Handle::new(Arc::clone(&shared))));
+    let connection = Connection::new(Arc::new(Handle::new(Arc::clone(&shared))));
     (Muxed { connection, driver: Driver::new(driver) }, shared)
 }

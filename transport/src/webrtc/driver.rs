@@ -101,13 +101,13 @@ impl<P: Path> Future for Driver<P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.shared.driver.register(cx.waker());
+        this.shared.streams.register_driver(cx.waker());
         let result = ready!(this.turn(cx));
         let end = match &result {
             Ok(()) => ConnectionError::Closed,
             Err(error) => error.clone(),
         };
-        this.shared.end(end);
+        this.shared.streams.end(end);
         this.last_words(cx);
         Poll::Ready(result)
     }
@@ -152,7 +152,7 @@ impl<P: Path> Driver<P> {
         match checks.handle_message(message, self.path.remote(), now.into_std()) {
             Some(Heard::Answer(rtt)) => {
                 self.heard = now;
-                self.shared.set_rtt(rtt);
+                self.shared.streams.drive(|engine| engine.set_rtt(rtt));
             }
             Some(Heard::Check(answer)) => {
                 self.heard = now;
@@ -166,7 +166,7 @@ impl<P: Path> Driver<P> {
     fn exchange(&mut self, now: Instant) -> Option<Result<(), ConnectionError>> {
         let Self { session, shared, .. } = self;
         let mut brought = Brought { connected: self.connected, ..Brought::default() };
-        let end = shared.drive(|engine| {
+        let end = shared.streams.drive(|engine| {
             engine.handle_timeout(now.into_std());
             loop {
                 if let Some(end) = bring(session, engine, &mut brought) {
@@ -203,12 +203,12 @@ impl<P: Path> Driver<P> {
             }
         }
         let shut = advertised < self.window / 8;
-        self.shared.drive(|engine| engine.window_is_shut(shut));
+        self.shared.streams.drive(|engine| engine.window_is_shut(shut));
     }
 
     /// Once this side closes: first everything written, then the goodbye.
     fn say_goodbye(&mut self, now: Instant) -> Option<Result<(), ConnectionError>> {
-        let flushed = self.shared.drive(|engine| engine.is_closing().then(|| engine.is_flushed()))?;
+        let flushed = self.shared.streams.drive(|engine| engine.is_closing().then(|| engine.is_flushed()))?;
         let late = *self.closing.get_or_insert_with(|| now.checked_add(CLOSE_TIMEOUT).unwrap_or(now)) <= now;
         if late {
             return Some(Ok(()));
@@ -268,7 +268,7 @@ impl<P: Path> Driver<P> {
         if vanished <= now {
             return Poll::Ready(Err(ConnectionError::Vanished));
         }
-        let engine = self.shared.drive(|engine| engine.poll_timeout());
+        let engine = self.shared.streams.drive(|engine| engine.poll_timeout());
         let checks = self.checks.as_ref().map(Checks::poll_timeout);
         let next = [engine, checks, self.session.poll_timeout()].into_iter().flatten().map(Instant::from_std);
         let next = next.chain(self.closing).chain([vanished]).min().unwrap_or(vanished);
@@ -362,7 +362,7 @@ impl<P: Path> Drop for Driver<P> {
             self.last_words(&mut Context::from_waker(noop_waker_ref()));
         }
         // If the future ended by itself, its own reason stands.
-        self.shared.end(ConnectionError::DriverGone);
+        self.shared.streams.end(ConnectionError::DriverGone);
         self.shared.set_secured(Secured::Failed(Ended::Closed));
     }
 }

@@ -8,7 +8,7 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
 use futures::FutureExt as _;
 use peerage_core::{Multiaddr, ProtocolId};
-use peerage_muxer::{Connection, ConnectionError, Muxed};
+use peerage_muxer::{Connection, ConnectionError, Muxed, handles::Handle};
 use peerage_security::{Authenticated, noise};
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use super::{
     Error,
     certificate::{Certificate, Fingerprint},
     driver::{self, Parts},
-    handle::{Handle, Shared, Substream},
+    handle::Shared,
     ice::Checks,
     listen::Accepted,
     path::{Dialed, Path},
@@ -97,7 +97,7 @@ async fn complete<P: Path>(
     let authenticated = drive(&mut driver, handshake, &shared).await?;
     established(driver.path());
     let (local, remote) = addresses;
-    let connection = Connection::new(Arc::new(Handle::new(shared)));
+    let connection = Connection::new(Arc::new(Handle::new(Arc::clone(&shared.streams))));
     Ok(Established {
         peer: authenticated.peer,
         local,
@@ -122,9 +122,8 @@ async fn authenticate(
         Side::Dialer => (Role::Responder, prologue(own, theirs)),
         Side::Listener => (Role::Initiator, prologue(theirs, own)),
     };
-    let channel = Substream::handshake(shared);
     let (_, authenticated) =
-        noise::upgrade(channel, role, &config.prologue(prologue)).await.map_err(refused)?;
+        noise::upgrade(shared.handshake(), role, &config.prologue(prologue)).await.map_err(refused)?;
     Ok(authenticated)
 }
 

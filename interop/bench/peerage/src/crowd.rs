@@ -10,9 +10,12 @@ use tokio::{
 
 type Started = oneshot::Sender<Result<Node>>;
 
+/// Nodes that wait to be started on one thread; whoever has more waits.
+const WAITING: usize = 64;
+
 /// Threads that nodes are spread over.
 pub(crate) struct Crowd {
-    threads: Vec<mpsc::UnboundedSender<(Builder, Started)>>,
+    threads: Vec<mpsc::Sender<(Builder, Started)>>,
     next: usize,
 }
 
@@ -20,7 +23,7 @@ impl Crowd {
     pub(crate) fn start_threads(count: usize) -> Result<Self> {
         let mut threads = Vec::new();
         for _ in 0..count {
-            let (sender, mut started) = mpsc::unbounded_channel::<(Builder, Started)>();
+            let (sender, mut started) = mpsc::channel::<(Builder, Started)>(WAITING);
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(failed("a runtime"))?;
             std::thread::spawn(move || {
@@ -41,11 +44,13 @@ impl Crowd {
     /// Starts a node on the next thread.
     pub(crate) fn start(&mut self, builder: Builder) -> impl Future<Output = Result<Node>> + Send + use<> {
         let (reply, node) = oneshot::channel();
-        let thread = self.threads.get(self.next.checked_rem(self.threads.len()).unwrap_or(0));
+        let thread = self.threads.get(self.next.checked_rem(self.threads.len()).unwrap_or(0)).cloned();
         self.next = self.next.wrapping_add(1);
-        if let Some(thread) = thread {
-            let _ = thread.send((builder, reply));
+        async move {
+            if let Some(thread) = thread {
+                let _ = thread.send((builder, reply)).await;
+            }
+            node.await.unwrap_or_else(|_| Err(Error::Failed("the thread has ended".to_owned())))
         }
-        async move { node.await.unwrap_or_else(|_| Err(Error::Failed("the thread has ended".to_owned()))) }
     }
 }

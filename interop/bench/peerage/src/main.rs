@@ -1,7 +1,7 @@
 //! The benchmark peer on Peerage, as a user of the library puts it together. See ../README.md for the command line and
 //! what is printed.
 
-#![allow(clippy::disallowed_methods, reason = "it measures real time, and no peer fills its queue of nodes")]
+#![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
 mod crowd;
 

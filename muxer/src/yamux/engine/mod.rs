@@ -35,7 +35,10 @@ use super::{
     Config, Mode,
     frame::{HEADER, Header},
 };
-use crate::{ConnectionError, ErrorCode};
+use crate::{ConnectionError, ErrorCode, handles};
+
+/// Something that a waiting caller can go on with.
+pub(super) type Event = handles::Event<u32>;
 
 /// Streams of this side that the peer has not acknowledged (yamux, "ACK backlog"); the next open waits.
 pub(super) const MAX_UNACKNOWLEDGED: usize = 256;
@@ -92,17 +95,6 @@ pub(super) enum Violation {
     Strays,
     #[error("too many streams over the limit")]
     Refusals,
-}
-
-/// Something that a waiting caller can go on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    Readable(u32),
-    Writable(u32),
-    /// A stream can be accepted.
-    Acceptable,
-    /// A stream can be opened.
-    Openable,
 }
 
 /// How far the end has come.

@@ -27,7 +27,7 @@ use std::{
 };
 
 use peerage_core::budget::Budget;
-use peerage_muxer::{ConnectionError, ErrorCode, StreamError};
+use peerage_muxer::{ConnectionError, ErrorCode, StreamError, handles};
 
 use self::{ids::Ids, stream::Stream};
 use super::session::{ChannelId, NEGOTIATED, Side};
@@ -87,13 +87,7 @@ pub(crate) enum Action {
 }
 
 /// Something that a waiting caller can go on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    Readable(Key),
-    Writable(Key),
-    Acceptable,
-    Openable,
-}
+pub(crate) type Event = handles::Event<Key>;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
@@ -138,6 +132,8 @@ pub(crate) struct Engine {
     events: VecDeque<Event>,
     /// A handle has made something to do since it was last asked.
     stirred: bool,
+    /// As the connectivity checks measure it.
+    rtt: Option<Duration>,
     now: Instant,
 }
 
@@ -164,6 +160,7 @@ impl Engine {
             shut: None,
             events: VecDeque::new(),
             stirred: false,
+            rtt: None,
             now,
             budget,
         };
@@ -190,6 +187,14 @@ impl Engine {
     /// Whether there is more to do than at the last asking, which the driver has to be told.
     pub(crate) fn take_stirred(&mut self) -> bool {
         std::mem::take(&mut self.stirred)
+    }
+
+    pub(crate) fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt = Some(rtt);
+    }
+
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
     }
 
     /// When [`Engine::handle_timeout`] wants to be called.
