@@ -25,6 +25,8 @@ pub struct Protocol {
     name: &'static str,
     requests: mpsc::Receiver<Request>,
     connected: Option<PeerId>,
+    /// Whether to hang up as soon as this protocol is told of the connection, which others hear of before.
+    leaving: bool,
     /// Asked for before this protocol was told of the connection.
     early: Vec<Opened>,
     opening: HashMap<SubstreamId, Opened>,
@@ -34,7 +36,14 @@ impl Protocol {
     /// The protocol, and where to ask it.
     pub fn new(name: &'static str) -> (Self, mpsc::Sender<Request>) {
         let (sender, requests) = mpsc::channel(128);
-        let protocol = Self { name, requests, connected: None, early: Vec::new(), opening: HashMap::new() };
+        let protocol = Self {
+            name,
+            requests,
+            connected: None,
+            leaving: false,
+            early: Vec::new(),
+            opening: HashMap::new(),
+        };
         (protocol, sender)
     }
 
@@ -49,6 +58,9 @@ impl Protocol {
         match event {
             TransportEvent::ConnectionEstablished { peer, .. } => {
                 self.connected = Some(peer);
+                if std::mem::take(&mut self.leaving) {
+                    let _ = service.force_close(peer);
+                }
                 for opened in std::mem::take(&mut self.early) {
                     self.open(service, peer, opened);
                 }
@@ -91,7 +103,7 @@ impl UserProtocol for Protocol {
                     (Some(Request::Open(opened)), Some(peer)) => self.open(&mut service, peer, opened),
                     (Some(Request::Open(opened)), None) => self.early.push(opened),
                     (Some(Request::HangUp), Some(peer)) => drop(service.force_close(peer)),
-                    (Some(Request::HangUp), None) => {}
+                    (Some(Request::HangUp), None) => self.leaving = true,
                     (None, _) => return Ok(()),
                 },
                 event = service.next() => match event {
