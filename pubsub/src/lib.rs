@@ -1,0 +1,3 @@
+//! Publish and subscribe: gossipsub and floodsub.
+
+pub mod score;

@@ -1,0 +1,1 @@
+//! What a peer is worth to the mesh.
