@@ -154,7 +154,7 @@ async fn the_goodbye_waits_for_what_the_window_holds_back() {
 async fn the_goodbye_does_not_wait_for_more() {
     for reset in [false, true] {
         let (a, b) = pair();
-        let (mut ours, mut theirs) = stream_between(&a, &b).await;
+        let (mut ours, theirs) = stream_between(&a, &b).await;
         ours.write_all(&pattern(INITIAL_WINDOW as usize + 1)).await.unwrap();
         if reset {
             ours.close_write().await.unwrap();
