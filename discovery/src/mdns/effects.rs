@@ -63,6 +63,7 @@ impl Performer {
     }
 
     fn open(&mut self, link: Link) {
+        tracing::debug!(link = link.name, v6 = link.id.v6, "others are looked for there");
         let socket = match LinkSocket::bind(&link, self.setting.port) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
@@ -187,6 +188,7 @@ async fn hear(socket: &LinkSocket, link: &Link, names: &Names, port: &Port<Engin
             Ok(heard) => heard,
             Err(error) => return error,
         };
+        tracing::trace!(link = link.name, %from, length, "a message came");
         if !link.is_source(from.ip()) {
             continue;
         }

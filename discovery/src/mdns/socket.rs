@@ -83,7 +83,9 @@ fn v6(interface: u32, port: u16) -> io::Result<(Socket, SocketAddr)> {
 fn shared(domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
-    #[cfg(unix)]
+    // Linux shares the port by that alone. There, sockets that also have this option divide the messages of a group among
+    // themselves, whatever link they have joined it on (seen on 6.18).
+    #[cfg(all(unix, not(any(target_os = "android", target_os = "linux"))))]
     socket.set_reuse_port(true)?;
     Ok(socket)
 }
