@@ -157,7 +157,7 @@ fn what_another_writer_compresses_is_read() {
     theirs.add_additional(TheirRecord::from_rdata(instance, 60, texts));
     let read = response(&theirs.to_vec().unwrap());
     let instance = names().service.child("some-name").unwrap();
-    assert_eq!(read.gone, [instance.clone()]);
+    assert_eq!(read.gone, std::slice::from_ref(&instance));
     assert_eq!(read.announced[0].instance, instance);
     assert_eq!(read.announced[0].addresses, addresses(&["/ip4/192.0.2.1/tcp/1"]));
 }

@@ -189,13 +189,10 @@ async fn hear(socket: &LinkSocket, link: &Link, names: &Names, port: &Port<Engin
             Err(error) => return error,
         };
         tracing::trace!(link = link.name, %from, length, "a message came");
-        if !link.is_source(from.ip()) {
-            continue;
-        }
         match names.decode(buffer.get(..length).unwrap_or_default()) {
             Ok(message) => {
                 // Waiting for the actor is fine: the system drops what comes meanwhile.
-                let _ = port.input(None, Input::Heard { link: link.id, message }).await;
+                let _ = port.input(None, Input::Heard { link: link.id, from: from.ip(), message }).await;
             }
             Err(error) => tracing::trace!(%from, %error, "a message is not read"),
         }

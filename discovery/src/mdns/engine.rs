@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -124,8 +125,8 @@ pub(crate) enum Command {
 
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// A message came.
-    Heard { link: LinkId, message: Message },
+    /// A message came, from an address.
+    Heard { link: LinkId, from: IpAddr, message: Message },
     /// A link cannot be spoken on.
     Failed { link: LinkId },
     /// A dial has ended, well or not.
@@ -182,18 +183,24 @@ impl Engine {
         }
     }
 
-    /// A link that has changed is closed and opened again.
+    /// A link whose socket would be another one is closed and opened again. On the others addresses come and go.
     fn links(&mut self, links: Vec<Link>, now: Now) {
-        let gone = |state: &State| !links.contains(&state.link);
+        let stays = |state: &State| links.iter().any(|link| link.has_socket_of(&state.link));
         let gone: Vec<LinkId> =
-            self.links.values().filter(|state| gone(state)).map(|state| state.link.id).collect();
+            self.links.values().filter(|state| !stays(state)).map(|state| state.link.id).collect();
         for id in gone {
             self.links.remove(&id);
             self.actions.push_back(Action::Close(id));
         }
         for link in links {
-            if !self.links.contains_key(&link.id) {
-                self.open(link, now);
+            match self.links.get_mut(&link.id) {
+                None => self.open(link, now),
+                Some(state) if state.link != link => {
+                    let id = link.id;
+                    state.link = link;
+                    self.update(id, now);
+                }
+                Some(_) => {}
             }
         }
     }
@@ -234,8 +241,11 @@ impl Engine {
         }
     }
 
-    fn heard(&mut self, id: LinkId, message: Message, now: Now) {
+    fn heard(&mut self, id: LinkId, from: IpAddr, message: Message, now: Now) {
         let Some(state) = self.links.get_mut(&id).filter(|state| state.retry_at.is_none()) else { return };
+        if !state.link.is_source(from) {
+            return;
+        }
         match message {
             Message::Query(query) => state.asked_for(&query, &mut self.rng, now),
             // Nothing is ever said to an answer.
@@ -303,7 +313,7 @@ impl Engine {
             }
             self.instances.insert(instance, peer);
         }
-        let stale = known.remembered.is_none_or(|at| now.since(at) >= ttl / 2);
+        let stale = known.remembered.is_none_or(|at| now.since(at) >= half(ttl));
         if news || stale {
             known.remembered = Some(now.mono);
             self.actions.push_back(Action::Remember { peer, addresses: kept, ttl });
@@ -454,7 +464,7 @@ impl State {
                     }
                     let instances = self.own.instances();
                     let knows = |instance: &Instance| {
-                        query.known.iter().any(|(name, ttl)| *name == instance.name && *ttl >= TTL / 2)
+                        query.known.iter().any(|(name, ttl)| *name == instance.name && *ttl >= half(TTL))
                     };
                     if !instances.iter().all(knows) {
                         self.answer.ask(now, jitter(rng));
@@ -500,6 +510,10 @@ fn forget(instances: &mut BTreeMap<Arc<Name>, PeerId>, instance: &Name, peer: Pe
     }
 }
 
+fn half(ttl: Duration) -> Duration {
+    ttl.checked_div(2).unwrap_or_default()
+}
+
 fn jitter(rng: &mut Rng) -> Duration {
     Duration::from_millis(rng.random_range(JITTER))
 }
@@ -530,7 +544,7 @@ impl engine::Engine for Engine {
 
     fn handle_input(&mut self, input: Input, now: Now) {
         match input {
-            Input::Heard { link, message } => self.heard(link, message, now),
+            Input::Heard { link, from, message } => self.heard(link, from, message, now),
             Input::Failed { link } => {
                 if let Some(state) = self.links.get_mut(&link)
                     && state.retry_at.is_none()

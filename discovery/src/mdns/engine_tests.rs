@@ -17,6 +17,9 @@ fn peer(n: usize) -> PeerId {
     Keypair::from_ed25519_seed(seed).peer_id()
 }
 
+/// Who speaks on the link at home.
+const NEIGHBOUR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 9));
+
 const ME: usize = 1_000_000;
 
 fn address(text: &str) -> Multiaddr {
@@ -52,12 +55,12 @@ fn announced(n: usize, addresses: Vec<Multiaddr>, ttl: Duration) -> Announced {
 
 fn hear(sim: &mut Sim<Engine>, announced: Announced) {
     let response = Response { announced: vec![announced], gone: Vec::new() };
-    sim.input(Input::Heard { link: home().id, message: Message::Response(response) });
+    sim.input(Input::Heard { link: home().id, from: NEIGHBOUR, message: Message::Response(response) });
 }
 
 fn hear_query(sim: &mut Sim<Engine>, questions: Vec<Question>, known: Vec<(Name, Duration)>) {
     let message = Message::Query(Query { id: 0, questions, known });
-    sim.input(Input::Heard { link: home().id, message });
+    sim.input(Input::Heard { link: home().id, from: NEIGHBOUR, message });
 }
 
 /// What was said meanwhile: questions, and messages with addresses.
@@ -157,7 +160,7 @@ fn an_answer_is_never_answered() {
     let mut sim = settled();
     for n in 0..1000 {
         let response = Response { announced: vec![announced(n, vec![nth(1)], TTL)], gone: vec![name(n)] };
-        sim.input(Input::Heard { link: home().id, message: Message::Response(response) });
+        sim.input(Input::Heard { link: home().id, from: NEIGHBOUR, message: Message::Response(response) });
     }
     sim.advance(5 * SECOND);
     assert!(said(&mut sim).1.is_empty());
@@ -257,7 +260,7 @@ fn a_goodbye_holds_after_a_second_unless_somebody_objects() {
     }
     // By the instance's name, or by its text.
     let gone = Response { announced: Vec::new(), gone: vec![name(1), name(9)] };
-    sim.input(Input::Heard { link: home().id, message: Message::Response(gone) });
+    sim.input(Input::Heard { link: home().id, from: NEIGHBOUR, message: Message::Response(gone) });
     hear(&mut sim, announced(2, vec![nth(2)], Duration::ZERO));
     hear(&mut sim, announced(3, vec![nth(3)], Duration::ZERO));
     hear(&mut sim, announced(3, vec![nth(3)], TTL));
@@ -296,10 +299,15 @@ fn only_what_the_link_reaches_is_believed() {
     // Nor is what others say of this node itself.
     hear(&mut sim, announced(ME, vec![nth(1)], TTL));
     assert!(known(&mut sim).is_empty());
-    // Nor what comes from a link that is not there any more.
+    // Nor what comes from elsewhere, or from a link that is not there any more.
     let message =
         Message::Response(Response { announced: vec![announced(1, vec![nth(1)], TTL)], gone: Vec::new() });
-    sim.input(Input::Heard { link: LinkId { interface: 99, v6: false }, message });
+    sim.input(Input::Heard {
+        link: home().id,
+        from: "192.168.2.9".parse().unwrap(),
+        message: message.clone(),
+    });
+    sim.input(Input::Heard { link: LinkId { interface: 99, v6: false }, from: NEIGHBOUR, message });
     assert!(known(&mut sim).is_empty());
 }
 
@@ -456,6 +464,20 @@ fn links_come_go_and_fail() {
     assert_eq!(opened(&mut sim), ["open lo"]);
     sim.command(Command::Links(vec![home(), loopback()]));
     assert!(opened(&mut sim).is_empty());
+    // Another address there changes what is said, not the socket.
+    let mut moved = home();
+    moved.own.push("192.168.1.77".parse().unwrap());
+    sim.command(Command::Links(vec![moved.clone(), loopback()]));
+    let actions = sim.actions();
+    assert!(matches!(&actions[..], [Action::Farewell { .. }]), "{actions:?}");
+    sim.command(Command::Links(vec![home(), loopback()]));
+    moved.own.remove(0);
+    sim.actions();
+    moved.own.retain(IpAddr::is_ipv4);
+    sim.command(Command::Links(vec![moved, loopback()]));
+    assert_eq!(opened(&mut sim), ["close", "open home"]);
+    sim.command(Command::Links(vec![home(), loopback()]));
+    sim.actions();
     sim.input(Input::Failed { link: home().id });
     sim.input(Input::Failed { link: home().id });
     assert_eq!(opened(&mut sim), ["close"]);

@@ -45,7 +45,7 @@ pub(crate) struct Link {
 }
 
 /// The addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Net {
     ip: IpAddr,
     prefix: u8,
@@ -74,6 +74,11 @@ impl Link {
     /// An address of this machine there, of the link's version.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.own.iter().copied().find(|ip| ip.is_ipv6() == self.id.v6)
+    }
+
+    /// Whether one socket does for both.
+    pub(crate) fn has_socket_of(&self, other: &Self) -> bool {
+        self.id == other.id && (self.id.v6 || self.ip() == other.ip())
     }
 
     fn is_loopback(&self) -> bool {
@@ -115,7 +120,9 @@ pub(crate) fn links(interfaces: &[Interface], chosen: &Interfaces) -> Vec<Link> 
         if !chosen.has(&name, &addresses) {
             continue;
         }
-        let own: Vec<IpAddr> = addresses.iter().map(|interface| interface.ip()).collect();
+        let mut own: Vec<IpAddr> = addresses.iter().map(|interface| interface.ip()).collect();
+        // The system's order may change, and the link has not.
+        own.sort_unstable();
         let mut nets: Vec<Net> = addresses.iter().map(|interface| net(&interface.addr)).collect();
         if own.iter().any(IpAddr::is_loopback) {
             // Another program of this machine is reached wherever it listens.
@@ -123,6 +130,8 @@ pub(crate) fn links(interfaces: &[Interface], chosen: &Interfaces) -> Vec<Link> 
         } else {
             nets.retain(|net| !net.ip.is_loopback());
         }
+        nets.sort_unstable();
+        nets.dedup();
         for v6 in [false, true] {
             if own.iter().any(|ip| ip.is_ipv6() == v6) {
                 let id = LinkId { interface: index, v6 };
