@@ -303,6 +303,7 @@ fn the_tree_of_actors_is_shown() {
 }
 
 /// Also beside others that are on this machine.
+#[cfg(unix)]
 #[test]
 fn nodes_of_one_machine_find_each_other() {
     let (mut alice, mut bob) =

@@ -4,14 +4,14 @@ mod common;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use common::*;
 use peerage_core::Keypair;
 use peerage_discovery::mdns::{ANSWER_EVERY, Event, MAX_FOUND_PER_MINUTE, MAX_MESSAGE, Mdns};
 use socket2::{Domain, Socket, Type};
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 const SERVICE: &[u8] = b"\x04_p2p\x04_udp\x05local\0";
 
