@@ -58,3 +58,22 @@ pub fn mdns_seeds() -> Vec<Vec<u8>> {
     let own = [codec::query(&names, 7), codec::services(&names, Duration::from_secs(120))];
     seen.chain(own).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_with_one_byte_changed() {
+        for seed in mdns_seeds() {
+            mdns(&seed);
+            for at in 0..seed.len() {
+                for change in [1, 0x80, 0xff] {
+                    let mut changed = seed.clone();
+                    changed[at] ^= change;
+                    mdns(&changed);
+                }
+            }
+        }
+    }
+}

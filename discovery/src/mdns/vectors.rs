@@ -2,6 +2,7 @@
 //! `/ip4/10.9.0.2/tcp/4101`, `/ip4/127.0.0.1/tcp/4102` and `/ip4/10.9.0.2/tcp/4103`.
 
 /// A message, and who sent it.
+#[cfg_attr(not(test), allow(dead_code, reason = "the fuzzer wants the bytes alone"))]
 pub(crate) struct Seen {
     pub(crate) of: &'static str,
     pub(crate) peer: &'static str,
