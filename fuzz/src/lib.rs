@@ -61,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     target("book-row", protocols::book_row, protocols::book_row_seeds),
     target("key-file", protocols::key_file, protocols::key_file_seeds),
     target("dnsaddr", protocols::dnsaddr, protocols::dnsaddr_seeds),
+    target("mdns", peerage_discovery::fuzzing::mdns, peerage_discovery::fuzzing::mdns_seeds),
     target("cbor", protocols::cbor, protocols::cbor_seeds),
     target("json", protocols::json, protocols::json_seeds),
 ];

@@ -42,7 +42,8 @@ pub(crate) use shell::Spawn;
 #[cfg(test)]
 pub(crate) use supervisor::Restart;
 pub(crate) use supervisor::{Group, OnSpent, Spec, Strategy, supervise};
-pub(crate) use tasks::{Tasks, panic_text};
+pub use tasks::Tasks;
+pub(crate) use tasks::panic_text;
 pub(crate) use worker::Workers;
 
 use std::sync::Arc;
