@@ -10,6 +10,7 @@
     )
 )]
 
+pub mod gater;
 mod message;
 pub mod score;
 mod topic;
