@@ -4,8 +4,10 @@ use peerage_core::{Multiaddr, PeerId};
 
 use crate::{
     codec::{self, WireMessage},
+    gater,
     message::MessageId,
     queue,
+    score::{self, TopicParams, presets},
     seen::Remember,
     signing::{self, Signing},
     topic::Topic,
@@ -96,6 +98,10 @@ pub struct Config {
     pub subscriber_queue: usize,
     /// Whether own messages are given to own subscribers. Default: no.
     pub deliver_own: bool,
+    /// How peers are scored. Default: as in [`presets::small`], every wanted topic alike. `None`: not at all.
+    pub scoring: Option<Scoring>,
+    /// Whether, and how, messages of poor sources are turned away under load. Default: no.
+    pub gater: Option<gater::Settings>,
     /// Topics with rules of their own.
     pub topics: BTreeMap<Topic, TopicConfig>,
     /// The rules of all other topics.
@@ -145,11 +151,38 @@ impl Default for Config {
             max_validating: 1024,
             subscriber_queue: 1024,
             deliver_own: false,
+            scoring: Some(Scoring::default()),
+            gater: None,
             topics: BTreeMap::new(),
             other_topics: TopicConfig::default(),
             test_extension: false,
             trace: false,
         }
+    }
+}
+
+/// How peers are scored.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scoring {
+    /// The score function.
+    pub settings: score::Settings,
+    /// What follows from it.
+    pub thresholds: score::Thresholds,
+    /// How wanted topics are scored that are not in the settings. Default: as in [`presets::small`]. `None`: not.
+    pub each_topic: Option<TopicParams>,
+}
+
+impl Scoring {
+    /// As in a preset; topics that it does not name are not scored.
+    pub fn preset(preset: presets::Preset) -> Self {
+        Self { settings: preset.settings, thresholds: preset.thresholds, each_topic: None }
+    }
+}
+
+impl Default for Scoring {
+    fn default() -> Self {
+        Self { each_topic: Some(presets::small_topic()), ..Self::preset(presets::small([])) }
     }
 }
 
@@ -270,7 +303,7 @@ impl TopicConfig {
 /// A rule that a [`Config`] breaks; always this program's own doing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a configuration: {0}")]
-pub struct ConfigError(pub(crate) &'static str);
+pub struct ConfigError(String);
 
 impl Config {
     /// The rules of a topic.
@@ -304,10 +337,18 @@ impl Config {
                 "a message fits into an RPC",
             ),
         ];
-        match rules.iter().find(|(kept, _)| !kept) {
-            Some((_, rule)) => Err(ConfigError(rule)),
-            None => Ok(()),
+        if let Some((_, rule)) = rules.iter().find(|(kept, _)| !kept) {
+            return Err(ConfigError((*rule).to_owned()));
         }
+        let say = |error: score::ParamsError| ConfigError(error.to_string());
+        if let Some(scoring) = &self.scoring {
+            score::Params::new(scoring.settings.clone()).map_err(say)?;
+            scoring.thresholds.validate().map_err(say)?;
+        }
+        if let Some(gater) = &self.gater {
+            gater::Gater::new(gater.clone()).map_err(say)?;
+        }
+        Ok(())
     }
 }
 
@@ -318,7 +359,7 @@ mod tests {
     #[test]
     fn every_rule_is_checked() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let breaks: [fn(&mut Config); 12] = [
+        let breaks: [fn(&mut Config); 14] = [
             |c| c.versions.clear(),
             |c| c.mesh.low = 7,
             |c| c.mesh.best = 7,
@@ -331,6 +372,8 @@ mod tests {
             |c| c.max_seen = 0,
             |c| c.other_topics.max_size = c.rpc.bytes,
             |c| (c.history, c.history_gossip) = (0, 0),
+            |c| c.scoring.iter_mut().for_each(|scoring| scoring.thresholds.gossip = 1.0),
+            |c| c.scoring.iter_mut().for_each(|scoring| scoring.settings.decay_to_zero = 2.0),
         ];
         for (n, breaks) in breaks.into_iter().enumerate() {
             let mut config = Config::default();

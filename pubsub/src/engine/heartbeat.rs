@@ -16,6 +16,7 @@ type Grafts = BTreeMap<PeerId, Control>;
 impl Engine {
     pub(super) fn heartbeat(&mut self, now: Now) {
         self.heartbeats = self.heartbeats.saturating_add(1);
+        self.judge.refresh(now);
         self.renew_peers(now);
         for (peer, count) in self.promises.broken(now) {
             self.misbehaved(peer, Misdeed::BrokenPromise, count);

@@ -278,13 +278,12 @@ impl Engine {
 impl Checking {
     /// One more copy. What is the same, byte for byte, is verified once.
     fn add(&mut self, peer: PeerId, message: WireMessage) {
-        match self.copies.iter_mut().find(|copy| *copy.message == message) {
-            Some(copy) if copy.senders.len() < MAX_SENDERS => copy.senders.push(peer),
-            Some(_) => {}
-            None if self.copies.len() < MAX_COPIES => {
-                self.copies.push_back(Copy { message: Arc::new(message), senders: vec![peer] });
+        if let Some(copy) = self.copies.iter_mut().find(|copy| *copy.message == message) {
+            if copy.senders.len() < MAX_SENDERS {
+                copy.senders.push(peer);
             }
-            None => {}
+        } else if self.copies.len() < MAX_COPIES {
+            self.copies.push_back(Copy { message: Arc::new(message), senders: vec![peer] });
         }
     }
 }

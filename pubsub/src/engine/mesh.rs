@@ -19,6 +19,7 @@ impl Engine {
         if std::mem::replace(&mut known.subscribed, true) {
             return;
         }
+        self.judge.topic_wanted(&topic);
         let fanout = known.fanout.take().map(|fanout| fanout.peers).unwrap_or_default();
         self.announce(&topic, true);
         let size = self.config.mesh.size;

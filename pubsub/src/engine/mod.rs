@@ -558,14 +558,11 @@ impl engine::Engine for Engine {
             self.heartbeat(now);
             self.heartbeat_at = Some(now.after(self.config.heartbeat));
         }
-        self.judge.refresh(now);
         self.mend(now);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let heartbeat = self.heartbeat_at.map(|at| Deadline { at, reason: "heartbeat" });
-        let decay = self.judge.refresh_at().map(|at| Deadline { at, reason: "scores decay" });
-        Deadline::earlier(heartbeat, decay)
+        self.heartbeat_at.map(|at| Deadline { at, reason: "heartbeat" })
     }
 
     fn poll_action(&mut self) -> Option<Action> {
