@@ -10,10 +10,33 @@
     )
 )]
 
+pub mod codec;
+mod config;
+pub mod engine;
+mod event;
 pub mod gater;
+mod mcache;
 mod message;
+mod parcel;
+pub mod queue;
 pub mod score;
+mod seen;
+mod signing;
+pub mod stats;
 mod topic;
+mod validator;
+mod version;
 
+pub use config::{
+    Config, ConfigError, Filter, MAX_BACKOFF, MAX_BACKOFFS, MAX_DIRECT, Mesh, MessageIdFn, Scoring, TopicConfig,
+};
+pub use engine::{PublishError, Published};
+pub use event::{DropReason, Event, Misdeed, PruneReason, Refusal};
 pub use message::{IdTooLong, MAX_ID, Message, MessageId};
+pub use parcel::Parcel;
+pub use queue::Lane;
+pub use seen::Remember;
+pub use signing::{Author, DOMAIN, Flaw, Signing, author, check, default_id, verify};
 pub use topic::{MAX_TOPIC, Topic, TopicError};
+pub use validator::{ValidateOptions, Verdict};
+pub use version::Version;

@@ -5,12 +5,12 @@ use tokio::task::JoinSet;
 
 /// The tasks that an actor's effects have under way, on the actor's own worker. They end with it: when an actor is
 /// restarted, nothing of its former life goes on.
-#[derive(Default)]
-pub(crate) struct Tasks(JoinSet<()>);
+#[derive(Debug, Default)]
+pub struct Tasks(JoinSet<()>);
 
 impl Tasks {
     /// Runs `task`. A panic in it is caught and its text handed to `panicked`.
-    pub(crate) fn spawn(
+    pub fn spawn(
         &mut self,
         task: impl Future<Output = ()> + 'static,
         panicked: impl FnOnce(String) + 'static,
