@@ -1,3 +1,5 @@
+//! What is counted.
+
 use std::collections::BTreeMap;
 
 use crate::{
