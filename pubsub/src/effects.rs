@@ -1,4 +1,10 @@
-use std::{cell::RefCell, collections::{BTreeMap, VecDeque}, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use peerage_core::{PeerId, envelope::Envelope, peer_record::PeerRecord};

@@ -47,7 +47,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`TopicError`] if the name is no topic's.
-    pub fn subscribe(&self, topic: impl TryInto<Topic, Error = TopicError>) -> Result<Subscription, TopicError> {
+    pub fn subscribe(
+        &self,
+        topic: impl TryInto<Topic, Error = TopicError>,
+    ) -> Result<Subscription, TopicError> {
         let topic = topic.try_into()?;
         let (id, messages, missed) = self.shared.subscribe(&topic, &self.port);
         Ok(Subscription { handle: self.clone(), topic, id, messages, missed })

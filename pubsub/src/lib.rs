@@ -34,7 +34,8 @@ mod validator;
 mod version;
 
 pub use config::{
-    Config, ConfigError, Filter, MAX_BACKOFF, MAX_BACKOFFS, MAX_DIRECT, Mesh, MessageIdFn, Scoring, TopicConfig,
+    Config, ConfigError, Filter, MAX_BACKOFF, MAX_BACKOFFS, MAX_DIRECT, Mesh, MessageIdFn, Scoring,
+    TopicConfig,
 };
 pub use effects::MAX_CONNECTING;
 pub use engine::{PublishError, Published};

@@ -27,9 +27,10 @@ pub(crate) fn write(shared: &Shared, sheet: &mut Sheet) {
     sheet.counter("gossipsub_invalid_messages", "Messages that were not taken", refused);
     let misdeeds = stats.misdeeds.iter().map(|(rule, count)| (by("penalty", rule), *count));
     sheet.counter("gossipsub_scoring_penalties", "Rules that peers broke", misdeeds);
-    let dropped = stats.dropped.iter().map(|((lane, why), count)| {
-        (vec![("lane", lane.to_string()), ("reason", why.to_string())], *count)
-    });
+    let dropped = stats
+        .dropped
+        .iter()
+        .map(|((lane, why), count)| (vec![("lane", lane.to_string()), ("reason", why.to_string())], *count));
     sheet.counter("gossipsub_rpcs_dropped", "Frames that were not sent", dropped);
     let subscribers = [(Labels::new(), missed)];
     sheet.counter("gossipsub_subscriber_missed", "Messages that slow subscribers missed", subscribers);
@@ -80,11 +81,7 @@ fn gossip(stats: &Stats, sheet: &mut Sheet) {
     sheet.counter("gossipsub_control_ids", "Ids in control messages", ids);
     let heartbeats = [(Labels::new(), stats.heartbeats)];
     sheet.counter("gossipsub_heartbeats", "Heartbeats", heartbeats);
-    let now = [
-        ("seen", stats.seen),
-        ("cached", stats.cached),
-        ("in_progress", stats.in_progress),
-    ];
+    let now = [("seen", stats.seen), ("cached", stats.cached), ("in_progress", stats.in_progress)];
     let now = now.map(|(state, count)| (by("state", state), count));
     sheet.gauge("gossipsub_messages", "Messages that are remembered", None, now);
     let bytes = [(Labels::new(), stats.cached_bytes)];

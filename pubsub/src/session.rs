@@ -58,8 +58,8 @@ pub(crate) async fn talk(
         options.optimism = Optimism::Never;
         node.open_with(peer, options).await
     };
-    let mut stream = opened
-        .map_err(|error| Ended { unsupported: error.is_unsupported(), why: error.to_string() })?;
+    let mut stream =
+        opened.map_err(|error| Ended { unsupported: error.is_unsupported(), why: error.to_string() })?;
     let version = Version::of(stream.protocol()).ok_or_else(closed)?;
     port.input(None, Input::Opened { peer, session, version }).await.map_err(|_| closed())?;
 
@@ -75,7 +75,9 @@ pub(crate) async fn talk(
                 continue;
             }
         };
-        timeout(WRITE_TIMEOUT, write(&mut stream, frame, &queue, &mut gathered)).await.map_err(io::Error::from)??;
+        timeout(WRITE_TIMEOUT, write(&mut stream, frame, &queue, &mut gathered))
+            .await
+            .map_err(io::Error::from)??;
     }
 }
 
@@ -115,7 +117,11 @@ pub(crate) enum ListenError {
 }
 
 /// Listens to what a peer says, until it closes its stream or opens another one.
-pub(crate) async fn listen(shared: Arc<Shared>, port: Port<Engine>, mut stream: Stream) -> Result<(), ListenError> {
+pub(crate) async fn listen(
+    shared: Arc<Shared>,
+    port: Port<Engine>,
+    mut stream: Stream,
+) -> Result<(), ListenError> {
     let peer = stream.peer();
     let (number, mut replaced) = shared.listens(peer);
     let _ends = Ends { shared: shared.clone(), port: port.clone(), peer, stream: number };
@@ -151,7 +157,12 @@ impl Drop for Ends {
     }
 }
 
-async fn read(shared: &Shared, port: &Port<Engine>, stream: &mut Stream, number: u64) -> Result<(), ListenError> {
+async fn read(
+    shared: &Shared,
+    port: &Port<Engine>,
+    stream: &mut Stream,
+    number: u64,
+) -> Result<(), ListenError> {
     let peer = stream.peer();
     let limits = shared.config.rpc;
     let budget = stream.memory().clone();

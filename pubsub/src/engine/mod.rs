@@ -550,7 +550,7 @@ impl engine::Engine for Engine {
     fn handle_input(&mut self, input: Input, now: Now) {
         self.heartbeat_at.get_or_insert(now.after(self.config.first_heartbeat));
         match input {
-            Input::Opened { peer, session, version } => self.opened(peer, session, version),
+            Input::Opened { peer, session, version } => self.opened(peer, session, version, now),
             Input::LinkFailed { peer, session, unsupported } => {
                 self.link_failed(peer, session, unsupported, now);
             }
