@@ -45,7 +45,10 @@ async fn ring(network: &Network, count: u8) -> Vec<Peer> {
     }
     for n in 0..peers.len() {
         for step in [1, 3] {
-            peers[n].connect(&peers[(n + step) % peers.len()]).await;
+            let other = (n + step) % peers.len();
+            if other != n {
+                peers[n].connect(&peers[other]).await;
+            }
         }
     }
     peers
