@@ -30,6 +30,7 @@ mod shared;
 mod signing;
 pub mod stats;
 mod topic;
+pub mod trace;
 mod validator;
 mod version;
 

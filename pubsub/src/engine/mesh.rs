@@ -20,6 +20,7 @@ impl Engine {
             return;
         }
         self.judge.topic_wanted(&topic);
+        self.net.stats.watch(&topic);
         let fanout = known.fanout.take().map(|fanout| fanout.peers).unwrap_or_default();
         self.announce(&topic, true);
         let size = self.config.mesh.size;

@@ -433,6 +433,7 @@ impl Engine {
     ) -> Self {
         for topic in wanted {
             self.judge.topic_wanted(&topic);
+            self.net.stats.watch(&topic);
             self.topics.entry(topic).or_default().subscribed = true;
         }
         for (topic, concurrency) in validators {
