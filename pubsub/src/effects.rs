@@ -137,13 +137,10 @@ impl Performer {
 
     /// Connects with a peer that another one has named, if what it signed says where it is.
     fn connect(&mut self, peer: PeerId, record: Option<Bytes>) {
-        if *self.connecting.borrow() >= MAX_CONNECTING {
-            return;
-        }
-        *self.connecting.borrow_mut() += 1;
-        let (node, done) = (self.node.clone(), Place(self.connecting.clone()));
+        let Some(place) = Place::take(&self.connecting) else { return };
+        let node = self.node.clone();
         let task = async move {
-            let _done = done;
+            let _place = place;
             let Some(node) = node.get() else { return };
             let mut options = ConnectOptions::default();
             options.timeout = CONNECT_TIMEOUT;
@@ -179,6 +176,17 @@ impl Performer {
 
 /// A place among those that are being connected with.
 struct Place(Rc<RefCell<usize>>);
+
+impl Place {
+    fn take(of: &Rc<RefCell<usize>>) -> Option<Self> {
+        let mut count = of.borrow_mut();
+        let taken = count.saturating_add(1);
+        (taken <= MAX_CONNECTING).then(|| {
+            *count = taken;
+            Self(of.clone())
+        })
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {

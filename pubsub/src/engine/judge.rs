@@ -28,7 +28,7 @@ impl Judge {
         Self {
             scores: params.map(score::Engine::new),
             thresholds: scoring.map(|scoring| scoring.thresholds).unwrap_or_default(),
-            each_topic: scoring.and_then(|scoring| scoring.each_topic.clone()),
+            each_topic: scoring.and_then(|scoring| scoring.each_topic),
             gater: config.gater.clone().and_then(|settings| Gater::new(settings).ok()),
         }
     }
@@ -39,7 +39,7 @@ impl Judge {
             && !scores.params().settings().topics.contains_key(topic)
         {
             // Refused when there are too many topics; the rest is not scored.
-            let _ = scores.set_topic(topic.clone(), Some(params.clone()));
+            let _ = scores.set_topic(topic.clone(), Some(*params));
         }
     }
 
