@@ -22,6 +22,16 @@ pub mod queue;
 pub mod score;
 mod seen;
 mod signing;
+#[cfg(any(test, feature = "sim"))]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "no node runs it, and no peer's numbers reach it"
+)]
+pub mod sim;
 pub mod stats;
 mod topic;
 mod validator;
