@@ -12,15 +12,21 @@
 
 pub mod codec;
 mod config;
+mod effects;
 pub mod engine;
 mod event;
 pub mod gater;
+mod handle;
 mod mcache;
 mod message;
+mod metrics;
 mod parcel;
+mod protocol;
 pub mod queue;
 pub mod score;
 mod seen;
+mod session;
+mod shared;
 mod signing;
 #[cfg(any(test, feature = "sim"))]
 #[allow(
@@ -38,14 +44,19 @@ mod validator;
 mod version;
 
 pub use config::{
-    Config, ConfigError, Filter, MAX_BACKOFF, MAX_BACKOFFS, MAX_DIRECT, Mesh, MessageIdFn, Scoring, TopicConfig,
+    Config, ConfigError, Filter, MAX_BACKOFF, MAX_BACKOFFS, MAX_DIRECT, Mesh, MessageIdFn, Scoring,
+    TopicConfig,
 };
+pub use effects::MAX_CONNECTING;
 pub use engine::{PublishError, Published};
 pub use event::{DropReason, Event, Misdeed, PruneReason, Refusal};
+pub use handle::{Events, Handle, Happened, Subscription};
 pub use message::{IdTooLong, MAX_ID, Message, MessageId};
 pub use parcel::Parcel;
+pub use protocol::{Gossipsub, MAX_INBOUND_STREAMS};
 pub use queue::Lane;
 pub use seen::Remember;
+pub use session::WRITE_TIMEOUT;
 pub use signing::{Author, DOMAIN, Flaw, Signing, author, check, default_id, verify};
 pub use topic::{MAX_TOPIC, Topic, TopicError};
 pub use validator::{ValidateOptions, Verdict};

@@ -86,14 +86,8 @@ impl Author {
 
     /// A message, signed if the topic demands it.
     pub fn write(&self, topic: Topic, data: Bytes, signing: Signing) -> WireMessage {
-        let mut message = WireMessage {
-            from: None,
-            data: Some(data),
-            sequence: None,
-            topic,
-            signature: None,
-            key: None,
-        };
+        let mut message =
+            WireMessage { from: None, data: Some(data), sequence: None, topic, signature: None, key: None };
         if signing != Signing::Anonymous {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             message.from = Some(self.from.clone());

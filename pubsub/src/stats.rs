@@ -1,3 +1,5 @@
+//! What is counted.
+
 use std::collections::BTreeMap;
 
 use crate::{
@@ -89,10 +91,6 @@ pub struct TopicStats {
 
 impl Stats {
     pub(crate) fn topic(&mut self, topic: &Topic) -> &mut TopicStats {
-        // Not by `entry`: nearly always it is there, and the name need not be cloned.
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.clone(), TopicStats::default());
-        }
         self.topics.entry(topic.clone()).or_default()
     }
 

@@ -56,7 +56,10 @@ pub(crate) struct Validator {
 pub(crate) type Judging = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
 impl Validator {
-    pub(crate) fn new<F>(options: ValidateOptions, judge: impl Fn(Message) -> F + Send + Sync + 'static) -> Self
+    pub(crate) fn new<F>(
+        options: ValidateOptions,
+        judge: impl Fn(Message) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Verdict> + Send + 'static,
     {

@@ -140,7 +140,8 @@ impl Engine {
             state.spent.idontwant_ids = state.spent.idontwant_ids.saturating_add(1);
             state.dont_want.insert(MessageId::truncated(id), ttl);
         }
-        self.net.stats.idontwant_received = self.net.stats.idontwant_received.saturating_add(ids.len() as u64);
+        self.net.stats.idontwant_received =
+            self.net.stats.idontwant_received.saturating_add(ids.len() as u64);
     }
 
     /// Tells some peers outside of the mesh what was heard lately.

@@ -2,7 +2,11 @@ use std::collections::BTreeMap;
 
 use peerage_core::{Now, PeerId};
 
-use super::{Action, Engine, net::{Link, Spent}, peers::PROVISIONAL};
+use super::{
+    Action, Engine,
+    net::{Link, Spent},
+    peers::PROVISIONAL,
+};
 use crate::{
     codec::Control,
     event::{Misdeed, PruneReason},
@@ -119,8 +123,8 @@ impl Engine {
         now: Now,
         fits: impl Fn(&Self, &PeerId) -> bool,
     ) {
-        let chosen =
-            self.choose(topic, count, |engine, peer| fits(engine, peer) && engine.may_be_grafted(peer, topic));
+        let chosen = self
+            .choose(topic, count, |engine, peer| fits(engine, peer) && engine.may_be_grafted(peer, topic));
         for peer in chosen {
             self.graft(peer, topic, true, now);
             grafts.entry(peer).or_default().graft(topic);
@@ -154,7 +158,13 @@ impl Engine {
     }
 
     /// A mesh whose median is poor takes in who is better: else it could be full of peers that do just enough.
-    fn graft_opportunistically(&mut self, topic: &Topic, members: Vec<PeerId>, grafts: &mut Grafts, now: Now) {
+    fn graft_opportunistically(
+        &mut self,
+        topic: &Topic,
+        members: Vec<PeerId>,
+        grafts: &mut Grafts,
+        now: Now,
+    ) {
         let mut scores: Vec<f64> = members.iter().map(|peer| self.judge.score(peer)).collect();
         scores.sort_by(f64::total_cmp);
         let Some(median) = scores.get(scores.len() / 2).copied().filter(|_| scores.len() > 1) else { return };

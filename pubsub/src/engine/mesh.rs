@@ -153,7 +153,8 @@ impl Engine {
     /// 1.1, "Spam Protection Measures").
     pub(super) fn heard_graft(&mut self, peer: PeerId, topic: Topic, answer: &mut Control, now: Now) {
         let Some(known) = self.topics.get(&topic).filter(|known| known.subscribed) else { return };
-        if known.mesh.contains(&peer) || !self.net.peers.get(&peer).is_some_and(|state| state.version() != Some(crate::Version::Floodsub)) {
+        let can_be_told = self.net.peers.get(&peer).is_some_and(super::net::Peer::can_join_meshes);
+        if known.mesh.contains(&peer) || !can_be_told {
             return;
         }
         let in_backoff = known.backoff.get(&peer).copied().filter(|until| *until > now.mono);
@@ -165,11 +166,22 @@ impl Engine {
         }
         let dialed = self.net.peers.get(&peer).is_some_and(|state| state.dialed);
         let direct = self.direct.contains_key(&peer);
-        if direct || in_backoff.is_some() || !wants || self.judge.standing(&peer, &topic) < 0.0 || (full && !dialed) {
+        if direct
+            || in_backoff.is_some()
+            || !wants
+            || self.judge.standing(&peer, &topic) < 0.0
+            || (full && !dialed)
+        {
             let backoff = self.config.prune_backoff;
             self.back_off(peer, &topic, backoff, now);
             // Others are named only to who did nothing wrong.
-            if self.config.exchange && full && wants && !direct && in_backoff.is_none() && self.judge.score(&peer) >= 0.0 {
+            if self.config.exchange
+                && full
+                && wants
+                && !direct
+                && in_backoff.is_none()
+                && self.judge.score(&peer) >= 0.0
+            {
                 return self.exchange(peer, &topic, backoff);
             }
             answer.prune(&prune(&topic, backoff));
@@ -208,7 +220,10 @@ impl Engine {
 
     /// Fills up who messages go to of a topic that is only published to.
     pub(super) fn fill_fanout(&mut self, topic: &Topic) {
-        let Some(Fanout { peers, .. }) = self.topics.get(topic).and_then(|known| known.fanout.as_ref()) else { return };
+        let Some(Fanout { peers, .. }) = self.topics.get(topic).and_then(|known| known.fanout.as_ref())
+        else {
+            return;
+        };
         let missing = self.config.mesh.size.saturating_sub(peers.len());
         if missing == 0 {
             return;

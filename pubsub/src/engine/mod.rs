@@ -423,6 +423,24 @@ impl Engine {
         }
     }
 
+    /// The same engine, with topics that somebody wanted before it was made, and validators that were there, each for so
+    /// many messages at once.
+    #[must_use]
+    pub fn restored(
+        mut self,
+        wanted: impl IntoIterator<Item = Topic>,
+        validators: impl IntoIterator<Item = (Topic, usize)>,
+    ) -> Self {
+        for topic in wanted {
+            self.judge.topic_wanted(&topic);
+            self.topics.entry(topic).or_default().subscribed = true;
+        }
+        for (topic, concurrency) in validators {
+            self.intake.set_validator(topic, Some(concurrency));
+        }
+        self
+    }
+
     /// What is kept, to look at: messages known, kept, under verification and validation; topics; peers.
     pub fn sizes(&self) -> Sizes {
         Sizes {
@@ -532,7 +550,7 @@ impl engine::Engine for Engine {
     fn handle_input(&mut self, input: Input, now: Now) {
         self.heartbeat_at.get_or_insert(now.after(self.config.first_heartbeat));
         match input {
-            Input::Opened { peer, session, version } => self.opened(peer, session, version),
+            Input::Opened { peer, session, version } => self.opened(peer, session, version, now),
             Input::LinkFailed { peer, session, unsupported } => {
                 self.link_failed(peer, session, unsupported, now);
             }

@@ -73,8 +73,13 @@ pub(super) struct Spent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     /// There is none; when it is tried again.
-    Closed { failures: u32, again: Option<Instant> },
-    Opening { failures: u32 },
+    Closed {
+        failures: u32,
+        again: Option<Instant>,
+    },
+    Opening {
+        failures: u32,
+    },
     Open(Version),
 }
 
@@ -95,7 +100,13 @@ impl Peer {
         }
     }
 
-    /// Whether it can be in meshes, and be told of messages.
+    /// Whether it may come into meshes. It may do so before this node's stream to it is there: after a restart of the actor
+    /// it knows this node already.
+    pub(super) fn can_join_meshes(&self) -> bool {
+        matches!(self.link, Link::Opening { .. }) || self.is_gossip()
+    }
+
+    /// Whether it can be taken into meshes, and be told of messages.
     pub(super) fn is_gossip(&self) -> bool {
         self.version().is_some_and(Version::is_gossip)
     }

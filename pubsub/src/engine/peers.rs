@@ -51,7 +51,8 @@ impl Engine {
 
     /// Lets go of a peer and of everything about it.
     pub(super) fn forget(&mut self, peer: PeerId, now: Now) {
-        let had_link = self.net.peers.get(&peer).is_some_and(|state| !matches!(state.link, Link::Closed { .. }));
+        let had_link =
+            self.net.peers.get(&peer).is_some_and(|state| !matches!(state.link, Link::Closed { .. }));
         self.link_ended(peer, now);
         self.wants_nothing(peer, now);
         self.net.peers.remove(&peer);
@@ -67,7 +68,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn opened(&mut self, peer: PeerId, session: u64, version: Version) {
+    pub(super) fn opened(&mut self, peer: PeerId, session: u64, version: Version, now: Now) {
         let direct = self.direct.contains_key(&peer);
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         if state.session != session || !matches!(state.link, Link::Opening { .. }) {
@@ -75,9 +76,10 @@ impl Engine {
         }
         state.link = Link::Open(version);
         if direct || !version.is_gossip() {
-            for topic in &state.topics {
-                if let Some(topic) = self.topics.get_mut(topic) {
-                    topic.always.insert(peer);
+            for topic in state.topics.clone() {
+                self.leave_mesh(peer, &topic, PruneReason::Gone, now);
+                if let Some(known) = self.topics.get_mut(&topic) {
+                    known.always.insert(peer);
                 }
             }
         }
@@ -223,14 +225,18 @@ impl Engine {
         let full = state.topics.len() >= self.config.max_topics_per_peer;
         let filtered = self.config.filter.as_ref().is_some_and(|filter| !filter.takes(&topic));
         if full || filtered {
-            self.net.stats.subscriptions_passed_over =
-                self.net.stats.subscriptions_passed_over.saturating_add(u64::from(!state.topics.contains(&topic)));
+            self.net.stats.subscriptions_passed_over = self
+                .net
+                .stats
+                .subscriptions_passed_over
+                .saturating_add(u64::from(!state.topics.contains(&topic)));
             return;
         }
         if !state.topics.insert(topic.clone()) {
             return;
         }
-        let always = self.direct.contains_key(&peer) || state.version().is_some_and(|version| !version.is_gossip());
+        let always =
+            self.direct.contains_key(&peer) || state.version().is_some_and(|version| !version.is_gossip());
         let known = self.topics.entry(topic.clone()).or_default();
         known.peers.insert(peer);
         if always {
@@ -271,7 +277,9 @@ impl Engine {
     /// Who wants a topic; all who speak with this node, if none is named.
     pub(super) fn peers_of(&self, topic: Option<&Topic>) -> Vec<PeerId> {
         match topic {
-            Some(topic) => self.topics.get(topic).into_iter().flat_map(|known| &known.peers).copied().collect(),
+            Some(topic) => {
+                self.topics.get(topic).into_iter().flat_map(|known| &known.peers).copied().collect()
+            }
             None => {
                 let talking = self.net.peers.iter().filter(|(_, state)| state.version().is_some());
                 talking.map(|(peer, _)| *peer).collect()
@@ -315,8 +323,13 @@ impl Engine {
     }
 
     pub(super) fn dial_direct(&mut self) {
-        let connected: BTreeSet<_> =
-            self.net.peers.iter().filter(|(_, state)| !state.connections.is_empty()).map(|(peer, _)| *peer).collect();
+        let connected: BTreeSet<_> = self
+            .net
+            .peers
+            .iter()
+            .filter(|(_, state)| !state.connections.is_empty())
+            .map(|(peer, _)| *peer)
+            .collect();
         for (peer, addresses) in &self.direct {
             if !connected.contains(peer) {
                 let (peer, addresses) = (*peer, addresses.clone());

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use peerage_core::{Now, PeerId};
 
 use super::{Action, Engine, Fanout, PublishError, Published, net::Sent};
-use crate::{codec::Control, event::Event, parcel::Parcel, queue::Lane, signing, topic::Topic, version::Version};
+use crate::{
+    codec::Control, event::Event, parcel::Parcel, queue::Lane, signing, topic::Topic, version::Version,
+};
 
 impl Engine {
     /// Sends a message of this node's out.
@@ -56,7 +58,11 @@ impl Engine {
                 known.mesh.iter().copied().collect()
             };
             let always = self.topics.get(topic).into_iter().flat_map(|known| &known.always);
-            return always.copied().filter(|peer| !standing_in.contains(peer)).chain(standing_in.clone()).collect();
+            return always
+                .copied()
+                .filter(|peer| !standing_in.contains(peer))
+                .chain(standing_in.clone())
+                .collect();
         }
         if known.fanout.is_none() {
             known.fanout = Some(Fanout { peers: std::collections::BTreeSet::new(), published: now.mono });
