@@ -1,11 +1,6 @@
 //! Whole runs, and what has to be true of them.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rand::{RngExt as _, seq::SliceRandom as _};
@@ -14,7 +9,10 @@ use super::{LinkModel, Network, NodeId, Strategy, Summary};
 use crate::{
     Config, Scoring, Topic,
     engine::{Command, Sizes},
-    score::{Decaying, FirstDeliveries, MeshDeliveries, Settings, Thresholds, TimeInMesh, TopicCap, TopicParams, decay_in},
+    score::{
+        Decaying, FirstDeliveries, MeshDeliveries, Settings, Thresholds, TimeInMesh, TopicCap, TopicParams,
+        decay_in,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,7 +57,8 @@ const SMALL_MESSAGES: usize = 40;
 pub fn small(seed: u64) -> Result<Small, Broken> {
     let broken = |what: String| Broken { seed, what };
     let topic = the_topic();
-    let config = Arc::new(Config::default());
+    // Remembered only as long as a backoff lasts, so that less time has to pass until all is forgotten.
+    let config = Arc::new(Config { seen_ttl: SECOND * 60, ..Config::default() });
     let mut network = Network::new(seed, LinkModel::default());
     let link = random_link(&mut network);
     network.set_link(link);
@@ -121,6 +120,8 @@ fn random_link(network: &mut Network) -> LinkModel {
 fn dial_at_random(network: &mut Network, nodes: &[NodeId], dials: usize) {
     for (n, node) in nodes.iter().enumerate() {
         let next = nodes[(n + 1) % nodes.len()];
+        // They begin one after another, so that their heartbeats are not at the same time.
+        network.run(Duration::from_millis(1));
         network.connect(*node, next);
         for _ in 1..dials {
             let other = pick(network, nodes);
@@ -263,7 +264,11 @@ impl fmt::Display for Outcome {
         writeln!(f, "meshes       {} to {}", self.meshes.0, self.meshes.1)?;
         let [share, worst] = [self.sybil_share, self.worst_sybil_share].map(|share| share * 100.0);
         writeln!(f, "sybils       {share:.1} % of meshes at the end, {worst:.1} % at worst")?;
-        writeln!(f, "scores       {:.1} at worst among the honest, {} graylisted", self.worst_score, self.graylisted)?;
+        writeln!(
+            f,
+            "scores       {:.1} at worst among the honest, {} graylisted",
+            self.worst_score, self.graylisted
+        )?;
         write!(f, "trace        {:016x}", self.trace)
     }
 }
@@ -403,7 +408,8 @@ impl<'a> Watch<'a> {
     }
 
     fn meshes(&self, network: &Network) -> (f64, (usize, usize)) {
-        let meshes: Vec<BTreeSet<NodeId>> = network.honest().map(|node| network.mesh(node, self.topic)).collect();
+        let meshes: Vec<BTreeSet<NodeId>> =
+            network.honest().map(|node| network.mesh(node, self.topic)).collect();
         let sizes = meshes.iter().map(BTreeSet::len);
         let members = sizes.clone().sum::<usize>().max(1);
         let sybils = meshes.iter().flatten().filter(|node| network.engine(**node).is_none()).count();

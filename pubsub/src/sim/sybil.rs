@@ -111,16 +111,20 @@ impl Sybil {
             *again = None;
         }
         if let Some(prune) = rpc.prunes.iter().find(|prune| prune.topic == self.topic) {
-            let asked = prune.backoff.map_or(BACKOFF, |seconds| Duration::from_secs(seconds).saturating_add(BEAT * 2));
+            let asked = prune
+                .backoff
+                .map_or(BACKOFF, |seconds| Duration::from_secs(seconds).saturating_add(BEAT * 2));
             *again = Some(now.after(asked.min(engine::NEVER)));
         }
     }
 
     fn spreads(&self, message: &WireMessage) -> bool {
         match &self.strategy {
-            Strategy::Censor(authors) => {
-                !message.from.as_deref().and_then(|id| PeerId::from_bytes(id).ok()).is_some_and(|id| authors.contains(&id))
-            }
+            Strategy::Censor(authors) => !message
+                .from
+                .as_deref()
+                .and_then(|id| PeerId::from_bytes(id).ok())
+                .is_some_and(|id| authors.contains(&id)),
             _ => true,
         }
     }
