@@ -49,6 +49,7 @@ impl Engine {
         for peer in known.mesh.clone() {
             self.put_out(peer, topic, PruneReason::Left, now);
         }
+        self.judge.topic_left(topic);
         self.announce(topic, false);
         self.net.stats.retire(topic);
         self.tidy(topic);
