@@ -85,7 +85,7 @@ fn settle(sim: &mut Sim<Engine>) {
                 Action::Open { peer, session, .. } => {
                     sim.input(Input::Opened { peer, session, version: Version::V13 });
                 }
-                Action::Verify { ticket, message } => {
+                Action::Verify { ticket, message, .. } => {
                     sim.input(Input::Verified { ticket, result: verify(&message) });
                 }
                 _ => {}

@@ -96,6 +96,8 @@ pub struct Config {
     pub max_validating: usize,
     /// Messages that may wait for one subscriber; it is told how many it missed beyond that. Default: 1024.
     pub subscriber_queue: usize,
+    /// Bytes of messages that may wait for one subscriber. Default: 64 MiB.
+    pub subscriber_bytes: usize,
     /// Whether own messages are given to own subscribers. Default: no.
     pub deliver_own: bool,
     /// How peers are scored. Default: as in [`presets::small`], every wanted topic alike. `None`: not at all.
@@ -150,6 +152,7 @@ impl Default for Config {
             queue: queue::Limits::default(),
             max_validating: 1024,
             subscriber_queue: 1024,
+            subscriber_bytes: 64 << 20,
             deliver_own: false,
             scoring: Some(Scoring::default()),
             gater: None,

@@ -292,6 +292,8 @@ pub enum Action {
     Verify {
         /// A number to report with.
         ticket: u64,
+        /// The peer that it came from.
+        peer: PeerId,
         /// Which.
         message: Arc<WireMessage>,
     },
