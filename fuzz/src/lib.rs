@@ -9,6 +9,7 @@
 mod io;
 mod muxers;
 mod protocols;
+mod pubsub;
 mod security;
 mod values;
 mod webrtc;
@@ -62,6 +63,8 @@ pub const TARGETS: &[Target] = &[
     target("key-file", protocols::key_file, protocols::key_file_seeds),
     target("dnsaddr", protocols::dnsaddr, protocols::dnsaddr_seeds),
     target("mdns", peerage_discovery::fuzzing::mdns, peerage_discovery::fuzzing::mdns_seeds),
+    target("pubsub-rpc", pubsub::rpc, pubsub::rpc_seeds),
+    target("pubsub-engine", pubsub::engine, pubsub::engine_seeds),
     target("cbor", protocols::cbor, protocols::cbor_seeds),
     target("json", protocols::json, protocols::json_seeds),
 ];

@@ -15,7 +15,7 @@ use std::{
 use peerage_core::ProtocolId;
 use peerage_transport::Stage;
 use prometheus_client::{
-    encoding::text::encode,
+    encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
@@ -53,13 +53,17 @@ impl Counters {
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
+/// The labels of one value: their names, and what they are. Who adds them keeps their number bounded.
+pub type Labels = Vec<(&'static str, String)>;
 
-/// A registry in the making.
-struct Sheet(Registry);
+/// Metrics as they are being gathered; a protocol adds its own with
+/// [`Registrar::metrics`](crate::Registrar::metrics).
+#[derive(Debug)]
+pub struct Sheet(Registry);
 
 impl Sheet {
-    fn gauge<V: TryInto<i64>>(
+    /// A number that goes up and down, one value for each set of labels.
+    pub fn gauge<V: TryInto<i64>>(
         &mut self,
         name: &str,
         help: &str,
@@ -76,7 +80,8 @@ impl Sheet {
         }
     }
 
-    fn counter(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
+    /// A number that only grows, one value for each set of labels; `_total` is added to its name.
+    pub fn counter(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
         let family = Family::<Labels, Counter>::default();
         for (labels, value) in values {
             family.get_or_create(&labels).inc_by(value);
@@ -135,9 +140,15 @@ pub(crate) fn text(node: &Inner) -> String {
     let restarts = actors.map(|actor| (by("actor", actor.path), actor.generation.saturating_sub(1)));
     sheet.counter("actor_restarts", "Times that actors were started again", restarts);
 
+    // What protocols count has the names that their specs give it.
+    let mut protocols = Sheet(Registry::default());
+    node.metrics.iter().for_each(|write| write(&mut protocols));
+
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = encode(&mut text, &sheet.0);
+    let _ = encode_registry(&mut text, &sheet.0);
+    let _ = encode_registry(&mut text, &protocols.0);
+    let _ = encode_eof(&mut text);
     text
 }
 

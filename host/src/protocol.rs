@@ -1,6 +1,6 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use peerage_core::{Engine, PeerId};
+use peerage_core::{Engine, Keypair, PeerId};
 
 use crate::{
     Stream,
@@ -8,6 +8,7 @@ use crate::{
     conn::Handler,
     hub::ConnectionEvent,
     limits::StreamLimits,
+    metrics::Sheet,
     node::{NodeRef, Plan},
     registry::Matcher,
 };
@@ -38,6 +39,7 @@ pub trait Protocol {
 /// What a protocol registers itself with.
 pub struct Registrar<'a> {
     pub(crate) name: Cow<'static, str>,
+    pub(crate) keypair: &'a Keypair,
     pub(crate) plan: &'a mut Plan,
 }
 
@@ -60,6 +62,16 @@ impl Registrar<'_> {
         F: Effects<E::Action>,
     {
         self.plan.actor(self.name.clone(), make, connections)
+    }
+
+    /// The node's key pair, for protocols that sign what they send.
+    pub fn keypair(&self) -> &Keypair {
+        self.keypair
+    }
+
+    /// Has `write` called whenever the node's metrics are asked for, to add what this protocol counts. It must be quick.
+    pub fn metrics(&mut self, write: impl Fn(&mut Sheet) + Send + Sync + 'static) {
+        self.plan.metrics.push(Box::new(write));
     }
 
     /// Has `told` called whenever the node's own addresses or served protocols change. It must be quick.

@@ -33,6 +33,7 @@ pub use clock::Clock;
 pub use faults::{Fault, Faults, Point};
 pub use port::{Gone, Port};
 pub use shell::{Birth, Effects};
+pub use tasks::Tasks;
 pub use tree::{ActorInfo, ActorKind, ActorState, TreeSnapshot};
 
 pub(crate) use budget::Intensity;
@@ -42,7 +43,6 @@ pub(crate) use shell::Spawn;
 #[cfg(test)]
 pub(crate) use supervisor::Restart;
 pub(crate) use supervisor::{Group, OnSpent, Spec, Strategy, supervise};
-pub use tasks::Tasks;
 pub(crate) use tasks::panic_text;
 pub(crate) use worker::Workers;
 

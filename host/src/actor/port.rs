@@ -105,6 +105,13 @@ impl<E: Engine> Port<E> {
         receiver.await.map_err(|_| Gone)
     }
 
+    /// Waits until nobody will be there any more: the actor is switched off, or its node has ended.
+    pub async fn closed(&self) {
+        let mut slot = self.inner.actor.subscribe();
+        // The sender lives in this port.
+        let _ = slot.wait_for(|slot| matches!(slot, Slot::Over)).await;
+    }
+
     /// Sends without waiting, for effects: an actor that waited inside an action could deadlock with the one it waits
     /// for. What bounds it: a post answers one piece of mail that had credit, or tells of one connection, listener or
     /// task, and those are limited. It takes a credit where there is one, so posts slow the callers of

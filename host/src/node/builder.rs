@@ -154,7 +154,7 @@ impl Builder {
     pub fn with<P: Protocol>(mut self, protocol: P) -> (Self, P::Handle) {
         let name = protocol.name();
         self.plan.names.push(name.clone());
-        let handle = protocol.register(&mut Registrar { name, plan: &mut self.plan });
+        let handle = protocol.register(&mut Registrar { name, keypair: &self.keypair, plan: &mut self.plan });
         (self, handle)
     }
 
@@ -458,6 +458,7 @@ impl Builder {
             nurseries,
             own: Mutex::new(Table::new(self.announce, self.no_announce)),
             on_change: self.plan.on_change,
+            metrics: self.plan.metrics,
             events,
             failed_incoming: Mutex::default(),
             first_event: Mutex::new(first_event),

@@ -73,6 +73,7 @@ pub(crate) struct Inner {
     pub(crate) own: Mutex<Table>,
     /// Told when own addresses or served protocols have changed.
     pub(crate) on_change: Vec<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) metrics: Vec<super::plan::MetricsWriter>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) failed_incoming: Mutex<FailedIncoming>,
     /// What the first subscriber is told: it happened before there could be one.

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use peerage_core::{Multiaddr, PeerId, ProtocolId, engine::NEVER};
+use peerage_core::{Multiaddr, PeerId, ProtocolId, engine::NEVER, multistream};
 use peerage_muxer::{ConnectionError, ErrorCode};
 use peerage_transport::{
     Role,
@@ -174,6 +174,14 @@ pub enum OpenError {
     /// The node has ended.
     #[error("the node is not running")]
     Closed(#[from] Gone),
+}
+
+impl OpenError {
+    /// Whether the peer said that it speaks none of the proposed protocols; asking again is of no use.
+    pub fn is_unsupported(&self) -> bool {
+        let none = multistream::Error::NoneSupported;
+        matches!(self, Self::Negotiation(select::Error::Negotiation(error)) if *error == none)
+    }
 }
 
 impl Node {

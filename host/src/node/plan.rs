@@ -12,6 +12,7 @@ use crate::{
     actor::{Birth, Effects, Exit, Port, Spawn, Spec},
     conn::Handler,
     hub::{self, ConnectionEvent, SubscriberId},
+    metrics::Sheet,
     protocol::ServeOptions,
     registry::Matcher,
 };
@@ -27,7 +28,12 @@ pub(crate) struct Plan {
     pub(crate) closers: Vec<Box<dyn Fn() + Send + Sync>>,
     /// Told when own addresses or served protocols change.
     pub(crate) on_change: Vec<Box<dyn Fn() + Send + Sync>>,
+    /// What protocols count.
+    pub(crate) metrics: Vec<MetricsWriter>,
 }
+
+/// Adds what a protocol counts to the node's metrics.
+pub(crate) type MetricsWriter = Box<dyn Fn(&mut Sheet) + Send + Sync>;
 
 /// An actor that will be started with the node: makes its child of the supervisor of protocols.
 pub(crate) type Planned = Box<dyn Fn(Arc<Inner>) -> Spec + Send + Sync>;

@@ -1,0 +1,89 @@
+//! The names are those that rust-libp2p and Ethereum's clients use; a draft of the specs (libp2p/specs, pull request 695)
+//! makes them everybody's.
+
+use peerage_host::metrics::{Labels, Sheet};
+
+use crate::{
+    shared::Shared,
+    stats::{Stats, TopicStats},
+};
+
+/// Topics that are counted by name; the others are left out. They are all of this node's own choosing.
+const MAX_TOPICS: usize = 256;
+
+fn by(label: &'static str, value: impl ToString) -> Labels {
+    vec![(label, value.to_string())]
+}
+
+pub(crate) fn write(shared: &Shared, sheet: &mut Sheet) {
+    let (stats, missed) = shared.stats();
+    topics(&stats, sheet);
+    meshes(&stats, sheet);
+    gossip(&stats, sheet);
+
+    let versions = stats.versions.iter().map(|(version, count)| (by("protocol", version), *count));
+    sheet.gauge("gossipsub_peers_per_protocol", "Peers, by what was agreed with them", None, versions);
+    let refused = stats.refused.iter().map(|(why, count)| (by("reason", why), *count));
+    sheet.counter("gossipsub_invalid_messages", "Messages that were not taken", refused);
+    let misdeeds = stats.misdeeds.iter().map(|(rule, count)| (by("penalty", rule), *count));
+    sheet.counter("gossipsub_scoring_penalties", "Rules that peers broke", misdeeds);
+    let dropped = stats
+        .dropped
+        .iter()
+        .map(|((lane, why), count)| (vec![("lane", lane.to_string()), ("reason", why.to_string())], *count));
+    sheet.counter("gossipsub_rpcs_dropped", "Frames that were not sent", dropped);
+    let subscribers = [(Labels::new(), missed)];
+    sheet.counter("gossipsub_subscriber_missed", "Messages that slow subscribers missed", subscribers);
+}
+
+fn topics(stats: &Stats, sheet: &mut Sheet) {
+    let mut counter = |name: &str, help: &str, value: fn(&TopicStats) -> u64| {
+        let topics = stats.topics.iter().take(MAX_TOPICS);
+        let values = topics.map(|(topic, counted)| (by("topic", topic), value(counted)));
+        sheet.counter(name, help, values.chain([(by("topic", "other"), value(&stats.retired))]));
+    };
+    counter("gossipsub_topic_msg_published", "Own messages", |of| of.published);
+    counter("gossipsub_topic_msg_sent_counts", "Messages to a peer, each counted", |of| of.sent);
+    counter("gossipsub_topic_msg_sent_bytes", "Their bytes", |of| of.sent_bytes);
+    counter("gossipsub_topic_msg_recv_counts_unfiltered", "Messages from peers, duplicates included", |of| {
+        of.received_unfiltered
+    });
+    counter("gossipsub_topic_msg_recv_bytes_unfiltered", "Their bytes", |of| of.received_unfiltered_bytes);
+    counter("gossipsub_topic_msg_recv_counts", "New messages from peers", |of| of.received);
+    counter("gossipsub_topic_msg_recv_duplicates", "Copies of messages that were known", |of| of.duplicates);
+    counter("gossipsub_accepted_messages_per_topic", "Messages that were accepted", |of| of.delivered);
+}
+
+fn meshes(stats: &Stats, sheet: &mut Sheet) {
+    let meshes = || stats.meshes.iter().take(MAX_TOPICS);
+    let mesh = meshes().map(|(topic, (mesh, _))| (by("topic", topic), *mesh));
+    sheet.gauge("gossipsub_mesh_peer_counts", "Peers in the mesh", None, mesh);
+    let peers = meshes().map(|(topic, (_, peers))| (by("topic", topic), *peers));
+    sheet.gauge("gossipsub_topic_peers_counts", "Peers that want the topic", None, peers);
+    let grafts = [(by("reason", "local"), stats.grafts.0), (by("reason", "remote"), stats.grafts.1)];
+    sheet.counter("gossipsub_mesh_peer_inclusion_events", "Peers that came into a mesh", grafts);
+    let prunes = stats.prunes.iter().map(|(why, count)| (by("reason", why), *count));
+    sheet.counter("gossipsub_mesh_peer_churn_events", "Peers that left a mesh", prunes);
+}
+
+fn gossip(stats: &Stats, sheet: &mut Sheet) {
+    let ids = [
+        ("ihave", "received", stats.ihave_received),
+        ("ihave", "sent", stats.ihave_sent),
+        ("iwant", "received", stats.iwant_received),
+        ("iwant", "sent", stats.iwant_sent),
+        ("idontwant", "received", stats.idontwant_received),
+        ("idontwant", "sent", stats.idontwant_sent),
+    ];
+    let ids = ids.map(|(kind, direction, count)| {
+        (vec![("kind", kind.to_owned()), ("direction", direction.to_owned())], count)
+    });
+    sheet.counter("gossipsub_control_ids", "Ids in control messages", ids);
+    let heartbeats = [(Labels::new(), stats.heartbeats)];
+    sheet.counter("gossipsub_heartbeats", "Heartbeats", heartbeats);
+    let now = [("seen", stats.seen), ("cached", stats.cached), ("in_progress", stats.in_progress)];
+    let now = now.map(|(state, count)| (by("state", state), count));
+    sheet.gauge("gossipsub_messages", "Messages that are remembered", None, now);
+    let bytes = [(Labels::new(), stats.cached_bytes)];
+    sheet.gauge("gossipsub_cache_bytes", "Bytes of messages kept for who asks", None, bytes);
+}

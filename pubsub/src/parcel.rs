@@ -1,0 +1,65 @@
+use bytes::Bytes;
+use peerage_core::PeerId;
+
+use crate::{
+    codec::{self, WireMessage},
+    message::{Message, MessageId},
+    signing,
+};
+
+/// A message with its id, written once for all peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Parcel {
+    /// What tells it apart.
+    pub id: MessageId,
+    /// What it is.
+    pub message: WireMessage,
+    /// As it goes to each peer: an RPC, its length before it.
+    pub frame: Bytes,
+}
+
+impl Parcel {
+    /// Writes it. The data is a part of the frame from now on: what it came in need not be kept.
+    pub fn new(id: MessageId, mut message: WireMessage) -> Self {
+        let (frame, data) = codec::publish_parts(&message);
+        if message.data.is_some() {
+            message.data = Some(frame.slice(data));
+        }
+        Self { id, message, frame }
+    }
+
+    /// As subscribers get it: the data is not copied.
+    pub fn to_message(&self, received_from: PeerId) -> Message {
+        Message {
+            id: self.id.clone(),
+            topic: self.message.topic.clone(),
+            data: self.message.payload(),
+            author: signing::author(&self.message),
+            sequence: self.message.sequence.clone(),
+            received_from,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peerage_core::Keypair;
+
+    use super::*;
+    use crate::{Author, Signing, Topic, default_id};
+
+    #[test]
+    fn the_data_is_a_part_of_the_frame() {
+        let author = Author::new(Keypair::from_ed25519_seed([1; 32]), 0);
+        for data in [Bytes::new(), Bytes::from_static(b"rain"), Bytes::from(vec![7; 100_000])] {
+            for signing in [Signing::Strict, Signing::Anonymous] {
+                let message = author.write(Topic::new("t").unwrap(), data.clone(), signing);
+                let parcel = Parcel::new(default_id(&message), message.clone());
+                assert_eq!(parcel.message, message);
+                let kept = parcel.message.data.unwrap();
+                assert!(kept.is_empty() || parcel.frame.as_ptr_range().contains(&kept.as_ptr()));
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The streams: one to each peer, on which this node talks, and one from it, on which it listens.
+
+use std::{collections::BTreeSet, future::poll_fn, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use peerage_core::{PeerId, budget::Exhausted, frame};
+use peerage_host::{ErrorCode, NodeRef, OpenOptions, Optimism, Port, Stream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use crate::{
+    codec::{self, DecodeError},
+    engine::{Engine, Input},
+    queue::Queue,
+    shared::Shared,
+    topic::Topic,
+    version::Version,
+};
+
+/// How long opening a stream may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take to let this node write 64 KiB of small frames, or one message.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of small frames that are written at once.
+const GATHER: usize = 64 << 10;
+/// Bytes that are read at once.
+const CHUNK: usize = 16 << 10;
+
+/// Why a stream to a peer is not there any more.
+pub(crate) struct Ended {
+    pub(crate) unsupported: bool,
+    pub(crate) why: String,
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self { unsupported: false, why: error.to_string() }
+    }
+}
+
+/// Opens a stream to a peer, and sends what is in the queue until it breaks.
+pub(crate) async fn talk(
+    node: NodeRef,
+    port: Port<Engine>,
+    peer: PeerId,
+    session: u64,
+    versions: Vec<Version>,
+    queue: Queue,
+) -> Result<(), Ended> {
+    let closed = || Ended { unsupported: false, why: "the node has ended".to_owned() };
+    let opened = {
+        let node = node.get().ok_or_else(closed)?;
+        let mut options = OpenOptions::new(versions.into_iter().map(Version::protocol));
+        (options.dial, options.timeout) = (false, OPEN_TIMEOUT);
+        // What the peer took decides what it is sent.
+        options.optimism = Optimism::Never;
+        node.open_with(peer, options).await
+    };
+    let mut stream =
+        opened.map_err(|error| Ended { unsupported: error.is_unsupported(), why: error.to_string() })?;
+    let version = Version::of(stream.protocol()).ok_or_else(closed)?;
+    port.input(Some(peer), Input::Opened { peer, session, version }).await.map_err(|_| closed())?;
+
+    let mut gathered = Vec::new();
+    // A peer says nothing on this stream. Some close their side at once; that it is reset is noticed here.
+    let (mut silent, mut unasked) = (false, [0; 64]);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = poll_fn(|cx| queue.poll_pop(cx)) => frame,
+            read = stream.read(&mut unasked), if !silent => {
+                silent = read? == 0;
+                continue;
+            }
+        };
+        timeout(WRITE_TIMEOUT, write(&mut stream, frame, &queue, &mut gathered))
+            .await
+            .map_err(io::Error::from)??;
+    }
+}
+
+/// Writes a frame, and with it what else is small and waits.
+async fn write(stream: &mut Stream, frame: Bytes, queue: &Queue, gathered: &mut Vec<u8>) -> io::Result<()> {
+    gathered.clear();
+    let mut next = Some(frame);
+    while let Some(frame) = next.take() {
+        if gathered.len().saturating_add(frame.len()) <= GATHER {
+            gathered.extend_from_slice(&frame);
+            next = if gathered.len() < GATHER { queue.pop() } else { None };
+            continue;
+        }
+        // Large ones go as they are, not copied.
+        stream.write_all(gathered).await?;
+        gathered.clear();
+        stream.write_all(&frame).await?;
+        break;
+    }
+    stream.write_all(gathered).await?;
+    stream.flush().await
+}
+
+/// Why a peer is not listened to any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] frame::Error),
+    #[error(transparent)]
+    Rpc(#[from] DecodeError),
+    #[error(transparent)]
+    Memory(#[from] Exhausted),
+    #[error("gossip is not running")]
+    Closed,
+}
+
+/// Listens to what a peer says, until it closes its stream or opens another one.
+pub(crate) async fn listen(
+    shared: Arc<Shared>,
+    port: Port<Engine>,
+    mut stream: Stream,
+) -> Result<(), ListenError> {
+    let peer = stream.peer();
+    let (number, mut replaced) = shared.listens(peer);
+    let _ends = Ends { shared: shared.clone(), port: port.clone(), peer, stream: number };
+    let result = tokio::select! {
+        result = read(&shared, &port, &mut stream, number) => result,
+        _ = &mut replaced => return Ok(()),
+    };
+    match &result {
+        Ok(()) => stream.close_write().await?,
+        Err(ListenError::Frame(frame::Error::Truncated)) => {}
+        Err(ListenError::Frame(_) | ListenError::Rpc(_)) => {
+            port.post_input(Some(peer), Input::Malformed { peer });
+            stream.reset(ErrorCode::PROTOCOL_VIOLATION);
+        }
+        Err(_) => {}
+    }
+    result
+}
+
+/// However listening ends, the engine hears of it.
+struct Ends {
+    shared: Arc<Shared>,
+    port: Port<Engine>,
+    peer: PeerId,
+    stream: u64,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.shared.listens_no_more(self.peer, self.stream);
+        let (peer, stream) = (self.peer, self.stream);
+        self.port.post_input(Some(peer), Input::InboundEnded { peer, stream });
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    port: &Port<Engine>,
+    stream: &mut Stream,
+    number: u64,
+) -> Result<(), ListenError> {
+    let peer = stream.peer();
+    let limits = shared.config.rpc;
+    let budget = stream.memory().clone();
+    let mut life = shared.life.subscribe();
+    life.mark_unchanged();
+    port.input(Some(peer), Input::Inbound { peer, stream: number }).await.map_err(|_| ListenError::Closed)?;
+
+    // What the peer wants by what it has said here: a new life of the actor does not know, and nobody would say it again.
+    let mut wanted: BTreeSet<Topic> = BTreeSet::new();
+    let mut decoder = frame::Decoder::new(limits.bytes);
+    let (mut chunk, mut buffered) = (vec![0; CHUNK], budget.nothing());
+    loop {
+        let read = tokio::select! {
+            biased;
+            changed = life.changed() => {
+                changed.map_err(|_| ListenError::Closed)?;
+                let recalled = Input::Recalled { peer, stream: number, topics: wanted.iter().cloned().collect() };
+                port.input(Some(peer), recalled).await.map_err(|_| ListenError::Closed)?;
+                continue;
+            }
+            read = stream.read(&mut chunk) => read?,
+        };
+        if read == 0 {
+            decoder.finish()?;
+            return Ok(());
+        }
+        let mut input = chunk.get(..read).unwrap_or_default();
+        while let Some(frame) = decoder.decode(&mut input)? {
+            let charge = budget.reserve(frame.len())?;
+            let rpc = Box::new(codec::decode(&frame, &limits)?);
+            for change in &rpc.subscriptions {
+                if !change.subscribe {
+                    wanted.remove(&change.topic);
+                } else if wanted.len() < shared.config.max_topics_per_peer {
+                    wanted.insert(change.topic.clone());
+                }
+            }
+            let input = Input::Rpc { peer, rpc, charge: Some(charge) };
+            port.input(Some(peer), input).await.map_err(|_| ListenError::Closed)?;
+        }
+        buffered.resize(decoder.buffered())?;
+    }
+}

@@ -1,0 +1,222 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use peerage_core::PeerId;
+use peerage_host::Port;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::{
+    config::Config,
+    engine::{Command, Engine},
+    event::{DropReason, Event},
+    message::Message,
+    queue::Lane,
+    signing::Author,
+    stats::Stats,
+    topic::Topic,
+    validator::Validator,
+};
+
+/// Events that wait for one who watches, at most.
+pub(crate) const EVENT_QUEUE: usize = 1024;
+
+/// What outlives the lives of the actor: who subscribes, who validates, what was counted.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) author: Author,
+    desks: Mutex<BTreeMap<Topic, Vec<Desk>>>,
+    validators: Mutex<BTreeMap<Topic, Validator>>,
+    counted: Mutex<Counted>,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// The streams on which peers talk; of each the newest.
+    inbound: Mutex<BTreeMap<PeerId, (u64, oneshot::Sender<()>)>>,
+    /// Counts the lives of the actor.
+    pub(crate) life: watch::Sender<u64>,
+    next_id: AtomicU64,
+}
+
+/// One who subscribes.
+#[derive(Debug)]
+struct Desk {
+    id: u64,
+    messages: mpsc::Sender<Message>,
+    backlog: Arc<Backlog>,
+}
+
+impl Desk {
+    /// Whether there was room for a message.
+    fn give(&self, message: &Message, max: usize) -> bool {
+        if !self.backlog.grows(message.data.len(), max) {
+            return false;
+        }
+        let given = self.messages.try_send(message.clone()).is_ok();
+        if !given {
+            self.backlog.shrinks(message);
+        }
+        given
+    }
+}
+
+/// What a subscriber has not read yet.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// Bytes that wait.
+    bytes: AtomicUsize,
+    missed: AtomicU64,
+}
+
+impl Backlog {
+    /// Takes room for a message; one always fits.
+    fn grows(&self, by: usize, max: usize) -> bool {
+        let fits = |bytes: usize| Some(bytes.saturating_add(by)).filter(|sum| *sum <= max || bytes == 0);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    /// A message was read.
+    pub(crate) fn shrinks(&self, message: &Message) {
+        self.bytes.fetch_sub(message.data.len(), Ordering::Relaxed);
+    }
+
+    /// How many were missed since this was asked the last time.
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// What former lives have counted, and what this one has.
+#[derive(Debug, Default)]
+struct Counted {
+    before: Stats,
+    now: Stats,
+    missed: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Arc<Config>, author: Author) -> Self {
+        Self {
+            config,
+            author,
+            desks: Mutex::default(),
+            validators: Mutex::default(),
+            counted: Mutex::default(),
+            events: broadcast::channel(EVENT_QUEUE).0,
+            inbound: Mutex::default(),
+            life: watch::Sender::new(0),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds a subscriber. The engine is told under the lock, so that it hears of comings and goings in their order.
+    pub(crate) fn subscribe(
+        &self,
+        topic: &Topic,
+        port: &Port<Engine>,
+    ) -> (u64, mpsc::Receiver<Message>, Arc<Backlog>) {
+        let (sender, receiver) = mpsc::channel(self.config.subscriber_queue);
+        let (id, backlog) = (self.next_id(), Arc::new(Backlog::default()));
+        let desk = Desk { id, messages: sender, backlog: backlog.clone() };
+        let mut desks = lock(&self.desks);
+        desks.entry(topic.clone()).or_default().push(desk);
+        port.post(Command::Subscribe(topic.clone()));
+        (id, receiver, backlog)
+    }
+
+    pub(crate) fn unsubscribe(&self, topic: &Topic, id: u64, port: &Port<Engine>) {
+        let mut desks = lock(&self.desks);
+        let Some(of_topic) = desks.get_mut(topic) else { return };
+        of_topic.retain(|desk| desk.id != id);
+        if of_topic.is_empty() {
+            desks.remove(topic);
+            port.post(Command::Unsubscribe(topic.clone()));
+        }
+    }
+
+    /// What somebody here wants.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        lock(&self.desks).keys().cloned().collect()
+    }
+
+    /// Gives a message to all who want it. Who is too slow misses it, and is told so.
+    pub(crate) fn deliver(&self, message: &Message) {
+        let mut lost = 0_u64;
+        if let Some(of_topic) = lock(&self.desks).get(&message.topic) {
+            for desk in of_topic {
+                if !desk.give(message, self.config.subscriber_bytes) {
+                    desk.backlog.missed.fetch_add(1, Ordering::Relaxed);
+                    lost = lost.saturating_add(1);
+                }
+            }
+        }
+        if lost > 0 {
+            let mut counted = lock(&self.counted);
+            counted.missed = counted.missed.saturating_add(lost);
+        }
+    }
+
+    pub(crate) fn set_validator(&self, topic: &Topic, validator: Option<Validator>, port: &Port<Engine>) {
+        let concurrency = validator.as_ref().map(|validator| validator.options.concurrency);
+        let mut validators = lock(&self.validators);
+        match validator {
+            Some(validator) => drop(validators.insert(topic.clone(), validator)),
+            None => drop(validators.remove(topic)),
+        }
+        port.post(Command::Validator { topic: topic.clone(), concurrency });
+    }
+
+    pub(crate) fn validator(&self, topic: &Topic) -> Option<Validator> {
+        lock(&self.validators).get(topic).cloned()
+    }
+
+    pub(crate) fn validators(&self) -> Vec<(Topic, usize)> {
+        let validators = lock(&self.validators);
+        validators.iter().map(|(topic, validator)| (topic.clone(), validator.options.concurrency)).collect()
+    }
+
+    /// A peer talks on a new stream; what is returned ends when there is a newer one.
+    pub(crate) fn listens(&self, peer: PeerId) -> (u64, oneshot::Receiver<()>) {
+        let (id, (sender, replaced)) = (self.next_id(), oneshot::channel());
+        lock(&self.inbound).insert(peer, (id, sender));
+        (id, replaced)
+    }
+
+    pub(crate) fn listens_no_more(&self, peer: PeerId, id: u64) {
+        let mut inbound = lock(&self.inbound);
+        if inbound.get(&peer).is_some_and(|(newest, _)| *newest == id) {
+            inbound.remove(&peer);
+        }
+    }
+
+    pub(crate) fn counted(&self, stats: Stats) {
+        lock(&self.counted).now = stats;
+    }
+
+    /// A life has ended, with that many frames in its queues.
+    pub(crate) fn life_ended(&self, lost: usize) {
+        let mut counted = lock(&self.counted);
+        let mut now = std::mem::take(&mut counted.now);
+        now.dropped(Lane::Forward, DropReason::StreamEnded, lost as u64);
+        counted.before.add(&now);
+    }
+
+    /// All that was counted, and how many messages subscribers missed.
+    pub(crate) fn stats(&self) -> (Stats, u64) {
+        let counted = lock(&self.counted);
+        let mut all = counted.before.clone();
+        all.add(&counted.now);
+        (all, counted.missed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

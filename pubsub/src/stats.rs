@@ -1,0 +1,195 @@
+//! What is counted.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    event::{DropReason, Misdeed, PruneReason, Refusal},
+    queue::Lane,
+    topic::Topic,
+    version::Version,
+};
+
+/// What an engine has counted since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Of the topics that are wanted here, or whose messages go to some peers only.
+    pub topics: BTreeMap<Topic, TopicStats>,
+    /// Of all others, and of those that were such.
+    pub retired: TopicStats,
+    /// Peers in the mesh of each wanted topic, and peers that want it.
+    pub meshes: BTreeMap<Topic, (usize, usize)>,
+    /// Peers, by what was agreed with them.
+    pub versions: BTreeMap<Version, usize>,
+    /// GRAFTs of this node, and of peers.
+    pub grafts: (u64, u64),
+    /// Peers that left a mesh, by why.
+    pub prunes: BTreeMap<PruneReason, u64>,
+    /// Frames that were not sent, by what they were and why.
+    pub dropped: BTreeMap<(Lane, DropReason), u64>,
+    /// Messages that were not taken, by why.
+    pub refused: BTreeMap<Refusal, u64>,
+    /// Rules that peers broke.
+    pub misdeeds: BTreeMap<Misdeed, u64>,
+    /// RPCs that were taken.
+    pub rpcs: u64,
+    /// RPCs of peers whose score was too bad.
+    pub graylisted: u64,
+    /// Ids that peers said they had.
+    pub ihave_received: u64,
+    /// IHAVEs of peers that had sent too many.
+    pub ihave_ignored: u64,
+    /// Ids that peers were told of.
+    pub ihave_sent: u64,
+    /// Ids that peers asked for.
+    pub iwant_received: u64,
+    /// Ids that peers were asked for.
+    pub iwant_sent: u64,
+    /// Ids that peers did not want.
+    pub idontwant_received: u64,
+    /// IDONTWANTs that were sent.
+    pub idontwant_sent: u64,
+    /// Messages that were not sent because they were not wanted.
+    pub unwanted: u64,
+    /// Subscriptions of peers beyond what is kept, or filtered out.
+    pub subscriptions_passed_over: u64,
+    /// Messages of the extension for tests.
+    pub test_extensions: u64,
+    /// Heartbeats.
+    pub heartbeats: u64,
+    /// Ids of messages that were seen; now.
+    pub seen: usize,
+    /// Messages kept for who asks; now.
+    pub cached: usize,
+    /// Their bytes; now.
+    pub cached_bytes: usize,
+    /// Messages under verification and validation; now.
+    pub in_progress: usize,
+}
+
+/// What was counted of one topic. Bytes are of payloads as received, and of frames as sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicStats {
+    /// Messages of this node.
+    pub published: u64,
+    /// Messages to a peer, each counted.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Messages from peers, duplicates included.
+    pub received_unfiltered: u64,
+    /// Their bytes.
+    pub received_unfiltered_bytes: u64,
+    /// Messages from peers that were new, and their authors'.
+    pub received: u64,
+    /// Copies of messages that were known.
+    pub duplicates: u64,
+    /// Messages that were accepted.
+    pub delivered: u64,
+}
+
+impl Stats {
+    /// A topic is of interest: it is counted by itself.
+    pub(crate) fn watch(&mut self, topic: &Topic) {
+        self.topics.entry(topic.clone()).or_default();
+    }
+
+    pub(crate) fn topic(&mut self, topic: &Topic) -> &mut TopicStats {
+        match self.topics.get_mut(topic) {
+            Some(stats) => stats,
+            None => &mut self.retired,
+        }
+    }
+
+    /// A topic is not of interest any more.
+    pub(crate) fn retire(&mut self, topic: &Topic) {
+        if let Some(stats) = self.topics.remove(topic) {
+            self.retired.add(&stats);
+        }
+    }
+
+    pub(crate) fn dropped(&mut self, lane: Lane, why: DropReason, count: u64) {
+        if count > 0 {
+            add(self.dropped.entry((lane, why)).or_default(), count);
+        }
+    }
+
+    pub(crate) fn refused(&mut self, why: Refusal) {
+        add(self.refused.entry(why).or_default(), 1);
+    }
+
+    pub(crate) fn misdeed(&mut self, rule: Misdeed, count: u32) {
+        add(self.misdeeds.entry(rule).or_default(), count.into());
+    }
+
+    pub(crate) fn pruned(&mut self, why: PruneReason) {
+        add(self.prunes.entry(why).or_default(), 1);
+    }
+
+    pub(crate) fn grafted(&mut self, local: bool) {
+        add(if local { &mut self.grafts.0 } else { &mut self.grafts.1 }, 1);
+    }
+
+    /// Adds what another one has counted; numbers of what is there now are the other's.
+    pub(crate) fn add(&mut self, other: &Stats) {
+        for (topic, stats) in &other.topics {
+            self.topics.entry(topic.clone()).or_default().add(stats);
+        }
+        self.retired.add(&other.retired);
+        merge(&mut self.prunes, &other.prunes);
+        merge(&mut self.dropped, &other.dropped);
+        merge(&mut self.refused, &other.refused);
+        merge(&mut self.misdeeds, &other.misdeeds);
+        add(&mut self.grafts.0, other.grafts.0);
+        add(&mut self.grafts.1, other.grafts.1);
+        for (sum, count) in [
+            (&mut self.rpcs, other.rpcs),
+            (&mut self.graylisted, other.graylisted),
+            (&mut self.ihave_received, other.ihave_received),
+            (&mut self.ihave_ignored, other.ihave_ignored),
+            (&mut self.ihave_sent, other.ihave_sent),
+            (&mut self.iwant_received, other.iwant_received),
+            (&mut self.iwant_sent, other.iwant_sent),
+            (&mut self.idontwant_received, other.idontwant_received),
+            (&mut self.idontwant_sent, other.idontwant_sent),
+            (&mut self.unwanted, other.unwanted),
+            (&mut self.subscriptions_passed_over, other.subscriptions_passed_over),
+            (&mut self.test_extensions, other.test_extensions),
+            (&mut self.heartbeats, other.heartbeats),
+        ] {
+            add(sum, count);
+        }
+        self.meshes.clone_from(&other.meshes);
+        self.versions.clone_from(&other.versions);
+        (self.seen, self.cached) = (other.seen, other.cached);
+        (self.cached_bytes, self.in_progress) = (other.cached_bytes, other.in_progress);
+    }
+}
+
+impl TopicStats {
+    fn add(&mut self, other: &TopicStats) {
+        for (sum, count) in [
+            (&mut self.published, other.published),
+            (&mut self.sent, other.sent),
+            (&mut self.sent_bytes, other.sent_bytes),
+            (&mut self.received_unfiltered, other.received_unfiltered),
+            (&mut self.received_unfiltered_bytes, other.received_unfiltered_bytes),
+            (&mut self.received, other.received),
+            (&mut self.duplicates, other.duplicates),
+            (&mut self.delivered, other.delivered),
+        ] {
+            add(sum, count);
+        }
+    }
+}
+
+fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
+}
+
+fn merge<K: Ord + Copy>(sums: &mut BTreeMap<K, u64>, counts: &BTreeMap<K, u64>) {
+    for (key, count) in counts {
+        add(sums.entry(*key).or_default(), *count);
+    }
+}
