@@ -124,7 +124,7 @@ pub(crate) enum Command {
     /// Print what a peer says of itself
     #[command(after_help = IDENTIFY_EXAMPLES)]
     Identify(Dial),
-    /// Chat, over direct streams
+    /// Chat: in a room of a name, or over direct streams
     #[command(after_help = CHAT_EXAMPLES, long_about = CHAT_ABOUT)]
     Chat(Chat),
 }
@@ -237,6 +237,12 @@ pub(crate) struct Chat {
     /// What the others see as your name [default: the end of your peer id]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Chat in the room of this name, which needs no host: what is said goes by gossip, and others are found
+    #[arg(long, value_name = "NAME")]
+    pub(crate) room: Option<String>,
+    /// Do not look for others of the room by multicast DNS, which is on this machine alone without --lan
+    #[arg(long, requires = "room")]
+    pub(crate) no_mdns: bool,
     /// Plain lines, also on a terminal that could show a screen
     #[arg(long)]
     pub(crate) plain: bool,
@@ -318,7 +324,7 @@ Examples:
   peerage identify /ip4/192.0.2.1/tcp/4001";
 
 const CHAT_ABOUT: &str = "\
-Chat, over direct streams. On a terminal it shows a screen: what is said, who is there, and
+Chat, in a room or over direct streams. On a terminal it shows a screen: what is said, who is there, and
 a line to type in. Piped, or with --plain, it reads and prints plain lines.
 
 Without ADDR it waits, and prints the line to paste where somebody else wants to join.
@@ -326,12 +332,19 @@ With ADDR it joins that participant, who introduces the others to it: lines go d
 to each of them, and nobody relays. An introduction that fails is reported; those two do
 not hear each other then.
 
+With --room, what is said goes from neighbour to neighbour (gossipsub), and nobody has to
+be connected with everybody. Others of the room are found by multicast DNS on this machine,
+with --lan in the private networks that it is in; ADDR names one where that does not reach.
+/msg NAME TEXT says something to one alone, and /who tells who is there.
+
 Lines that are typed before anybody is there are kept for whoever joins first. Ctrl-D (the
 end of the input) leaves once all lines are delivered; Ctrl-C leaves even if nobody came to
 hear them. A participant that is more than 5 seconds behind is dropped.";
 
 const CHAT_EXAMPLES: &str = "\
 Examples:
+  peerage chat --room tea --name ada                           in the room tea, with whoever is found
+  peerage chat --room tea --lan                                the same, with those of the local network
   peerage chat --name ada                                      wait for others
   peerage chat /ip4/127.0.0.1/tcp/40123/p2p/12D3KooW...        join ada
   echo 'dinner is ready' | peerage chat /ip4/192.0.2.1/tcp/40123

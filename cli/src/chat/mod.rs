@@ -4,6 +4,7 @@
 //! speaks opens. So there is nothing to agree on when two dial each other at the same time, and no line gets lost when
 //! a second stream turns up.
 
+mod channel;
 mod invocation;
 mod links;
 mod room;
@@ -20,7 +21,7 @@ use tokio::sync::mpsc;
 
 use self::{
     room::Room,
-    screen::{Model, Screen},
+    screen::{Model, Running, Screen},
     show::Show,
 };
 use crate::{
@@ -44,6 +45,9 @@ struct First {
 }
 
 pub(crate) async fn run(context: &Context, args: &Chat) -> Result<(), Failure> {
+    if let Some(room) = &args.room {
+        return channel::run(context, args, room).await;
+    }
     let node = node::start(context, node::builder(&context.common, Unless::Loopback)?).await?;
     let chatted = chat(context, args, &node).await;
     node::stop(&node).await;
@@ -52,13 +56,7 @@ pub(crate) async fn run(context: &Context, args: &Chat) -> Result<(), Failure> {
 
 async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure> {
     let me = node.peer_id();
-    let name = match args.name.as_deref().map(wire::name) {
-        None => me.short(),
-        Some(name) if name.is_empty() => {
-            return Err(Failure::new("--name has no letter or digit in it").hint("try --name ada"));
-        }
-        Some(name) => name,
-    };
+    let name = named(args, me)?;
     let (arrived, arrivals) = mpsc::channel(ARRIVALS);
     let limits = StreamLimits::new(STREAMS_PER_PEER, STREAMS_PER_PEER * wire::MAX_PARTICIPANTS);
     let options = ServeOptions::default().limits(limits);
@@ -75,18 +73,36 @@ async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure
         None => None,
     };
     let addresses = node.addresses();
-    let painted = !args.plain && !context.out.is_json() && Screen::is_possible();
     // The terminal is given back when this returns, before anything is said about how it ended.
-    let (screen, _running, lines) = if painted {
-        let model = Model::new(me, name.clone());
-        let (screen, running, lines) = Screen::start(model, &context.interrupt)?;
-        (Some(screen), Some(running), lines)
-    } else {
-        (None, None, stdin::lines()?)
-    };
+    let (screen, _running, lines) = interface(context, args, me, &name)?;
     let show = Show::new(context.out, me, name.clone(), screen);
     show.welcome(&addresses, first.as_ref().map(|first| first.peer))?;
     Room::new(node.clone(), show, name, addresses).run(context, first, arrivals, lines).await
+}
+
+/// What the others see as this one's name.
+fn named(args: &Chat, me: PeerId) -> Result<String, Failure> {
+    match args.name.as_deref().map(wire::name) {
+        None => Ok(me.short()),
+        Some(name) if name.is_empty() => {
+            Err(Failure::new("--name has no letter or digit in it").hint("try --name ada"))
+        }
+        Some(name) => Ok(name),
+    }
+}
+
+/// A screen, if there can be one and it was not declined; and what is typed.
+fn interface(
+    context: &Context,
+    args: &Chat,
+    me: PeerId,
+    name: &str,
+) -> Result<(Option<Screen>, Option<Running>, mpsc::Receiver<String>), Failure> {
+    if args.plain || context.out.is_json() || !Screen::is_possible() {
+        return Ok((None, None, stdin::lines()?));
+    }
+    let (screen, running, lines) = Screen::start(Model::new(me, name.to_owned()), &context.interrupt)?;
+    Ok((Some(screen), Some(running), lines))
 }
 
 /// Connects with the one who was named on the command line. What fails here is the user's business.

@@ -15,11 +15,40 @@ use crate::{failure::Failure, output::Output};
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
-    Listening { peer: String, addrs: Vec<String>, name: &'a str },
-    Joined { time: String, peer: String, name: &'a str },
-    Said { time: String, peer: String, name: &'a str, text: &'a str },
-    Left { time: String, peer: String, name: &'a str, why: Option<&'a str> },
-    Unreachable { time: String, peer: String, why: &'a str },
+    Listening {
+        peer: String,
+        addrs: Vec<String>,
+        name: &'a str,
+    },
+    Joined {
+        time: String,
+        peer: String,
+        name: &'a str,
+    },
+    Said {
+        time: String,
+        peer: String,
+        name: &'a str,
+        text: &'a str,
+    },
+    /// To this one alone.
+    Direct {
+        time: String,
+        peer: String,
+        name: &'a str,
+        text: &'a str,
+    },
+    Left {
+        time: String,
+        peer: String,
+        name: &'a str,
+        why: Option<&'a str>,
+    },
+    Unreachable {
+        time: String,
+        peer: String,
+        why: &'a str,
+    },
 }
 
 /// Says what happens in the room. Names and texts that come here are clean.
@@ -59,6 +88,51 @@ impl Show {
         }
         text += &paint.dim("Type a line to say it. Ctrl-D leaves.").to_string();
         self.out.say(&Event::Listening { peer: self.me.to_string(), addrs, name: &self.name }, text)
+    }
+
+    /// Who we are, in which room, and how others come into it.
+    pub(super) fn welcome_to_room(
+        &self,
+        room: &str,
+        addresses: &[Multiaddr],
+        finds: bool,
+    ) -> Result<(), Failure> {
+        let addrs: Vec<String> = addresses.iter().map(Multiaddr::to_string).collect();
+        let command = invocation::command();
+        let mut ways: Vec<String> =
+            finds.then(|| format!("{command} chat --room {room}")).into_iter().collect();
+        ways.extend(addrs.iter().map(|address| format!("{command} chat --room {room} {address}")));
+        let hint = "/msg NAME TEXT says something to one alone, /who tells who is here, Ctrl-D leaves.";
+        if let Some(screen) = &self.screen {
+            screen.update(|model| {
+                model.add(Entry::Note { text: format!("You are peer {}, in room {room}.", self.me) });
+                model.add(Entry::Note { text: "Others come in with".to_owned() });
+                for text in ways {
+                    model.add(Entry::Command { text });
+                }
+                model.add(Entry::Note { text: hint.to_owned() });
+            });
+            return Ok(());
+        }
+        let paint = self.out.paint();
+        let mut text = format!("You are {}, peer {}, in room {room}.\n", paint.bold(&self.name), self.me);
+        for (nth, way) in ways.iter().enumerate() {
+            let head = if nth == 0 { "Others come in with" } else { "or with" };
+            text += &format!("{head}\n\n  {}\n\n", paint.bold(way));
+        }
+        text += &paint.dim(hint).to_string();
+        self.out.say(&Event::Listening { peer: self.me.to_string(), addrs, name: &self.name }, text)
+    }
+
+    /// Said to us alone.
+    pub(super) fn whispered(&self, peer: PeerId, name: &str, text: &str) -> Result<(), Failure> {
+        if let Some(screen) = &self.screen {
+            let (name, text) = (format!("{name} to you"), text.to_owned());
+            screen.update(|model| model.add(Entry::Said { time: clock(), peer, name, text }));
+            return Ok(());
+        }
+        let event = Event::Direct { time: now(), peer: peer.to_string(), name, text };
+        self.line(&event, format_args!("{} to you: {text}", self.paint(peer, name)))
     }
 
     pub(super) fn joined(&self, peer: PeerId, name: &str) -> Result<(), Failure> {
@@ -128,6 +202,13 @@ impl Show {
 
 /// What one said, which only a screen has to repeat: a terminal shows what is typed.
 impl Show {
+    pub(super) fn whispered_by_me(&self, to: &str, text: &str) {
+        if let Some(screen) = &self.screen {
+            let (name, text) = (format!("{} to {to}", self.name), text.to_owned());
+            screen.update(|model| model.add(Entry::Said { time: clock(), peer: self.me, name, text }));
+        }
+    }
+
     pub(super) fn said_by_me(&self, text: &str) {
         if let Some(screen) = &self.screen {
             let (name, text) = (self.name.clone(), text.to_owned());
