@@ -64,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     target("dnsaddr", protocols::dnsaddr, protocols::dnsaddr_seeds),
     target("pubsub-rpc", pubsub::rpc, pubsub::rpc_seeds),
     target("pubsub-engine", pubsub::engine, pubsub::engine_seeds),
+    target("mdns", peerage_discovery::fuzzing::mdns, peerage_discovery::fuzzing::mdns_seeds),
     target("cbor", protocols::cbor, protocols::cbor_seeds),
     target("json", protocols::json, protocols::json_seeds),
 ];
