@@ -1,70 +1,50 @@
-//! A chat in a page: everybody says lines to everybody with whom they are connected.
+//! A chat in half a page: everybody says lines to everybody who is found.
 //!
 //! ```text
-//! cargo run --example chat             # prints its address
-//! cargo run --example chat -- ADDRESS  # joins whoever is there
+//! cargo run --example chat             # in as many terminals as you like: they find each other
+//! cargo run --example chat -- ADDRESS  # where multicast DNS does not reach
 //! ```
 //!
-//! A line is one stream: it is written, and its end says that it is whole. `peerage chat` does the same with names,
-//! introductions, and a screen.
+//! `peerage chat --room` does the same with names, a list of who is there, and a screen.
 
-use peerage::{Event, Keypair, Multiaddr, Node, PeerId, Stream};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, stdin};
+use peerage::{Gossipsub, Keypair, Multiaddr, Node, mdns::Mdns};
+use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
-const CHAT: &str = "/example/chat/1";
-/// The longest line that is listened to, in bytes.
-const MAX_LINE: u64 = 1000;
+const ROOM: &str = "example/chat";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let node = Node::builder(Keypair::generate()).listen("/ip4/127.0.0.1/tcp/0")?.start().await?;
-    node.serve(CHAT, |stream: Stream, peer| async move {
-        let mut line = String::new();
-        stream.take(MAX_LINE).read_to_string(&mut line).await?;
-        // Strangers may send what moves the cursor.
-        let line: String = line.chars().filter(|c| !c.is_control()).collect();
-        println!("{}: {line}", peer.short());
-        std::io::Result::Ok(())
-    })?;
-    println!("join with: cargo run --example chat -- {}", node.addresses()[0]);
+    let node = Node::builder(Keypair::generate()).listen("/ip4/127.0.0.1/tcp/0")?;
+    let (node, gossip) = node.with(Gossipsub::default());
+    let (node, _mdns) = node.with(Mdns::default().dial(true)); // on loopback, unless told otherwise
+    let node = node.start().await?;
+    println!("you are {}, at {}", node.peer_id().short(), node.addresses()[0]);
     if let Some(address) = std::env::args().nth(1) {
         node.connect(address.parse::<Multiaddr>()?).await?;
     }
 
+    let mut room = gossip.subscribe(ROOM)?;
     let mut lines = BufReader::new(stdin()).lines();
-    let mut events = node.events();
     loop {
         tokio::select! {
             line = lines.next_line() => match line? {
-                Some(line) => say_to_all(&node, &line).await,
+                Some(line) => {
+                    if gossip.publish(ROOM, line).await?.peers == 0 {
+                        println!("nobody is here yet");
+                    }
+                }
                 None => break,
             },
-            event = events.next() => match event {
-                Some(Event::Connected { connection, first: true }) => {
-                    println!("{} is here", connection.peer.short());
-                },
-                Some(Event::Disconnected { connection, last: true, .. }) => {
-                    println!("{} has left", connection.peer.short());
-                },
-                Some(_) => {}
+            message = room.next() => match message {
+                Some(message) => {
+                    // Its signature was verified; what it says is the author's, who may say what moves the cursor.
+                    let text: String = String::from_utf8_lossy(&message.data).chars().filter(|c| !c.is_control()).collect();
+                    println!("{}: {text}", message.author.map(|author| author.short()).unwrap_or_default());
+                }
                 None => break,
             },
         }
     }
     node.shutdown().await;
     Ok(())
-}
-
-async fn say_to_all(node: &Node, line: &str) {
-    for peer in node.peers() {
-        if let Err(error) = say(node, peer, line).await {
-            println!("{} did not hear that: {error}", peer.short());
-        }
-    }
-}
-
-async fn say(node: &Node, peer: PeerId, line: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let mut stream = node.open(peer, CHAT).await?;
-    stream.write_all(line.as_bytes()).await?;
-    Ok(stream.close_write().await?)
 }

@@ -78,7 +78,8 @@ pub struct Config {
     pub max_ihave_messages: u32,
     /// How long a peer may take to send what it said it has. Default: 3 s.
     pub promise: Duration,
-    /// Messages of this size, and larger ones, are worth an IDONTWANT. Default: 1024 bytes.
+    /// Messages of this size, and larger ones, are worth an IDONTWANT. Default: 4096 bytes; telling a mesh costs as much
+    /// as the copies of a message of 1 KiB that it saves.
     pub idontwant_size: usize,
     /// IDONTWANTs of one peer between two heartbeats that are heard, and ids in all of them. Default: 1000.
     pub max_idontwant: usize,
@@ -143,7 +144,7 @@ impl Default for Config {
             max_ihave: 5000,
             max_ihave_messages: 10,
             promise: Duration::from_secs(3),
-            idontwant_size: 1024,
+            idontwant_size: 4096,
             max_idontwant: 1000,
             idontwant_ttl: 3,
             rpc: codec::Limits::default(),

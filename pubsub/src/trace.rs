@@ -19,7 +19,7 @@ use crate::{
 pub async fn write(mut events: Events, mut out: impl AsyncWrite + Unpin) -> io::Result<()> {
     let clock = Clock::start();
     while let Some(happened) = events.next().await {
-        let mut line = to_json(&happened, clock.now().unix).to_string();
+        let mut line = to_json(&happened, clock.now().unix);
         line.push('\n');
         out.write_all(line.as_bytes()).await?;
     }
@@ -27,7 +27,7 @@ pub async fn write(mut events: Events, mut out: impl AsyncWrite + Unpin) -> io::
 }
 
 /// One event. `time` is that since 1970; ids are in hexadecimal.
-pub fn to_json(happened: &Happened, time: Duration) -> Value {
+pub fn to_json(happened: &Happened, time: Duration) -> String {
     let mut value = match happened {
         Happened::Event(event) => of_event(event),
         Happened::Missed(events) => json!({ "type": "missed", "events": events }),
@@ -35,7 +35,7 @@ pub fn to_json(happened: &Happened, time: Duration) -> Value {
     if let Some(fields) = value.as_object_mut() {
         fields.insert("time".to_owned(), json!(time.as_secs_f64()));
     }
-    value
+    value.to_string()
 }
 
 fn of_event(event: &Event) -> Value {
@@ -96,7 +96,7 @@ mod tests {
             id: Some(MessageId::new([0xca, 0xfe]).unwrap()),
             why: Refusal::Validator(Verdict::Reject),
         };
-        let value = to_json(&Happened::Event(event), Duration::from_millis(1500));
+        let line = to_json(&Happened::Event(event), Duration::from_millis(1500));
         let expected = json!({
             "type": "refused",
             "time": 1.5,
@@ -105,8 +105,10 @@ mod tests {
             "id": "cafe",
             "why": "rejected",
         });
-        assert_eq!(value, expected);
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+        assert!(!line.contains('\n'));
         let missed = to_json(&Happened::Missed(3), Duration::ZERO);
-        assert_eq!(missed, json!({ "type": "missed", "time": 0.0, "events": 3 }));
+        let expected = json!({ "type": "missed", "time": 0.0, "events": 3 });
+        assert_eq!(serde_json::from_str::<Value>(&missed).unwrap(), expected);
     }
 }

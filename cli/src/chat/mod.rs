@@ -74,7 +74,7 @@ async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure
     };
     let addresses = node.addresses();
     // The terminal is given back when this returns, before anything is said about how it ended.
-    let (screen, _running, lines) = interface(context, args, me, &name)?;
+    let Interface { screen, lines, _running } = interface(context, args, me, &name)?;
     let show = Show::new(context.out, me, name.clone(), screen);
     show.welcome(&addresses, first.as_ref().map(|first| first.peer))?;
     Room::new(node.clone(), show, name, addresses).run(context, first, arrivals, lines).await
@@ -92,17 +92,18 @@ fn named(args: &Chat, me: PeerId) -> Result<String, Failure> {
 }
 
 /// A screen, if there can be one and it was not declined; and what is typed.
-fn interface(
-    context: &Context,
-    args: &Chat,
-    me: PeerId,
-    name: &str,
-) -> Result<(Option<Screen>, Option<Running>, mpsc::Receiver<String>), Failure> {
+struct Interface {
+    screen: Option<Screen>,
+    lines: mpsc::Receiver<String>,
+    _running: Option<Running>,
+}
+
+fn interface(context: &Context, args: &Chat, me: PeerId, name: &str) -> Result<Interface, Failure> {
     if args.plain || context.out.is_json() || !Screen::is_possible() {
-        return Ok((None, None, stdin::lines()?));
+        return Ok(Interface { screen: None, lines: stdin::lines()?, _running: None });
     }
     let (screen, running, lines) = Screen::start(Model::new(me, name.to_owned()), &context.interrupt)?;
-    Ok((Some(screen), Some(running), lines))
+    Ok(Interface { screen: Some(screen), lines, _running: Some(running) })
 }
 
 /// Connects with the one who was named on the command line. What fails here is the user's business.

@@ -42,6 +42,7 @@ pub(crate) mod name;
 mod own;
 mod socket;
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, reason = "they are written here")]
 pub(crate) mod vectors;
 
 use std::borrow::Cow;

@@ -28,7 +28,7 @@ use self::{
     people::People,
     wire::{DIRECT, MAX_MESSAGE, Word},
 };
-use super::{interface, named, show::Show, wire::MAX_LINE};
+use super::{Interface, interface, named, show::Show, wire::MAX_LINE};
 use crate::{
     Context,
     args::Chat,
@@ -91,7 +91,7 @@ async fn chat(
         dial::connect(context, node, address).await?;
     }
     let addresses = node.addresses();
-    let (screen, _running, lines) = interface(context, args, me, &name)?;
+    let Interface { screen, lines, _running } = interface(context, args, me, &name)?;
     let show = Show::new(context.out, me, name.clone(), screen);
     show.welcome_to_room(room, &addresses, !args.no_mdns)?;
     let channel = Channel {
