@@ -40,6 +40,7 @@ mod signing;
 pub mod sim;
 pub mod stats;
 mod topic;
+pub mod trace;
 mod validator;
 mod version;
 

@@ -542,7 +542,7 @@ fn perform(
                 node.ready.push_back(peer);
             }
         }
-        Action::Verify { ticket, message } => {
+        Action::Verify { ticket, message, .. } => {
             let result = world.verify(&message);
             answers.push_back(Input::Verified { ticket, result });
         }
