@@ -3,7 +3,7 @@
 //! ```text
 //! sim seeds [--count 1000] [--first 0] [--threads 2]       thirty nodes, once for each seed
 //! sim large [--attack none|eclipse|censor|cold-boot|covert-flash] [--sybils 1000] [--seconds 60]
-//!           [--nodes 1000] [--publishers 100] [--rate 120] [--size 2048] [--seed 1]
+//!           [--nodes 1000] [--publishers 100] [--rate 120] [--size 2048] [--seed 1] [--d 6] [--dlo 5] [--dhi 8]
 //! ```
 //!
 //! Ends with an error when something was not as it has to be; for `large`: when a message did not come to everybody once,
@@ -94,6 +94,10 @@ fn large(options: &Options<'_>) -> Result<(), String> {
         other => return Err(format!("--attack {other}: there is none of this name")),
     };
     let default = Large::default();
+    let mut mesh = default.mesh;
+    mesh.size = options.number("d", mesh.size)?;
+    mesh.low = options.number("dlo", mesh.low)?;
+    mesh.high = options.number("dhi", mesh.high)?;
     let large = Large {
         honest: options.number("nodes", default.honest)?,
         publishers: options.number("publishers", default.publishers)?,
@@ -103,6 +107,7 @@ fn large(options: &Options<'_>) -> Result<(), String> {
         sybils: if attack == Attack::None { 0 } else { options.number("sybils", 1000)? },
         attack,
         seed: options.number("seed", default.seed)?,
+        mesh,
         ..default
     };
     println!("{large:?}");

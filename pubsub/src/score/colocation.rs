@@ -27,6 +27,10 @@ impl Addresses {
         }
     }
 
+    pub(super) fn peers(&self, at: Prefix) -> impl Iterator<Item = &PeerId> {
+        self.0.get(&at).into_iter().flatten()
+    }
+
     /// How many peers are too many there.
     pub(super) fn surplus(&self, at: Prefix, params: &Colocation) -> u32 {
         let peers = self.0.get(&at).map_or(0, BTreeSet::len);

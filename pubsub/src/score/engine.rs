@@ -9,7 +9,7 @@ use peerage_core::PeerId;
 use peerage_host::limits::Prefix;
 
 use super::{
-    Breakdown, Params, ParamsError, Settings, TopicParams,
+    Breakdown, Params, ParamsError, TopicParams,
     colocation::{Addresses, counted},
     counters::{self, Counters, Globals},
     params::intervals,
@@ -79,8 +79,8 @@ struct Peer {
     at: Option<Prefix>,
     topics: BTreeMap<Topic, Counters>,
     misbehaviour: f64,
-    /// What the topics are worth; `None` when it must be computed again.
-    in_topics: Cell<Option<f64>>,
+    /// The score; `None` when it must be computed again.
+    score: Cell<Option<f64>>,
 }
 
 impl Engine {
@@ -97,16 +97,25 @@ impl Engine {
         }
     }
 
-    /// The score of a peer; 0 for one that is not known.
+    /// The score of a peer; 0 for one that is not known, but for what the program thinks of it.
     pub fn score(&self, peer: &PeerId) -> f64 {
+        let known = self.peers.get(peer);
+        if let Some(score) = known.and_then(|known| known.score.get()) {
+            return score;
+        }
         let settings = self.params.settings();
-        let in_topics = self.peers.get(peer).map_or(0.0, |known| known.in_topics(settings));
-        counters::total(in_topics, counters::in_general(settings, self.globals(peer)))
+        let topics = known.map(|known| &known.topics).into_iter().flatten();
+        let in_topics = counters::in_topics(settings, topics, |_, _| {});
+        let score = counters::total(in_topics, counters::in_general(settings, self.globals(peer)));
+        if let Some(known) = known {
+            known.score.set(Some(score));
+        }
+        score
     }
 
     /// What decides whether a peer may be in the mesh of a topic: it may not, when this is negative.
     ///
-    /// With the [gate](Settings::gate) it is the lower of the peer's score and of what the topic alone adds to it. Without
+    /// With the [gate](super::Settings::gate) it is the lower of the peer's score and of what the topic alone adds to it. Without
     /// it is the score, in which good deeds in other topics hide that a peer never forwards in this one: with the
     /// parameters of Ethereum it can do so for ever (Kumar et al., "Formal Model-Driven Analysis of Resilience of
     /// GossipSub to Attacks from Misbehaving Peers", CVE-2022-47547).
@@ -145,7 +154,7 @@ impl Engine {
                 }
                 None => false,
             });
-            peer.in_topics.set(None);
+            peer.score.set(None);
             // Who is counted where may have changed.
             peer.at = settings.colocation.as_ref().zip(peer.ip).and_then(|(p6, ip)| counted(ip, p6));
             if let Some(at) = peer.at {
@@ -169,7 +178,7 @@ impl Engine {
                 }
                 None => drop(peer.topics.remove(topic)),
             }
-            peer.in_topics.set(None);
+            peer.score.set(None);
         }
         Ok(())
     }
@@ -184,18 +193,36 @@ impl Engine {
         let colocation = self.params.settings().colocation.as_ref();
         let at = colocation.zip(ip).and_then(|(p6, ip)| counted(ip, p6));
         known.ip = ip;
-        if let Some(old) = std::mem::replace(&mut known.at, at)
-            && known.at != Some(old)
-        {
-            self.addresses.remove(old, peer);
+        known.score.set(None);
+        let old = std::mem::replace(&mut known.at, at);
+        if old == at {
+            return;
+        }
+        if let Some(old) = old {
+            self.move_out(old, peer);
         }
         if let Some(at) = at {
             self.addresses.insert(at, peer);
+            self.score_anew(at);
+        }
+    }
+
+    /// A peer is not at an address any more, which changes the scores of all others there.
+    fn move_out(&mut self, at: Prefix, peer: PeerId) {
+        self.addresses.remove(at, peer);
+        self.score_anew(at);
+    }
+
+    fn score_anew(&self, at: Prefix) {
+        for peer in self.addresses.peers(at) {
+            if let Some(known) = self.peers.get(peer) {
+                known.score.set(None);
+            }
         }
     }
 
     /// A peer has no connection any more. Its rewards are gone; its faults, if it has any, are remembered for
-    /// [`Settings::retain`].
+    /// [`Settings::retain`](super::Settings::retain).
     pub fn disconnected(&mut self, peer: PeerId, now: Instant) {
         let settings = self.params.settings();
         let Some(known) = self.peers.get_mut(&peer).filter(|known| known.forget.is_none()) else {
@@ -208,7 +235,7 @@ impl Engine {
             counters.forget_rewards();
             !counters.is_clean()
         });
-        known.in_topics.set(None);
+        known.score.set(None);
         let clean = known.topics.is_empty() && known.misbehaviour == 0.0;
         if clean || settings.retain.is_zero() {
             self.forget(peer);
@@ -319,6 +346,7 @@ impl Engine {
     pub fn penalize(&mut self, peer: PeerId, count: u32) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.misbehaviour += f64::from(count);
+            known.score.set(None);
         }
     }
 
@@ -326,6 +354,9 @@ impl Engine {
     /// until it is set to 0. Returns whether it was taken: not what is no number, nor an opinion of more than
     /// [`MAX_APP_SCORES`] peers.
     pub fn set_app_score(&mut self, peer: PeerId, score: f64) -> bool {
+        if let Some(known) = self.peers.get(&peer) {
+            known.score.set(None);
+        }
         if score == 0.0 {
             self.app.remove(&peer);
             return true;
@@ -339,7 +370,7 @@ impl Engine {
     }
 
     /// Lets counters decay, by as many whole intervals as have passed, and forgets what has expired. Call it about once in
-    /// a [`Settings::decay_interval`]; more often does no harm.
+    /// a [`Settings::decay_interval`](super::Settings::decay_interval); more often does no harm.
     pub fn refresh(&mut self, now: Instant) {
         self.records.expire(now);
         while let Some((_, peer)) = self.gone.first().copied().filter(|(at, _)| *at <= now) {
@@ -361,7 +392,7 @@ impl Engine {
             }
             let decay = settings.behaviour.map_or(0.0, |p7| p7.decay);
             peer.misbehaviour = counters::decayed(peer.misbehaviour, decay, steps, to_zero);
-            peer.in_topics.set(None);
+            peer.score.set(None);
         }
     }
 
@@ -403,7 +434,7 @@ impl Engine {
         if let Some(counters) = known.topics.get_mut(topic) {
             change(counters, params);
         }
-        known.in_topics.set(None);
+        known.score.set(None);
     }
 
     fn forget(&mut self, peer: PeerId) {
@@ -414,17 +445,7 @@ impl Engine {
             self.gone.remove(&(at, peer));
         }
         if let Some(at) = known.at {
-            self.addresses.remove(at, peer);
+            self.move_out(at, peer);
         }
-    }
-}
-
-impl Peer {
-    fn in_topics(&self, settings: &Settings) -> f64 {
-        self.in_topics.get().unwrap_or_else(|| {
-            let computed = counters::in_topics(settings, &self.topics, |_, _| {});
-            self.in_topics.set(Some(computed));
-            computed
-        })
     }
 }
