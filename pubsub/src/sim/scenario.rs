@@ -431,25 +431,25 @@ impl<'a> Watch<'a> {
 
 /// A topic whose traffic is known.
 fn busy_config(topic: &Topic, mesh: Mesh) -> Config {
-    let mut config = Config { mesh, ..Config::default() };
-    // For less memory: no message is under way for longer.
-    config.seen_ttl = SECOND * 30;
-    let mut scoring = Scoring::default();
-    scoring.settings = Settings {
+    let settings = Settings {
         topics: [(topic.clone(), busy_topic())].into(),
         cap: TopicCap::Rewards(50.0),
         ..Settings::default()
     };
-    scoring.thresholds = Thresholds {
+    let thresholds = Thresholds {
         gossip: -500.0,
         publish: -1000.0,
         graylist: -2500.0,
         accept_px: 1000.0,
         opportunistic_graft: 3.5,
     };
-    scoring.each_topic = None;
-    config.scoring = Some(scoring);
-    config
+    Config {
+        mesh,
+        // For less memory: no message is under way for longer.
+        seen_ttl: SECOND * 30,
+        scoring: Some(Scoring { settings, thresholds, each_topic: None }),
+        ..Config::default()
+    }
 }
 
 /// A topic of a hundred messages a second or so, of which each member of a mesh has to bring one in two seconds, at
