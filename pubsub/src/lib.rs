@@ -1,4 +1,19 @@
-//! Publish and subscribe: gossipsub and floodsub.
+//! Publish and subscribe: gossipsub 1.0 to 1.3, and floodsub with those who know nothing else, as in the libp2p specs
+//! `pubsub/`.
+//!
+//! [`Gossipsub`] is given to a node's builder, which hands a [`Handle`] back; there is an example beside it.
+//!
+//! | you want to | look at |
+//! | --- | --- |
+//! | publish, subscribe, see meshes and scores | [`Handle`], [`Subscription`] |
+//! | look at messages before they go anywhere | [`Handle::validate`] |
+//! | set numbers, and rules of topics | [`Config`], [`TopicConfig`] |
+//! | know what happens | [`Handle::events`], [`trace`], the node's metrics (`gossipsub_*`) |
+//! | know what peers are worth | [`score`], [`gater`] |
+//! | run meshes without a network | [`engine`] |
+//!
+//! What a peer can cost is bounded everywhere: what one RPC holds ([`codec`]), what waits for a peer ([`queue`]), what is
+//! remembered of peers, topics and messages ([`Config`]).
 #![cfg_attr(
     not(test),
     warn(

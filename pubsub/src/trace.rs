@@ -108,6 +108,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
         assert!(!line.contains('\n'));
         let missed = to_json(&Happened::Missed(3), Duration::ZERO);
-        assert_eq!(missed, r#"{"events":3,"time":0.0,"type":"missed"}"#);
+        let expected = json!({ "type": "missed", "time": 0.0, "events": 3 });
+        assert_eq!(serde_json::from_str::<Value>(&missed).unwrap(), expected);
     }
 }

@@ -19,12 +19,13 @@ use peerage_core::{
     engine::{rng, sim::Sim},
     frame,
 };
-use peerage_host::Reply;
+use peerage_host::{ConnectionId, Reply};
 
 use super::*;
 use crate::{
-    Author, Signing,
-    codec::{self, IHave, Limits, Prune, Rpc, Subscription},
+    Author, Message, Parcel, Signing, Verdict, Version,
+    codec::{self, IHave, Limits, Prune, Rpc, Subscription, WireMessage},
+    queue::Queue,
     signing,
 };
 
