@@ -307,7 +307,7 @@ impl Large {
     /// Runs it.
     pub fn run(&self) -> Outcome {
         let topic = the_topic();
-        let config = Arc::new(busy_config(&topic, self.mesh));
+        let config = Arc::new(busy_config(&topic, self.mesh, self.rate));
         let mut network = Network::new(self.seed, self.link);
         let nodes: Vec<NodeId> = (0..self.honest).map(|_| network.add(&config)).collect();
         dial_at_random(&mut network, &nodes, self.dials);
@@ -430,9 +430,9 @@ impl<'a> Watch<'a> {
 }
 
 /// A topic whose traffic is known.
-fn busy_config(topic: &Topic, mesh: Mesh) -> Config {
+fn busy_config(topic: &Topic, mesh: Mesh, rate: u32) -> Config {
     let settings = Settings {
-        topics: [(topic.clone(), busy_topic())].into(),
+        topics: [(topic.clone(), busy_topic(rate))].into(),
         cap: TopicCap::Rewards(50.0),
         ..Settings::default()
     };
@@ -452,24 +452,27 @@ fn busy_config(topic: &Topic, mesh: Mesh) -> Config {
     }
 }
 
-/// A topic of a hundred messages a second or so, of which each member of a mesh has to bring one in two seconds, at
-/// least nearly first.
-fn busy_topic() -> TopicParams {
+/// A topic of so many messages a second. One that does its part in a mesh of eight comes to more than 1.5 times as many
+/// in its counter; what it owes is a twelfth.
+fn busy_topic(rate: u32) -> TopicParams {
+    let threshold = f64::from(rate.max(1)) / 12.0;
+    // A silent member gets -100, whatever the rate.
+    let weight = -100.0 / (threshold * threshold);
     let minute = decay_in(SECOND * 60, SECOND, 0.01);
     TopicParams {
         weight: 1.0,
         time_in_mesh: Some(TimeInMesh { weight: 0.01, quantum: SECOND, cap: 300.0 }),
         first_deliveries: Some(FirstDeliveries { weight: 0.1, decay: minute, cap: 200.0 }),
         mesh_deliveries: Some(MeshDeliveries {
-            weight: -1.0,
+            weight,
             decay: minute,
-            threshold: 10.0,
-            cap: 100.0,
+            threshold,
+            cap: threshold * 10.0,
             // Longer than the warm-up: in a topic in which nothing is said, everybody owes everything.
             activation: SECOND * 15,
             window: Duration::from_millis(10),
         }),
-        mesh_failures: Some(Decaying { weight: -1.0, decay: decay_in(SECOND * 600, SECOND, 0.01) }),
+        mesh_failures: Some(Decaying { weight, decay: decay_in(SECOND * 600, SECOND, 0.01) }),
         invalid: Some(Decaying { weight: -100.0, decay: decay_in(SECOND * 3600, SECOND, 0.01) }),
     }
 }
