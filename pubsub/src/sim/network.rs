@@ -360,7 +360,7 @@ impl Network {
 
     fn opened(&mut self, node: NodeId, peer: PeerId, session: u64) {
         let Node { kind, links, .. } = &mut self.nodes[node.0];
-        if !links.get(&peer).is_some_and(|link| link.session == session) {
+        if links.get(&peer).is_none_or(|link| link.session != session) {
             return;
         }
         match kind {
@@ -376,7 +376,7 @@ impl Network {
         let peer = self.nodes[from.0].peer;
         let age = self.world.age();
         let Node { kind, links, .. } = &mut self.nodes[to.0];
-        if !links.get(&peer).is_some_and(|link| link.connection == connection) {
+        if links.get(&peer).is_none_or(|link| link.connection != connection) {
             return;
         }
         self.world.note(age.as_nanos() as u64);
