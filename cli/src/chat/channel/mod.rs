@@ -3,6 +3,7 @@
 //! What is said is published in the room's topic, so that nobody has to be connected with everybody. Others of the room
 //! are found by multicast DNS, or by one address.
 
+mod order;
 mod people;
 mod wire;
 
@@ -25,6 +26,7 @@ use tokio::{
 };
 
 use self::{
+    order::Order,
     people::People,
     wire::{DIRECT, MAX_MESSAGE, Word},
 };
@@ -101,9 +103,11 @@ async fn chat(
         topic,
         show,
         people: People::new(name.clone()),
+        order: Order::new(),
         name,
         held: VecDeque::new(),
         said_here: None,
+        asked: false,
         ended: false,
         whispering: JoinSet::new(),
     };
@@ -140,10 +144,13 @@ struct Channel {
     show: Show,
     name: String,
     people: People,
+    order: Order<Word>,
     /// Said, and heard by nobody yet.
     held: VecDeque<String>,
     /// When it was said last that this one is here.
     said_here: Option<Instant>,
+    /// Somebody has come since, who wants to know.
+    asked: bool,
     /// Nothing more will be typed.
     ended: bool,
     whispering: JoinSet<Result<(), String>>,
@@ -184,12 +191,16 @@ impl Channel {
                 }
                 Some(event) = events.next() => {
                     if matches!(event, pubsub::Happened::Event(pubsub::Event::Subscribed { ref topic, .. }) if *topic == self.topic) {
-                        self.here(HERE_AGAIN).await;
+                        self.asked = true;
+                        self.here().await;
                         self.speak().await;
                     }
                 }
                 _ = tick.tick() => {
-                    self.here(HERE).await;
+                    for (peer, word) in self.order.late(Instant::now()) {
+                        self.word(peer, word).await?;
+                    }
+                    self.here().await;
                     self.speak().await;
                     self.sweep()?;
                 }
@@ -290,13 +301,14 @@ impl Channel {
         }
     }
 
-    /// Says that this one is here, if that was not said for so long.
-    async fn here(&mut self, least: Duration) {
+    /// Says that this one is here, if that was not said for long, or if somebody has come.
+    async fn here(&mut self) {
         let now = Instant::now();
+        let least = if self.asked { HERE_AGAIN } else { HERE };
         if self.said_here.is_none_or(|at| now.saturating_duration_since(at) >= least)
             && self.publish(&Word::Here(self.name.clone())).await
         {
-            self.said_here = Some(now);
+            (self.said_here, self.asked) = (Some(now), false);
         }
     }
 
@@ -312,6 +324,13 @@ impl Channel {
             return Ok(());
         };
         let Some(word) = Word::decode(&message.data) else { return Ok(()) };
+        for word in self.order.take(peer, message.sequence_number(), word, Instant::now()) {
+            self.word(peer, word).await?;
+        }
+        Ok(())
+    }
+
+    async fn word(&mut self, peer: PeerId, word: Word) -> Result<(), Failure> {
         match word {
             Word::Here(name) => self.present(peer, name).await,
             Word::Said { name, text } => {
@@ -325,13 +344,16 @@ impl Channel {
     async fn present(&mut self, peer: PeerId, name: String) -> Result<(), Failure> {
         if self.people.heard(peer, name, Instant::now()) {
             self.show.joined(peer, &self.people.called(peer))?;
-            self.here(HERE_AGAIN).await;
+            self.asked = true;
+            self.here().await;
         }
         Ok(())
     }
 
     fn gone(&mut self, peer: PeerId, why: Option<&str>) -> Result<(), Failure> {
         let called = self.people.called(peer);
+        // What waits behind something that was lost would come after the goodbye.
+        drop(self.order.forget(peer));
         if self.people.gone(peer) { self.show.left(peer, &called, why) } else { Ok(()) }
     }
 
