@@ -47,7 +47,9 @@
 //! | talk with a peer | [`Node::open`], [`Stream`] |
 //! | ask, and be asked: one message there, one back | [`request_response`] |
 //! | be talked to | [`Node::serve`], [`Node::serve_with`] |
+//! | find the nodes of this machine, or of the networks it is in | [`mdns`] |
 //! | know who comes and goes | [`Node::events`], [`Event`], [`Node::peers`] |
+//! | publish and subscribe | [`Gossipsub`], [`pubsub`] |
 //! | measure, and ask who a peer is | [`ping`], [`perf`], [`identify`] |
 //! | bound what a node spends | [`Limits`], [`LimitError`], [`Node::usage`] |
 //! | decide who may connect | [`Gater`], [`gater::Lists`], [`Node::ban`] |
@@ -71,6 +73,7 @@ pub use peerage_core::{
     Keypair, Multiaddr, PeerId, ProtocolId, PublicKey, budget, engine, envelope, frame, identity, multiaddr,
     peer_record, protocol_id,
 };
+pub use peerage_discovery::mdns;
 pub use peerage_host::{
     AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
     DialErrorKind, Direction, ErrorCode, Event, Events, Gated, Gater, Keep, KeyFile, KeyFileError,
@@ -79,6 +82,8 @@ pub use peerage_host::{
     StreamError, StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify,
     key_file, limits, listen, manager, metrics, node, perf, ping, request_response, store,
 };
+pub use peerage_pubsub as pubsub;
+pub use peerage_pubsub::Gossipsub;
 
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.
 pub mod transport {

@@ -152,6 +152,10 @@ pub(crate) struct Listen {
     /// Show the tree of actors, once a second while it changes
     #[arg(long)]
     pub(crate) tree: bool,
+    /// Find other nodes by multicast DNS, and be found: those of this machine, and with --lan those in its private networks.
+    /// They are shown, not dialed
+    #[arg(long)]
+    pub(crate) mdns: bool,
 }
 
 #[derive(Args, Debug)]
@@ -281,6 +285,7 @@ Examples:
   peerage listen --listen /ip6/::1/udp/0/quic-v1  over QUIC
   peerage listen --listen /unix/run/me/peerage     for processes of this machine
   peerage listen --listen /ip6/::/tcp/4001 --tree with the actors at work
+  peerage listen --mdns                           and say who else is on this machine
   peerage listen --metrics 9100                   and curl http://127.0.0.1:9100/metrics elsewhere";
 
 const SERVE_EXAMPLES: &str = "\

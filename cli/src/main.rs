@@ -6,6 +6,7 @@ mod chat;
 mod dial;
 mod events;
 mod failure;
+mod found;
 mod id;
 mod identify;
 mod identity;

@@ -13,6 +13,7 @@ use crate::{
     Context, args,
     events::{Listening, say_listening},
     failure::Failure,
+    found,
     node::{self, Unless},
     watch::{Echoed, watch},
 };
@@ -27,6 +28,7 @@ const SHOWN: usize = 256;
 
 pub(crate) async fn run(context: &Context, args: &args::Listen) -> Result<(), Failure> {
     let (builder, _) = node::builder(&context.common, Unless::Loopback)?.with(Perf::default());
+    let (builder, found) = found::looking(builder, context, args);
     let node = node::start(context, builder).await?;
     let events = node.events();
     let (echoed, echoes) = mpsc::channel(SHOWN);
@@ -41,7 +43,7 @@ pub(crate) async fn run(context: &Context, args: &args::Listen) -> Result<(), Fa
     context.out.text(
         context.out.paint().dim("It echoes under /peerage/echo/1 and answers pings. Ctrl-C ends it."),
     )?;
-    let watched = watch(context, &node, events, echoes, args.tree).await;
+    let watched = watch(context, &node, events, echoes, found, args.tree).await;
     node::stop(&node).await;
     watched
 }

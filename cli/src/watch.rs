@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use peerage::{Event, Events, Multiaddr, Node, OwnAddress, PeerId};
+use peerage::{Event, Events, Multiaddr, Node, OwnAddress, PeerId, mdns};
 use serde::Serialize;
 use tokio::{
     sync::mpsc,
@@ -13,6 +13,7 @@ use crate::{
     Context,
     events::{Identified, Listening, say_listening},
     failure::Failure,
+    found::Finds,
     output::{Output, Paint},
     text::clean,
 };
@@ -34,6 +35,7 @@ pub(crate) async fn watch(
     node: &Node,
     mut events: Events,
     mut echoes: mpsc::Receiver<Echoed>,
+    mut found: Finds,
     tree: bool,
 ) -> Result<(), Failure> {
     let mut screen = Screen {
@@ -54,6 +56,7 @@ pub(crate) async fn watch(
                 None => return Err(Failure::new(format!("the node has ended: {}", node.closed().await))),
             },
             Some(echoed) = echoes.recv() => screen.echoed(&echoed)?,
+            Some(found) = found.next() => screen.found(&found)?,
             _ = redraw.tick(), if tree => screen.draw()?,
         }
     }
@@ -110,6 +113,16 @@ impl Screen<'_> {
         self.line(&line, text)
     }
 
+    fn found(&mut self, found: &mdns::Event) -> Result<(), Failure> {
+        match Line::of_found(found) {
+            Some(line) => {
+                let text = line.text(self.out.paint());
+                self.line(&line, text)
+            }
+            None => Ok(()),
+        }
+    }
+
     fn line(&mut self, event: &impl Serialize, text: String) -> Result<(), Failure> {
         if self.tree && self.out.is_terminal() {
             // It would be wiped with the next drawing.
@@ -164,6 +177,8 @@ enum Line {
     StoreResumed,
     StoreDamaged { moved_to: String, why: String },
     Missed { events: u64 },
+    Found { peer: String, addrs: Vec<String> },
+    Expired { peer: String },
     Echoed { peer: String, bytes: u64 },
     EchoFailed { peer: String, why: String },
     Tree { actors: Vec<Actor> },
@@ -245,6 +260,19 @@ impl Line {
         })
     }
 
+    /// As [`Line::of`].
+    fn of_found(event: &mdns::Event) -> Option<Self> {
+        Some(match event {
+            mdns::Event::Found { peer, addresses } => Self::Found {
+                peer: peer.to_string(),
+                addrs: addresses.iter().map(|address| clean(&address.to_string())).collect(),
+            },
+            mdns::Event::Expired { peer } => Self::Expired { peer: peer.to_string() },
+            mdns::Event::Missed(events) => Self::Missed { events: *events },
+            _ => return None,
+        })
+    }
+
     fn text(&self, paint: Paint) -> String {
         let who = |peer: &str| paint.bold(peer).to_string();
         match self {
@@ -288,6 +316,8 @@ impl Line {
                 format!("{} the store was damaged and is now {moved_to}: {why}", paint.red("!"))
             }
             Self::Missed { events } => format!("{events} events were too many to show"),
+            Self::Found { peer, addrs } => format!("{} is at\n  {}", who(peer), addrs.join("\n  ")),
+            Self::Expired { peer } => format!("{} is not there any more", who(peer)),
             Self::Echoed { peer, bytes } => format!("{} had {bytes} bytes echoed", who(peer)),
             Self::EchoFailed { peer, why } => format!("{} had an echo that failed: {why}", who(peer)),
             Self::Tree { .. } => String::new(),

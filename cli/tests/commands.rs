@@ -301,3 +301,23 @@ fn the_tree_of_actors_is_shown() {
     let mut listener = Peerage::start("listen --tree");
     listener.line(|line| line.trim_start().starts_with("ping ") && line.contains("running"));
 }
+
+/// Also beside others that are on this machine.
+#[cfg(unix)]
+#[test]
+fn nodes_of_one_machine_find_each_other() {
+    let (mut alice, mut bob) =
+        (Peerage::start("listen --mdns --json"), Peerage::start("serve --mdns --json"));
+    let (of_alice, of_bob) = (alice.event("listening"), bob.event("listening"));
+    let is = |other: &serde_json::Value| {
+        let (peer, address) = (other["peer"].clone(), other["addrs"][0].as_str().unwrap().to_owned());
+        move |found: &serde_json::Value| {
+            let at = |found: &serde_json::Value| address.starts_with(found.as_str().unwrap());
+            found["peer"] == peer && found["addrs"].as_array().unwrap().iter().any(at)
+        }
+    };
+    alice.event_with("found", is(&of_bob));
+    bob.event_with("found", is(&of_alice));
+    bob.interrupt();
+    alice.event_with("expired", |expired| expired["peer"] == of_bob["peer"]);
+}

@@ -9,6 +9,7 @@
 mod io;
 mod muxers;
 mod protocols;
+mod pubsub;
 mod security;
 mod values;
 mod webrtc;
@@ -61,6 +62,9 @@ pub const TARGETS: &[Target] = &[
     target("book-row", protocols::book_row, protocols::book_row_seeds),
     target("key-file", protocols::key_file, protocols::key_file_seeds),
     target("dnsaddr", protocols::dnsaddr, protocols::dnsaddr_seeds),
+    target("pubsub-rpc", pubsub::rpc, pubsub::rpc_seeds),
+    target("pubsub-engine", pubsub::engine, pubsub::engine_seeds),
+    target("mdns", peerage_discovery::fuzzing::mdns, peerage_discovery::fuzzing::mdns_seeds),
     target("cbor", protocols::cbor, protocols::cbor_seeds),
     target("json", protocols::json, protocols::json_seeds),
 ];

@@ -61,7 +61,7 @@ mod stream;
 mod testing;
 mod upgrade;
 
-pub use actor::{Effects, Fault, Faults, Gone, Point, Port};
+pub use actor::{Effects, Fault, Faults, Gone, Point, Port, Tasks};
 pub use addresses::OwnAddress;
 pub use dial::{Connected, DialError, DialErrorKind, Report};
 pub use events::{Event, Events, MAX_INCOMING_FAILED};

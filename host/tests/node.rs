@@ -2,9 +2,12 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 use peerage_host::{
     Event, Node, OpenError, OpenOptions, Optimism, StreamError,
+    book::Source,
     identify::{self, Identify, PUSH_BURST, PUSH_DELAY, RETRIES},
     ping::Ping,
 };
@@ -303,5 +306,21 @@ fn a_peer_that_did_not_want_to_hear_of_a_change_hears_of_it_later() {
         assert!(heard(&refused).await, "bob gave up");
         alice.shutdown().await;
         bob.shutdown().await;
+    });
+}
+
+#[test]
+fn what_a_protocol_has_heard_is_remembered_for_as_long_as_it_says() {
+    run(async {
+        let network = Network::new();
+        let alice = node(&network, 1).await;
+        let (bob, address) = (keypair(2).peer_id(), "/ip4/127.0.0.1/tcp/4001".parse().expect("an address"));
+        alice.remember(bob, [address], "mdns", Duration::from_secs(120)).await;
+        let known = alice.peer(bob).await.expect("remembered");
+        assert_eq!(known.addresses[0].source, Source::Other("mdns"));
+        assert_eq!(known.addresses[0].expires_in, Some(Duration::from_secs(120)));
+        tokio::time::sleep(Duration::from_secs(121)).await;
+        assert!(alice.peer(bob).await.is_none_or(|known| known.addresses.is_empty()));
+        alice.shutdown().await;
     });
 }

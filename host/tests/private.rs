@@ -27,6 +27,8 @@ fn members_speak_with_each_other_and_with_nobody_else() {
         let network = Network::new();
         let alice = started(member(&network, 1, 7)).await;
         let bob = started(member(&network, 2, 7)).await;
+        let key = PreSharedKey::from_bytes([7; 32]);
+        assert_eq!(alice.private_network(), Some(key.fingerprint()));
         bob.connect(address(&alice)).await.expect("connected");
         check_echo(bob.open(alice.peer_id(), ECHO).await.expect("open"), 100_000).await;
 
@@ -34,6 +36,7 @@ fn members_speak_with_each_other_and_with_nobody_else() {
             for (from, to) in [(&stranger, &alice), (&alice, &stranger)] {
                 let error = from.connect(address(to)).await.expect_err("not in one network");
                 assert_eq!(error.kind, DialErrorKind::AllFailed, "{error}");
+                assert_ne!(from.private_network(), to.private_network());
                 if from.peer_id() == alice.peer_id() {
                     assert!(error.to_string().contains("pre-shared key"), "{error}");
                 }

@@ -19,7 +19,7 @@ use tokio::{
 use crate::peers::Peer;
 
 /// How long one build may take.
-const LIMIT: Duration = Duration::from_secs(25 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// How often a terminal, and how often a log, is told that a build goes on.
 const TICK: Duration = Duration::from_secs(1);
 const LOG_TICK: Duration = Duration::from_secs(20);

@@ -10,6 +10,7 @@ mod contract;
 mod contract_matrix;
 mod excuses;
 mod foreign;
+mod link;
 mod matrix;
 mod ours;
 mod peers;

@@ -293,6 +293,22 @@ pub async fn close_tells_the_peer_and_ends_both_drivers<M: Muxer>() {
     assert!(matches!(b.connection.open().await, Err(ConnectionError::ClosedByPeer(_))));
 }
 
+/// Much more than a window, so that the end of the writing has to wait for the peer's reading.
+pub async fn a_connection_that_is_closed_still_delivers_what_was_ended<M: Muxer>() {
+    for held in [true, false] {
+        let (a, b) = M::pair().await;
+        let (mut ours, mut theirs) = stream_between(&a, &b).await;
+        let data = pattern(1024 * 1024);
+        let reads = tokio::spawn(async move { read_to_end(&mut theirs).await });
+        ours.write_all(&data).await.unwrap();
+        ours.close_write().await.unwrap();
+        let _held = held.then_some(ours);
+        a.connection.close(ErrorCode::SHUTDOWN);
+        assert!(reads.await.unwrap().expect("whole, with its end") == data);
+        assert!(a.driver.await.unwrap().is_ok());
+    }
+}
+
 pub async fn a_dropped_driver_ends_everything_that_waits<M: Muxer>() {
     let (a, b) = M::pair().await;
     let (mut reader, _theirs) = stream_between(&a, &b).await;
@@ -376,6 +392,7 @@ macro_rules! conformance {
             after_closing_its_writing_half_a_stream_still_reads,
             many_streams_at_once_in_both_directions,
             close_tells_the_peer_and_ends_both_drivers,
+            a_connection_that_is_closed_still_delivers_what_was_ended,
             a_dropped_driver_ends_everything_that_waits,
             writing_to_a_stream_that_nobody_reads_any_more_fails_instead_of_hanging,
             a_stream_is_announced_by_reading_and_by_closing

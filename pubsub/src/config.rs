@@ -78,7 +78,8 @@ pub struct Config {
     pub max_ihave_messages: u32,
     /// How long a peer may take to send what it said it has. Default: 3 s.
     pub promise: Duration,
-    /// Messages of this size, and larger ones, are worth an IDONTWANT. Default: 1024 bytes.
+    /// Messages of this size, and larger ones, are worth an IDONTWANT. Default: 4096 bytes; telling a mesh costs as much
+    /// as the copies of a message of 1 KiB that it saves.
     pub idontwant_size: usize,
     /// IDONTWANTs of one peer between two heartbeats that are heard, and ids in all of them. Default: 1000.
     pub max_idontwant: usize,
@@ -96,6 +97,8 @@ pub struct Config {
     pub max_validating: usize,
     /// Messages that may wait for one subscriber; it is told how many it missed beyond that. Default: 1024.
     pub subscriber_queue: usize,
+    /// Bytes of messages that may wait for one subscriber. Default: 64 MiB.
+    pub subscriber_bytes: usize,
     /// Whether own messages are given to own subscribers. Default: no.
     pub deliver_own: bool,
     /// How peers are scored. Default: as in [`presets::small`], every wanted topic alike. `None`: not at all.
@@ -141,7 +144,7 @@ impl Default for Config {
             max_ihave: 5000,
             max_ihave_messages: 10,
             promise: Duration::from_secs(3),
-            idontwant_size: 1024,
+            idontwant_size: 4096,
             max_idontwant: 1000,
             idontwant_ttl: 3,
             rpc: codec::Limits::default(),
@@ -150,6 +153,7 @@ impl Default for Config {
             queue: queue::Limits::default(),
             max_validating: 1024,
             subscriber_queue: 1024,
+            subscriber_bytes: 64 << 20,
             deliver_own: false,
             scoring: Some(Scoring::default()),
             gater: None,

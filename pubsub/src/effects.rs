@@ -61,10 +61,13 @@ struct Outbound {
 
 #[derive(Default)]
 struct Verifier {
-    waiting: VecDeque<(u64, Arc<WireMessage>)>,
+    waiting: VecDeque<Job>,
     running: bool,
     helpers: usize,
 }
+
+/// A signature to verify: by which ticket, from whom, of what.
+type Job = (u64, PeerId, Arc<WireMessage>);
 
 impl Performer {
     pub(crate) fn new(shared: Arc<Shared>, node: NodeRef, port: Port<Engine>) -> Self {
@@ -82,11 +85,11 @@ impl Performer {
             let Err(ended) = talking.await else { return };
             tracing::debug!(%peer, why = ended.why, "no stream to a peer");
             let unsupported = ended.unsupported;
-            let _ = port.input(None, Input::LinkFailed { peer, session, unsupported }).await;
+            let _ = port.input(Some(peer), Input::LinkFailed { peer, session, unsupported }).await;
         };
         let port = self.port.clone();
         let task = self.tasks.spawn(task, move |_| {
-            port.post_input(None, Input::LinkFailed { peer, session, unsupported: false });
+            port.post_input(Some(peer), Input::LinkFailed { peer, session, unsupported: false });
         });
         self.streams.insert(peer, Outbound { task, queue });
     }
@@ -98,9 +101,9 @@ impl Performer {
     }
 
     /// Verifies a few signatures at a time beside the mail; when many wait, other threads help.
-    fn verify(&mut self, ticket: u64, message: Arc<WireMessage>) {
+    fn verify(&mut self, job: Job) {
         let mut verifier = self.verifier.borrow_mut();
-        verifier.waiting.push_back((ticket, message));
+        verifier.waiting.push_back(job);
         if verifier.waiting.len() > BACKLOG && verifier.helpers < HELPERS {
             verifier.helpers = verifier.helpers.saturating_add(1);
             let (shared, port) = (self.verifier.clone(), self.port.clone());
@@ -119,7 +122,10 @@ impl Performer {
         let port = self.port.clone();
         let Some(validator) = self.shared.validator(&message.topic) else {
             // Taken away meanwhile.
-            port.post_input(None, Input::Validated { ticket, verdict: Verdict::Accept });
+            port.post_input(
+                Some(message.received_from),
+                Input::Validated { ticket, verdict: Verdict::Accept },
+            );
             return;
         };
         let peer = message.received_from;
@@ -137,13 +143,10 @@ impl Performer {
 
     /// Connects with a peer that another one has named, if what it signed says where it is.
     fn connect(&mut self, peer: PeerId, record: Option<Bytes>) {
-        if *self.connecting.borrow() >= MAX_CONNECTING {
-            return;
-        }
-        *self.connecting.borrow_mut() += 1;
-        let (node, done) = (self.node.clone(), Place(self.connecting.clone()));
+        let Some(place) = Place::take(&self.connecting) else { return };
+        let node = self.node.clone();
         let task = async move {
-            let _done = done;
+            let _place = place;
             let Some(node) = node.get() else { return };
             let mut options = ConnectOptions::default();
             options.timeout = CONNECT_TIMEOUT;
@@ -180,6 +183,17 @@ impl Performer {
 /// A place among those that are being connected with.
 struct Place(Rc<RefCell<usize>>);
 
+impl Place {
+    fn take(of: &Rc<RefCell<usize>>) -> Option<Self> {
+        let mut count = of.borrow_mut();
+        let taken = count.saturating_add(1);
+        (taken <= MAX_CONNECTING).then(|| {
+            *count = taken;
+            Self(of.clone())
+        })
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut count = self.0.borrow_mut();
@@ -196,11 +210,12 @@ async fn verify_here(verifier: Rc<RefCell<Verifier>>, port: Port<Engine>) {
     loop {
         for _ in 0..VERIFY_BUDGET {
             let next = verifier.borrow_mut().waiting.pop_front();
-            let Some((ticket, message)) = next else {
+            let Some((ticket, peer, message)) = next else {
                 verifier.borrow_mut().running = false;
                 return;
             };
-            port.post_input(None, Input::Verified { ticket, result: signing::verify(&message) });
+            // What follows is charged to who sent the message.
+            port.post_input(Some(peer), Input::Verified { ticket, result: signing::verify(&message) });
         }
         yield_now().await;
     }
@@ -220,8 +235,8 @@ async fn help(verifier: Rc<RefCell<Verifier>>, port: Port<Engine>) {
         let port = port.clone();
         // A panic in it would be the cryptography's; those messages are never accepted then.
         let _ = spawn_blocking(move || {
-            for (ticket, message) in batch {
-                port.post_input(None, Input::Verified { ticket, result: signing::verify(&message) });
+            for (ticket, peer, message) in batch {
+                port.post_input(Some(peer), Input::Verified { ticket, result: signing::verify(&message) });
             }
         })
         .await;
@@ -242,7 +257,7 @@ impl Effects<Action> for Performer {
                     stream.queue.wake();
                 }
             }
-            Action::Verify { ticket, message } => self.verify(ticket, message),
+            Action::Verify { ticket, peer, message } => self.verify((ticket, peer, message)),
             Action::Validate { ticket, message } => self.validate(ticket, message),
             Action::Deliver(message) => self.shared.deliver(&message),
             Action::Connect { peer, record } => self.connect(peer, record),

@@ -1,11 +1,4 @@
-use std::{
-    fmt,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use peerage_core::{Multiaddr, PeerId};
@@ -18,7 +11,7 @@ use crate::{
     message::Message,
     parcel::Parcel,
     score::Breakdown,
-    shared::Shared,
+    shared::{Backlog, Shared},
     stats::Stats,
     topic::{Topic, TopicError},
     validator::{ValidateOptions, Validator, Verdict},
@@ -52,8 +45,8 @@ impl Handle {
         topic: impl TryInto<Topic, Error = TopicError>,
     ) -> Result<Subscription, TopicError> {
         let topic = topic.try_into()?;
-        let (id, messages, missed) = self.shared.subscribe(&topic, &self.port);
-        Ok(Subscription { handle: self.clone(), topic, id, messages, missed })
+        let (id, messages, backlog) = self.shared.subscribe(&topic, &self.port);
+        Ok(Subscription { handle: self.clone(), topic, id, messages, backlog })
     }
 
     /// Publishes a message: it is sent to all peers of the topic, or, if the configuration says so, to the mesh alone. One
@@ -170,33 +163,37 @@ impl Handle {
 /// The messages of a topic.
 ///
 /// Who reads too slowly misses messages: what waits is bounded
-/// ([`Config::subscriber_queue`](crate::Config::subscriber_queue)), and nobody else waits for it.
+/// ([`Config::subscriber_queue`](crate::Config::subscriber_queue) and `subscriber_bytes`), and nobody else waits for it.
 pub struct Subscription {
     handle: Handle,
     topic: Topic,
     id: u64,
     messages: mpsc::Receiver<Message>,
-    missed: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
 }
 
 impl Subscription {
     /// The next message; `None` once gossip, or its node, has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Message> {
-        tokio::select! {
+        let message = tokio::select! {
             biased;
             message = self.messages.recv() => message,
             () = self.handle.port.closed() => None,
-        }
+        }?;
+        self.backlog.shrinks(&message);
+        Some(message)
     }
 
     /// The next message, if there is one now.
     pub fn try_next(&mut self) -> Option<Message> {
-        self.messages.try_recv().ok()
+        let message = self.messages.try_recv().ok()?;
+        self.backlog.shrinks(&message);
+        Some(message)
     }
 
     /// How many messages were missed since this was asked the last time.
     pub fn missed(&self) -> u64 {
-        self.missed.swap(0, Ordering::Relaxed)
+        self.backlog.missed()
     }
 
     /// What it is of.

@@ -28,8 +28,19 @@ mod seen;
 mod session;
 mod shared;
 mod signing;
+#[cfg(any(test, feature = "sim"))]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "no node runs it, and no peer's numbers reach it"
+)]
+pub mod sim;
 pub mod stats;
 mod topic;
+pub mod trace;
 mod validator;
 mod version;
 

@@ -40,7 +40,7 @@ fn topics(stats: &Stats, sheet: &mut Sheet) {
     let mut counter = |name: &str, help: &str, value: fn(&TopicStats) -> u64| {
         let topics = stats.topics.iter().take(MAX_TOPICS);
         let values = topics.map(|(topic, counted)| (by("topic", topic), value(counted)));
-        sheet.counter(name, help, values);
+        sheet.counter(name, help, values.chain([(by("topic", "other"), value(&stats.retired))]));
     };
     counter("gossipsub_topic_msg_published", "Own messages", |of| of.published);
     counter("gossipsub_topic_msg_sent_counts", "Messages to a peer, each counted", |of| of.sent);

@@ -21,7 +21,7 @@ use crate::{
 
 /// How long opening a stream may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may take to let this node write what is at most [`GATHER`] bytes, or one message.
+/// How long a peer may take to let this node write 64 KiB of small frames, or one message.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of small frames that are written at once.
 const GATHER: usize = 64 << 10;
@@ -61,7 +61,7 @@ pub(crate) async fn talk(
     let mut stream =
         opened.map_err(|error| Ended { unsupported: error.is_unsupported(), why: error.to_string() })?;
     let version = Version::of(stream.protocol()).ok_or_else(closed)?;
-    port.input(None, Input::Opened { peer, session, version }).await.map_err(|_| closed())?;
+    port.input(Some(peer), Input::Opened { peer, session, version }).await.map_err(|_| closed())?;
 
     let mut gathered = Vec::new();
     // A peer says nothing on this stream. Some close their side at once; that it is reset is noticed here.

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -46,7 +46,47 @@ pub(crate) struct Shared {
 struct Desk {
     id: u64,
     messages: mpsc::Sender<Message>,
-    missed: Arc<AtomicU64>,
+    backlog: Arc<Backlog>,
+}
+
+impl Desk {
+    /// Whether there was room for a message.
+    fn give(&self, message: &Message, max: usize) -> bool {
+        if !self.backlog.grows(message.data.len(), max) {
+            return false;
+        }
+        let given = self.messages.try_send(message.clone()).is_ok();
+        if !given {
+            self.backlog.shrinks(message);
+        }
+        given
+    }
+}
+
+/// What a subscriber has not read yet.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// Bytes that wait.
+    bytes: AtomicUsize,
+    missed: AtomicU64,
+}
+
+impl Backlog {
+    /// Takes room for a message; one always fits.
+    fn grows(&self, by: usize, max: usize) -> bool {
+        let fits = |bytes: usize| Some(bytes.saturating_add(by)).filter(|sum| *sum <= max || bytes == 0);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    /// A message was read.
+    pub(crate) fn shrinks(&self, message: &Message) {
+        self.bytes.fetch_sub(message.data.len(), Ordering::Relaxed);
+    }
+
+    /// How many were missed since this was asked the last time.
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
+    }
 }
 
 /// What former lives have counted, and what this one has.
@@ -81,14 +121,14 @@ impl Shared {
         &self,
         topic: &Topic,
         port: &Port<Engine>,
-    ) -> (u64, mpsc::Receiver<Message>, Arc<AtomicU64>) {
+    ) -> (u64, mpsc::Receiver<Message>, Arc<Backlog>) {
         let (sender, receiver) = mpsc::channel(self.config.subscriber_queue);
-        let (id, missed) = (self.next_id(), Arc::new(AtomicU64::new(0)));
-        let desk = Desk { id, messages: sender, missed: missed.clone() };
+        let (id, backlog) = (self.next_id(), Arc::new(Backlog::default()));
+        let desk = Desk { id, messages: sender, backlog: backlog.clone() };
         let mut desks = lock(&self.desks);
         desks.entry(topic.clone()).or_default().push(desk);
         port.post(Command::Subscribe(topic.clone()));
-        (id, receiver, missed)
+        (id, receiver, backlog)
     }
 
     pub(crate) fn unsubscribe(&self, topic: &Topic, id: u64, port: &Port<Engine>) {
@@ -111,8 +151,8 @@ impl Shared {
         let mut lost = 0_u64;
         if let Some(of_topic) = lock(&self.desks).get(&message.topic) {
             for desk in of_topic {
-                if desk.messages.try_send(message.clone()).is_err() {
-                    desk.missed.fetch_add(1, Ordering::Relaxed);
+                if !desk.give(message, self.config.subscriber_bytes) {
+                    desk.backlog.missed.fetch_add(1, Ordering::Relaxed);
                     lost = lost.saturating_add(1);
                 }
             }

@@ -13,9 +13,9 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Of the topics that are wanted here, or published to.
+    /// Of the topics that are wanted here, or whose messages go to some peers only.
     pub topics: BTreeMap<Topic, TopicStats>,
-    /// Of all topics before them.
+    /// Of all others, and of those that were such.
     pub retired: TopicStats,
     /// Peers in the mesh of each wanted topic, and peers that want it.
     pub meshes: BTreeMap<Topic, (usize, usize)>,
@@ -90,8 +90,16 @@ pub struct TopicStats {
 }
 
 impl Stats {
+    /// A topic is of interest: it is counted by itself.
+    pub(crate) fn watch(&mut self, topic: &Topic) {
+        self.topics.entry(topic.clone()).or_default();
+    }
+
     pub(crate) fn topic(&mut self, topic: &Topic) -> &mut TopicStats {
-        self.topics.entry(topic.clone()).or_default()
+        match self.topics.get_mut(topic) {
+            Some(stats) => stats,
+            None => &mut self.retired,
+        }
     }
 
     /// A topic is not of interest any more.

@@ -45,7 +45,10 @@ async fn ring(network: &Network, count: u8) -> Vec<Peer> {
     }
     for n in 0..peers.len() {
         for step in [1, 3] {
-            peers[n].connect(&peers[(n + step) % peers.len()]).await;
+            let other = (n + step) % peers.len();
+            if other != n {
+                peers[n].connect(&peers[other]).await;
+            }
         }
     }
     peers
@@ -145,7 +148,7 @@ fn a_slow_subscriber_misses_messages_and_is_told_how_many() {
     run(async {
         let network = Network::new();
         let mut config = Config::default();
-        config.subscriber_queue = 10;
+        (config.subscriber_queue, config.subscriber_bytes) = (10, 100_000);
         let (alice, bob) = (peer(&network, 1).await, peer_with(&network, 2, config).await);
         let mut slow = bob.gossip.subscribe("weather").expect("a topic");
         alice.connect(&bob).await;
@@ -159,6 +162,14 @@ fn a_slow_subscriber_misses_messages_and_is_told_how_many() {
         alice.gossip.publish("weather", "again").await.expect("published");
         assert_eq!(next(&mut slow).await.data, "again");
         assert!(bob.node.metrics().contains("gossipsub_subscriber_missed_total 15"));
+        // The bytes of those that wait are bounded, too; one always fits.
+        for _ in 0..5 {
+            alice.gossip.publish("weather", vec![b'x'; 60_000]).await.expect("published");
+        }
+        sleep(1000).await;
+        assert_eq!((texts(&mut slow).len(), slow.missed()), (1, 4));
+        alice.gossip.publish("weather", vec![b'x'; 200_000]).await.expect("published");
+        assert_eq!(next(&mut slow).await.data.len(), 200_000);
     });
 }
 

@@ -21,7 +21,11 @@ use std::{
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
 use peerage_muxer::{Muxed, Outflow, mplex, yamux, yamux_crate};
-use peerage_security::{Authenticated, noise, plaintext, pnet::PnetStream, tls};
+use peerage_security::{
+    Authenticated, noise, plaintext,
+    pnet::{Fingerprint, PnetStream, PreSharedKey},
+    tls,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{self, Instant},
@@ -131,6 +135,11 @@ impl Upgrader {
     /// The security protocols, the preferred first.
     pub fn security(&self) -> &[Security] {
         &self.shared.config.security
+    }
+
+    /// The fingerprint of the private network's key, if all connections belong to one.
+    pub fn private_network(&self) -> Option<Fingerprint> {
+        self.shared.config.private_network.as_ref().map(PreSharedKey::fingerprint)
     }
 
     /// Whether all connections belong to a private network.

@@ -9,7 +9,10 @@ use common::{assert_error, echo_both_ways, opts as upgrade_opts, peer, upgrader,
 use data_encoding::BASE64;
 use futures::{SinkExt as _, StreamExt as _};
 use peerage_core::Multiaddr;
-use peerage_muxer::{ConnectionError, ErrorCode, Outflow};
+use peerage_muxer::{
+    ConnectionError, ErrorCode, Outflow,
+    testing::{self, Side},
+};
 use peerage_transport::{
     DialOpts, Established, Fault, Link, ListenError, ListenOpts, Listener, ListenerEvent, Progress, Raw,
     Role, Stage, Transport, TransportError, UpgradeError,
@@ -684,6 +687,51 @@ async fn last_words_arrive() {
         ours.unwrap().expect("this side closed, and the other has followed");
         assert!(matches!(theirs.unwrap(), Err(ConnectionError::ClosedByPeer(ErrorCode::SHUTDOWN))));
     }
+}
+
+async fn ends(transport: &dyn Transport, at: &str) -> (Side, Side) {
+    let (mut listener, to) = listen(transport, at).await;
+    let near = async { finish(Role::Initiator, transport.dial(to, opts()).await.unwrap()).await };
+    let far = async { finish_incoming(&mut listener).await };
+    let (near, far) = tokio::join!(near, far);
+    let side = |end: Established| Side::new(end.muxed.connection, end.muxed.driver, ());
+    (side(near.unwrap()), side(far.unwrap()))
+}
+
+/// What every muxer promises holds with WebSockets below it.
+mod without_tls {
+    struct Over;
+
+    impl super::testing::Muxer for Over {
+        type Link = ();
+
+        async fn pair() -> (super::Side, super::Side) {
+            super::ends(&super::plain(), "/ip4/127.0.0.1/tcp/0/ws").await
+        }
+    }
+
+    peerage_muxer::conformance!(Over);
+}
+
+/// And with TLS below those.
+mod with_tls {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Over;
+
+    impl super::testing::Muxer for Over {
+        type Link = ();
+
+        async fn pair() -> (super::Side, super::Side) {
+            static TESTS: AtomicU32 = AtomicU32::new(0);
+            let name = format!("muxer{}", TESTS.fetch_add(1, Ordering::Relaxed));
+            let authority = super::Authority::new(&name);
+            let transport = authority.believing(Some(authority.issue(&["127.0.0.1"], |_| {})));
+            super::ends(&transport, "/ip4/127.0.0.1/tcp/0/tls/ws").await
+        }
+    }
+
+    peerage_muxer::conformance!(Over);
 }
 
 #[tokio::test]

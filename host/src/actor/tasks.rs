@@ -10,6 +10,8 @@ pub struct Tasks(JoinSet<()>);
 
 impl Tasks {
     /// Runs `task`. A panic in it is caught and its text handed to `panicked`.
+    ///
+    /// To be called from an actor's effects only: it needs the worker that they run on.
     pub fn spawn(
         &mut self,
         task: impl Future<Output = ()> + 'static,

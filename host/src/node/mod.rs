@@ -23,7 +23,7 @@ use std::{
 };
 
 use peerage_core::{Keypair, Multiaddr, PeerId, ProtocolId, PublicKey};
-use peerage_transport::{ListenOpts, Transport};
+use peerage_transport::{ListenOpts, Transport, pnet::Fingerprint};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -215,6 +215,25 @@ impl Node {
         let command =
             book::Command::Add { peer, addresses, source: book::Source::Manual, ttl: Some(MANUAL_TTL) };
         let _ = self.inner.ports.book.tell(command).await;
+    }
+
+    /// Remembers addresses of a peer for as long as `ttl`, as something that others said and `source` has heard: they are
+    /// dialed where a stranger may send this node, as those of an [`AddressSource`] that is hearsay.
+    pub async fn remember(
+        &self,
+        peer: PeerId,
+        addresses: impl IntoIterator<Item = Multiaddr>,
+        source: &'static str,
+        ttl: Duration,
+    ) {
+        let (addresses, source) = (addresses.into_iter().collect(), book::Source::Other(source));
+        let command = book::Command::Add { peer, addresses, source, ttl: Some(ttl) };
+        let _ = self.inner.ports.book.tell(command).await;
+    }
+
+    /// The fingerprint of the key of the private network that this node is in, if it is in one.
+    pub fn private_network(&self) -> Option<Fingerprint> {
+        self.inner.upgrader.private_network()
     }
 
     /// Serves a protocol: `handler` runs for each stream that a peer opens, in a task of its own. Its name matches

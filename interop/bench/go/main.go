@@ -29,7 +29,7 @@ import (
 )
 
 type options struct {
-	address, measure, transport string
+	address, measure, transport, host string
 	workers, write, connections int
 	duration                    time.Duration
 }
@@ -61,7 +61,7 @@ func main() {
 
 func parse(args []string) (options, error) {
 	var opts options
-	usage := errors.New("usage: peer server|client ADDRESS MEASURE [--transport T] [--workers N] [--seconds S] [--write BYTES] [--connections N]")
+	usage := errors.New("usage: peer server|client ADDRESS MEASURE [--transport T] [--workers N] [--host IPV4] [--seconds S] [--write BYTES] [--connections N]")
 	switch {
 	case len(args) > 0 && args[0] == "server":
 		args = args[1:]
@@ -72,6 +72,7 @@ func parse(args []string) (options, error) {
 	}
 	flags := flag.NewFlagSet("peer", flag.ContinueOnError)
 	flags.StringVar(&opts.transport, "transport", "tcp-noise", "tcp-noise, tcp-tls, quic or ws-noise")
+	flags.StringVar(&opts.host, "host", "127.0.0.1", "where to listen")
 	flags.IntVar(&opts.workers, "workers", 2, "threads that run Go code")
 	flags.IntVar(&opts.write, "write", 64<<10, "bytes handed to a stream at once")
 	flags.IntVar(&opts.connections, "connections", 1000, "connections held when they are idle")
@@ -85,7 +86,8 @@ func parse(args []string) (options, error) {
 
 // newHost listens if it shall. Nothing of the rich default stack is wanted: one transport, one security, one muxer.
 func newHost(opts options, listen bool) (host.Host, error) {
-	tcpAddr, quicAddr, wsAddr := "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"
+	ip := "/ip4/" + opts.host
+	tcpAddr, quicAddr, wsAddr := ip+"/tcp/0", ip+"/udp/0/quic-v1", ip+"/tcp/0/ws"
 	muxer := libp2p.Muxer(yamux.ID, yamux.DefaultTransport)
 	var addr string
 	var transport []libp2p.Option

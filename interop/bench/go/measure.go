@@ -35,6 +35,8 @@ func measure(opts options) error {
 		err = connections(opts, 1, true)
 	case "connect-32":
 		err = connections(opts, nodesAtOnce, false)
+	case "first-contact":
+		err = firstContact(opts)
 	case "requests":
 		err = requests(opts, 1)
 	case "requests-64":
@@ -195,6 +197,33 @@ func connections(opts options, count int, withPing bool) error {
 		sayOperations(times, time.Since(began))
 	}
 	return err
+}
+
+// firstContact connects by nodes that have never heard of the listener.
+func firstContact(opts options) error {
+	contact := func() (time.Duration, error) {
+		n, err := newNode(opts)
+		if err != nil {
+			return 0, err
+		}
+		defer n.Close()
+		return connection(n, true)
+	}
+	if _, err := contact(); err != nil {
+		return err
+	}
+	say(fields{"event": "begin"})
+	began := time.Now()
+	var times []time.Duration
+	for time.Since(began) < opts.duration {
+		took, err := contact()
+		if err != nil {
+			return err
+		}
+		times = append(times, took)
+	}
+	sayOperations(times, time.Since(began))
+	return nil
 }
 
 // connection dials and closes. What it took does not count the close, but how many there are in a second does.

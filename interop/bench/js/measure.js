@@ -21,6 +21,7 @@ export async function measure (options, say) {
     ping: async () => pings(await connected(), options, say),
     connect: () => connections(options, say, 1, true),
     'connect-32': () => connections(options, say, NODES, false),
+    'first-contact': () => firstContact(options, say),
     requests: async () => requests(await connected(), options, say, 1),
     'requests-64': async () => requests(await connected(), options, say, REQUESTS),
     idle: () => idle(options, say)
@@ -121,6 +122,22 @@ async function connections (options, say, count, withPing) {
     return times
   }))
   say({ event: 'result', result: operations(times.flat(), began) })
+}
+
+// By nodes that have never heard of the listener.
+async function firstContact (options, say) {
+  const contact = async () => {
+    const node = await newNode(options.transport, [])
+    const took = await connection(node, options, true)
+    await node.stop()
+    return took
+  }
+  await contact()
+  say({ event: 'begin' })
+  const times = []
+  const began = performance.now()
+  while (performance.now() - began < options.ms) times.push(await contact())
+  say({ event: 'result', result: operations(times, began) })
 }
 
 // Dials and closes. What it took does not count the close, but how many there are in a second does.

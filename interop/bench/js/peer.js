@@ -6,7 +6,7 @@ import { measure } from './measure.js'
 import { newNode } from './node.js'
 import { PERF, REQUEST, LIMITS, servePerf, serveRequest } from './streams.js'
 
-const USAGE = 'usage: peer server|client ADDRESS MEASURE [--transport tcp-noise|tcp-tls] [--seconds S] [--write BYTES] [--connections N]'
+const USAGE = 'usage: peer server|client ADDRESS MEASURE [--transport tcp-noise|tcp-tls] [--host IPV4] [--seconds S] [--write BYTES] [--connections N]'
 
 // One thread runs all of JavaScript, so --workers is taken and left.
 function parse () {
@@ -17,6 +17,7 @@ function parse () {
     options: {
       transport: { type: 'string', default: 'tcp-noise' },
       workers: { type: 'string', default: '1' },
+      host: { type: 'string', default: '127.0.0.1' },
       seconds: { type: 'string', default: '2' },
       write: { type: 'string', default: '65536' },
       connections: { type: 'string', default: '300' }
@@ -26,6 +27,7 @@ function parse () {
   if (positionals.length !== wanted) throw new Error(USAGE)
   return {
     transport: values.transport,
+    host: values.host,
     ms: Number(values.seconds) * 1000,
     write: Number(values.write),
     connections: Number(values.connections),
@@ -35,7 +37,7 @@ function parse () {
 }
 
 async function serve (options) {
-  const node = await newNode(options.transport, ['/ip4/127.0.0.1/tcp/0'])
+  const node = await newNode(options.transport, [`/ip4/${options.host}/tcp/0`])
   await node.handle(PERF, servePerf)
   await node.handle(REQUEST, serveRequest, LIMITS)
   const { dependencies } = JSON.parse(await readFile(new URL('package.json', import.meta.url)))

@@ -8,7 +8,7 @@ import trio
 
 from streams import PERF, PING, PING_SIZE, REQUEST, REQUEST_SIZE, chunks, read_exactly
 
-MEASURES = ["up", "down", "ping", "connect", "connect-32", "requests", "requests-64", "idle"]
+MEASURES = ["up", "down", "ping", "connect", "connect-32", "first-contact", "requests", "requests-64", "idle"]
 WARM_UP = 0.2  # before anything counts, at most
 STUCK = 30  # what is later hangs
 SETTLE = 2  # before memory is looked at
@@ -33,6 +33,8 @@ async def take(options, start, say):
             await connections(options, start, say, 1, True)
         case "connect-32":
             await connections(options, start, say, NODES, False)
+        case "first-contact":
+            await first_contact(options, start, say)
         case "requests":
             await requests(await connected(options, start), options, say, 1)
         case "requests-64":
@@ -115,6 +117,16 @@ async def connections(options, start, say, count, with_ping):
     async with trio.open_nursery() as nursery:
         for host in hosts:
             nursery.start_soon(again_and_again, host)
+    say(event="result", result=operations(times, began))
+
+
+async def first_contact(options, start, say):
+    """By hosts that have never heard of the listener; they live on, since one that ends ends the others' nursery."""
+    await connection(await start(), options, True)
+    say(event="begin")
+    began, times = perf_counter(), []
+    while perf_counter() - began < options.seconds:
+        times.append(await connection(await start(), options, True))
     say(event="result", result=operations(times, began))
 
 

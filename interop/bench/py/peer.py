@@ -23,7 +23,7 @@ SECURITIES = {
     "tcp-noise": lambda keys: {NOISE: Noise(keys, noise_privkey=x25519.create_new_key_pair().private_key)},
     "tcp-tls": lambda keys: {TLS: Tls(keys)},
 }
-LOOPBACK = Multiaddr("/ip4/127.0.0.1/tcp/0")
+LOOPBACK = "127.0.0.1"
 
 
 def main():
@@ -44,6 +44,7 @@ def parse():
     for role in roles.add_parser("server"), client:
         role.add_argument("--transport", default="tcp-noise")
         role.add_argument("--workers", type=int)  # one thread runs all of Python
+        role.add_argument("--host", default=LOOPBACK)
         role.add_argument("--seconds", type=float, default=2)
         role.add_argument("--write", type=int, default=64 << 10)
         role.add_argument("--connections", type=int, default=100)
@@ -56,11 +57,15 @@ def make_host(options):
     return new_host(key_pair=keys, sec_opt=SECURITIES[options.transport](keys), muxer_opt={YAMUX: Yamux})
 
 
+def address(options):
+    return Multiaddr(f"/ip4/{options.host}/tcp/0")
+
+
 async def serve(options):
     host = make_host(options)
     host.set_stream_handler(PERF, serve_perf)
     host.set_stream_handler(REQUEST, serve_request)
-    async with host.run(listen_addrs=[LOOPBACK]):
+    async with host.run(listen_addrs=[address(options)]):
         about = f"py-libp2p {version('libp2p')}, {platform.python_implementation()} {platform.python_version()}"
         say(event="listening", address=str(host.get_addrs()[0]), about=f"{about} (one thread)")
         await stdin_ends()
@@ -71,15 +76,15 @@ async def take(options):
         # Nobody dials us, but a py-libp2p without addresses waits half a second for one to appear before it answers
         # an identify request.
         async def start():
-            return await nursery.start(run, make_host(options))
+            return await nursery.start(run, make_host(options), address(options))
 
         await measure.take(options, start, say)
         await stdin_ends()
         nursery.cancel_scope.cancel()
 
 
-async def run(host, task_status):
-    async with host.run(listen_addrs=[LOOPBACK]):
+async def run(host, address, task_status):
+    async with host.run(listen_addrs=[address]):
         task_status.started(host)
         await trio.sleep_forever()
 

@@ -20,6 +20,7 @@ use std::{
 use bench_peer::{Measure, Transport};
 use clap::builder::PossibleValuesParser;
 
+use crate::link::{Link, Shape};
 use peers::{OTHERS, OURS, Peer, RAW};
 use plan::Case;
 use results::{Cell, Results};
@@ -38,6 +39,7 @@ use run::{Outcome, Settings};
 ///   connect-32     connections by 32 nodes at once
 ///   requests       65 bytes there and back, each on a new stream, one after another
 ///   requests-64    the same, 64 at any time
+///   first-contact  connections, each by a new node with a first ping; only over a link
 ///   idle           memory of the listener for each connection that is only held
 ///   echo           size and build time of the same program; only where it is asked for
 ///
@@ -48,6 +50,7 @@ use run::{Outcome, Settings};
     verbatim_doc_comment,
     after_help = "Examples:\n  \
         peerage-interop bench\n  \
+        peerage-interop bench --link rtt=60ms,loss=1%\n  \
         peerage-interop bench --only up,down --transport tcp-noise --rounds 9\n  \
         peerage-interop bench --against rust,litep2p,js,py,go --json all.json --svg docs/bench.svg\n\n\
         The programs are described in interop/bench/README.md; each can be run by hand."
@@ -71,6 +74,9 @@ pub(crate) struct Args {
         default_values = plan::TRANSPORTS, value_parser = PossibleValuesParser::new(Transport::WORDS),
     )]
     transport: Vec<String>,
+    /// Over a long link in network namespaces, for which it takes root; may say which: rtt=60ms,rate=1gbit,loss=0%,queue=60ms
+    #[arg(long, value_name = "LINK", num_args = 0..=1, default_missing_value = "")]
+    link: Option<Shape>,
     /// Once, and short: to see that everything works
     #[arg(long)]
     quick: bool,
@@ -127,6 +133,7 @@ impl Args {
             write: to_usize(self.write)? * 1024,
             idle: if self.quick { QUICK_IDLE } else { IDLE },
             patience,
+            link: self.link.clone(),
         })
     }
 
@@ -150,7 +157,7 @@ impl Args {
         if !self.only.is_empty() && self.only.iter().all(|word| word == "echo") {
             return Vec::new();
         }
-        plan::cases(&self.only, &self.transport)
+        plan::cases(&self.only, &self.transport, self.link.is_some())
     }
 }
 
@@ -173,10 +180,14 @@ pub(crate) async fn bench(args: &Args) -> Result<bool, String> {
         failures: Vec::new(),
     };
     let cases = args.cases();
+    let link = match &args.link {
+        Some(shape) => Some(Link::start(shape).await?),
+        None => None,
+    };
     for case in &cases {
-        rounds(&mut results, &peers, &args.bench_dir, *case).await;
+        rounds(&mut results, &peers, &args.bench_dir, *case, link.as_ref()).await;
     }
-    if !cases.is_empty() {
+    if !cases.is_empty() && link.is_none() {
         limits(&mut results, &args.bench_dir, &cases).await;
     }
     if args.asks_for("echo") {
@@ -204,7 +215,7 @@ async fn build(peers: &[&'static Peer], dir: &Path) -> Result<(), String> {
 }
 
 /// Everybody in turn, round by round: what changes on the machine meanwhile changes for all.
-async fn rounds(results: &mut Results, peers: &[&'static Peer], dir: &Path, case: Case) {
+async fn rounds(results: &mut Results, peers: &[&'static Peer], dir: &Path, case: Case, link: Option<&Link>) {
     let new = |peer: &&'static Peer| Cell { label: peer.label, case, runs: Vec::new(), unsupported: None };
     let mut cells: Vec<Cell> = peers.iter().map(new).collect();
     for round in 0..results.rounds {
@@ -214,7 +225,7 @@ async fn rounds(results: &mut Results, peers: &[&'static Peer], dir: &Path, case
             if nothing || cell.unsupported.is_some() {
                 continue;
             }
-            match run::once(peer, dir, case, &results.settings).await {
+            match run::once(peer, dir, case, &results.settings, link).await {
                 Ok(Outcome::Measured { run, about }) => {
                     results.about.insert(peer.label, about);
                     cell.runs.push(run);
@@ -258,7 +269,7 @@ async fn limits(results: &mut Results, dir: &Path, cases: &[Case]) {
         let case = Case { measure, transport: Transport::TcpNoise };
         let mut cell = Cell { label: RAW.label, case, runs: Vec::new(), unsupported: None };
         for _ in 0..results.rounds {
-            match run::once(&RAW, dir, case, &settings).await {
+            match run::once(&RAW, dir, case, &settings, None).await {
                 Ok(Outcome::Measured { run, .. }) => cell.runs.push(run),
                 Ok(Outcome::Unsupported(_)) => {}
                 Err(why) => results.failures.push(format!("the limit of TCP: {why}")),

@@ -8,6 +8,9 @@ use super::run::Run;
 /// The transports that are measured unless told otherwise.
 pub(crate) const TRANSPORTS: &[&str] = &["tcp-noise", "tcp-tls", "quic"];
 
+/// What is measured over a long link unless told otherwise.
+const OVER_A_LINK: &[Measure] = &[Measure::Up, Measure::Down, Measure::Connect, Measure::FirstContact];
+
 /// A number that comes of a measure, as it is shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure {
@@ -29,12 +32,21 @@ fn gbits(run: &Run) -> Option<f64> {
     Some(run.bytes? * 8.0 / 1e9 / run.seconds)
 }
 
+/// How many round trips of a link it took until there was an answer; nothing on loopback, which has none to count.
+fn round_trips(run: &Run) -> Option<f64> {
+    Some(run.p50_us? / run.round_trip_us?)
+}
+
+const fn trips(measure: Measure, title: &'static str) -> Figure {
+    Figure { measure, title, unit: "round trips", less: true, cpu: "ms", of: round_trips }
+}
+
 const fn rate(measure: Measure, title: &'static str) -> Figure {
     Figure { measure, title, unit: "1/s", less: false, cpu: "ms", of: per_second }
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const FIGURES: [Figure; 9] = [
+pub(crate) const FIGURES: [Figure; 11] = [
     Figure {
         measure: Measure::Up,
         title: "one stream, up",
@@ -53,6 +65,8 @@ pub(crate) const FIGURES: [Figure; 9] = [
     },
     rate(Measure::Connect32, "connections, 32 at once"),
     rate(Measure::Connect, "connections one by one, with a ping"),
+    trips(Measure::FirstContact, "dial and first answer, strangers"),
+    trips(Measure::Connect, "dial and first answer, known peer"),
     Figure {
         measure: Measure::Ping,
         title: "ping, median",
@@ -111,11 +125,16 @@ impl Word for Transport {
 }
 
 /// What the words ask for; the parser has seen to it that they are known.
-pub(crate) fn cases(measures: &[String], transports: &[String]) -> Vec<Case> {
+pub(crate) fn cases(measures: &[String], transports: &[String], link: bool) -> Vec<Case> {
     let mut cases = Vec::new();
+    let usual = |measure: Measure| match link {
+        true => OVER_A_LINK.contains(&measure),
+        false => measure != Measure::FirstContact,
+    };
     for &measure in Measure::ALL {
         for transport in transports.iter().filter_map(|word| word.parse().ok()) {
-            if measures.is_empty() || measures.iter().any(|word| word == measure.word()) {
+            let asked = measures.iter().any(|word| word == measure.word());
+            if asked || measures.is_empty() && usual(measure) {
                 cases.push(Case { measure, transport });
             }
         }
@@ -154,8 +173,9 @@ mod tests {
             assert!(FIGURES.iter().any(|figure| figure.measure == *measure), "{measure:?}");
         }
         let transports: Vec<String> = TRANSPORTS.iter().map(ToString::to_string).collect();
-        assert_eq!(cases(&[], &transports).len(), Measure::ALL.len() * TRANSPORTS.len());
-        let one = cases(&["up".to_owned()], &["quic".to_owned()]);
+        assert_eq!(cases(&[], &transports, false).len(), (Measure::ALL.len() - 1) * TRANSPORTS.len());
+        assert_eq!(cases(&[], &transports, true).len(), OVER_A_LINK.len() * TRANSPORTS.len());
+        let one = cases(&["up".to_owned()], &["quic".to_owned()], false);
         assert_eq!(one, [Case { measure: Measure::Up, transport: Transport::Quic }]);
     }
 }

@@ -155,7 +155,14 @@ pub(crate) mod tests {
         }
         Results {
             machine: "2 x Abacus (aes), Linux 9".to_owned(),
-            settings: Settings { workers: 2, seconds: 2.0, write: 65_536, idle: 1000, patience: 0.0 },
+            settings: Settings {
+                workers: 2,
+                seconds: 2.0,
+                write: 65_536,
+                idle: 1000,
+                patience: 0.0,
+                link: None,
+            },
             rounds: 3,
             about: labels.iter().map(|label| (*label, format!("{label} 1.0"))).collect(),
             labels,

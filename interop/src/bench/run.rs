@@ -11,7 +11,10 @@ use super::{
     peers::Peer,
     plan::Case,
 };
-use crate::child::Child;
+use crate::{
+    child::Child,
+    link::{FAR, Link, NEAR, Shape},
+};
 
 /// How long it may take until a program listens: an interpreter loads its libraries first.
 const START: Duration = Duration::from_secs(60);
@@ -31,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) idle: usize,
     /// How long to wait for an idle machine, in seconds, each time.
     pub(crate) patience: f64,
+    /// What lies between the two; nothing on loopback.
+    pub(crate) link: Option<Shape>,
 }
 
 /// What a program says on stdout.
@@ -69,6 +74,8 @@ pub(crate) struct Run {
     /// KiB by which each side grew for each idle connection.
     pub(crate) client_kib: Option<f64>,
     pub(crate) server_kib: Option<f64>,
+    /// Of the link between them, without what they do themselves.
+    pub(crate) round_trip_us: Option<f64>,
     /// How many processors others kept busy meanwhile.
     pub(crate) foreign: f64,
 }
@@ -107,13 +114,19 @@ pub(crate) async fn once(
     dir: &Path,
     case: Case,
     settings: &Settings,
+    link: Option<&Link>,
 ) -> Result<Outcome, String> {
     machine::idle(Duration::from_secs_f64(settings.patience)).await.map_err(|error| error.to_string())?;
     let script = peer.script(dir, "run");
     let shared = ["--transport".to_owned(), case.transport.word().to_owned()];
     let shared = shared.into_iter().chain(["--workers".to_owned(), settings.workers.to_string()]);
     let shared: Vec<String> = shared.collect();
-    let mut server = Child::spawn(&script, ["server".to_owned()].iter().chain(&shared))?;
+    let at = |host: &str| link.map(|_| ["--host".to_owned(), host.to_owned()]).into_iter().flatten();
+    let server = ["server".to_owned()].into_iter().chain(at(FAR)).chain(shared.iter().cloned());
+    let mut server = match link {
+        Some(link) => link.far.spawn(&script, server),
+        None => Child::spawn(&script, server),
+    }?;
     let listening = say(START, &mut server).await.map_err(|why| told(&why, "the server", &server))?;
     let (address, about) = match listening {
         Said::Listening { address, about } => (address, about),
@@ -132,7 +145,11 @@ pub(crate) async fn once(
         "--connections".to_owned(),
         connections.to_string(),
     ];
-    let mut client = Child::spawn(&script, client.iter().chain(&shared))?;
+    let client = client.into_iter().chain(at(NEAR)).chain(shared);
+    let mut client = match link {
+        Some(link) => link.near.spawn(&script, client),
+        None => Child::spawn(&script, client),
+    }?;
     let measured = measure(&mut server, &mut client, case.measure, settings).await;
     let outcome = measured.map_err(|why| {
         format!("{}; the server: {}", told(&why, "the client", &client), server.stderr().join(" / "))
@@ -182,6 +199,7 @@ async fn measure(
         server_cpu: server_after.cpu - server_before.cpu,
         client_kib: grown(client_before, client_after),
         server_kib: grown(server_before, server_after),
+        round_trip_us: settings.link.as_ref().map(|link| link.rtt.as_secs_f64() * 1e6),
         foreign: moment.foreign_until(&end),
     }))
 }

@@ -27,8 +27,9 @@ pub(crate) fn render(results: &Results) -> String {
 pub(crate) fn configuration(results: &Results) -> String {
     let settings = &results.settings;
     let (quiet, all) = results.quiet();
+    let way = settings.link.as_ref().map_or_else(|| "loopback".to_owned(), |link| format!("a link ({link})"));
     let mut text = format!(
-        "{}; two processes over loopback, {} workers each, writes of {} KiB, {} s each, {} rounds, interleaved; \
+        "{}; two processes over {way}, {} workers each, writes of {} KiB, {} s each, {} rounds, interleaved; \
          {quiet} of {all} measurements with less than 0.15 processors of other load.\n",
         results.machine,
         settings.workers,

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use bytes::Bytes;
 use peerage_core::{
     frame,
@@ -15,7 +17,12 @@ const SUBSCRIPTIONS: usize = 100;
 
 /// A message as a whole frame, ready for every peer.
 pub fn publish(message: &WireMessage) -> Bytes {
-    let encoded = encode_message(message, true);
+    publish_parts(message).0
+}
+
+/// The same, and where in it the data is.
+pub(crate) fn publish_parts(message: &WireMessage) -> (Bytes, Range<usize>) {
+    let (encoded, data) = encode_message(message, true);
     let mut head = Vec::with_capacity(16);
     // The field's key and length, as `put_bytes` writes them, without copying the message.
     varint::encode(u64::from(field::PUBLISH) << 3 | 2, &mut head);
@@ -24,37 +31,36 @@ pub fn publish(message: &WireMessage) -> Bytes {
     let mut out = Vec::with_capacity(encoded.len().saturating_add(32));
     varint::encode(rpc, &mut out);
     out.extend_from_slice(&head);
+    let before = out.len();
     out.extend_from_slice(&encoded);
-    out.into()
+    (out.into(), data.start.saturating_add(before)..data.end.saturating_add(before))
 }
 
 /// What the author signs: the message without signature and key, its fields in order (spec "Message Signing").
 pub(crate) fn signed_part(message: &WireMessage) -> Vec<u8> {
-    encode_message(message, false)
+    encode_message(message, false).0
 }
 
-fn encode_message(message: &WireMessage, whole: bool) -> Vec<u8> {
+/// The fields in order, and where among them the data is.
+fn encode_message(message: &WireMessage, whole: bool) -> (Vec<u8>, Range<usize>) {
     let data = message.data.as_ref().map_or(0, Bytes::len);
     let mut out = Vec::with_capacity(data.saturating_add(256));
-    let mut put = |number, part: &Option<Bytes>| {
-        if let Some(part) = part {
-            put_bytes(number, part, &mut out);
-        }
-    };
-    put(field::message::FROM, &message.from);
-    put(field::message::DATA, &message.data);
-    put(field::message::SEQUENCE, &message.sequence);
+    put(field::message::FROM, &message.from, &mut out);
+    put(field::message::DATA, &message.data, &mut out);
+    let data = out.len().saturating_sub(data)..out.len();
+    put(field::message::SEQUENCE, &message.sequence, &mut out);
     put_bytes(field::message::TOPIC, message.topic.as_str().as_bytes(), &mut out);
     if whole {
-        let mut put = |number, part: &Option<Bytes>| {
-            if let Some(part) = part {
-                put_bytes(number, part, &mut out);
-            }
-        };
-        put(field::message::SIGNATURE, &message.signature);
-        put(field::message::KEY, &message.key);
+        put(field::message::SIGNATURE, &message.signature, &mut out);
+        put(field::message::KEY, &message.key, &mut out);
     }
-    out
+    (out, data)
+}
+
+fn put(number: u32, part: &Option<Bytes>, out: &mut Vec<u8>) {
+    if let Some(part) = part {
+        put_bytes(number, part, out);
+    }
 }
 
 /// What this node wants, as frames of a number of subscriptions that everybody takes.

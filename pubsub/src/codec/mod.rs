@@ -8,7 +8,7 @@ mod tests;
 
 pub use decode::{DecodeError, decode};
 pub use encode::{Control, publish, subscriptions};
-pub(crate) use encode::{signed_part, test_extension};
+pub(crate) use encode::{publish_parts, signed_part, test_extension};
 
 use bytes::Bytes;
 use peerage_core::PeerId;

@@ -89,7 +89,7 @@ impl Engine {
             if self.topics.get(&topic).is_some_and(|known| known.subscribed) {
                 let new = |id: &Bytes| {
                     let id: &[u8] = id;
-                    !self.seen.contains(id)
+                    !self.seen.contains(id) && !self.intake.is_checking(id)
                 };
                 wanted.extend(ids.into_iter().filter(new));
             }

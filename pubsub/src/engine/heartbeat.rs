@@ -100,7 +100,7 @@ impl Engine {
             self.graft_some(topic, mesh.size.saturating_sub(size), grafts, now, |_, _| true);
         }
         if size > mesh.high {
-            for peer in self.too_many(topic, members(self)) {
+            for peer in self.too_many(members(self)) {
                 self.put_out(peer, topic, PruneReason::TooMany, now);
             }
         }
@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// Who leaves a mesh that is too large: not the best, and not the last that this node has dialed.
-    fn too_many(&mut self, topic: &Topic, members: Vec<PeerId>) -> Vec<PeerId> {
+    fn too_many(&mut self, members: Vec<PeerId>) -> Vec<PeerId> {
         let mesh = self.config.mesh;
         // In random order first: equals are equal.
         let mut members = self.shuffled(members);
@@ -153,7 +153,6 @@ impl Engine {
                 leaving.push(members.remove(place));
             }
         }
-        let _ = topic;
         leaving
     }
 

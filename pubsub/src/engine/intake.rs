@@ -42,7 +42,7 @@ struct Checking {
     copies: VecDeque<Copy>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Copy {
     message: Arc<WireMessage>,
     senders: Vec<PeerId>,
@@ -79,6 +79,11 @@ impl Intake {
             }
             None => drop(self.validators.remove(&topic)),
         }
+    }
+
+    /// Whether a message of this id is being verified.
+    pub(super) fn is_checking(&self, id: &[u8]) -> bool {
+        self.checking.contains_key(id)
     }
 
     pub(super) fn in_progress(&self) -> usize {
@@ -140,14 +145,15 @@ impl Engine {
         }
         self.begins(peer);
         let copy = Copy { message: Arc::new(message), senders: vec![peer] };
-        self.verify(&id, copy.message.clone());
+        self.verify(&id, &copy);
         self.intake.checking.insert(id, Checking { copies: VecDeque::from([copy]) });
     }
 
-    fn verify(&mut self, id: &MessageId, message: Arc<WireMessage>) {
+    fn verify(&mut self, id: &MessageId, copy: &Copy) {
+        let Some(peer) = copy.senders.first().copied() else { return };
         let ticket = self.intake.ticket();
         self.intake.verifying.insert(ticket, id.clone());
-        self.net.actions.push_back(Action::Verify { ticket, message });
+        self.net.actions.push_back(Action::Verify { ticket, peer, message: copy.message.clone() });
     }
 
     pub(super) fn verified(&mut self, ticket: u64, result: Result<(), Flaw>, now: Now) {
@@ -163,10 +169,10 @@ impl Engine {
                 self.genuine(id, message, *first, others, now);
             }
             (Err(flaw), next) => {
-                let next = next.map(|copy| copy.message.clone());
+                let next = next.cloned();
                 let first = copy.senders.first().copied();
                 match next {
-                    Some(next) => self.verify(&id, next),
+                    Some(next) => self.verify(&id, &next),
                     None => drop(self.intake.checking.remove(&id)),
                 }
                 first.into_iter().for_each(|peer| self.ends(peer));

@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use peerage_core::{Now, PeerId, engine::Rng};
 
@@ -17,6 +17,8 @@ pub(super) struct Judge {
     thresholds: Thresholds,
     /// How topics are scored for which nothing was said.
     each_topic: Option<TopicParams>,
+    /// Topics for which something was said.
+    named: BTreeSet<Topic>,
     gater: Option<Gater>,
 }
 
@@ -28,7 +30,10 @@ impl Judge {
         Self {
             scores: params.map(score::Engine::new),
             thresholds: scoring.map(|scoring| scoring.thresholds).unwrap_or_default(),
-            each_topic: scoring.and_then(|scoring| scoring.each_topic.clone()),
+            each_topic: scoring.and_then(|scoring| scoring.each_topic),
+            named: scoring
+                .map(|scoring| scoring.settings.topics.keys().cloned().collect())
+                .unwrap_or_default(),
             gater: config.gater.clone().and_then(|settings| Gater::new(settings).ok()),
         }
     }
@@ -39,7 +44,15 @@ impl Judge {
             && !scores.params().settings().topics.contains_key(topic)
         {
             // Refused when there are too many topics; the rest is not scored.
-            let _ = scores.set_topic(topic.clone(), Some(params.clone()));
+            let _ = scores.set_topic(topic, Some(*params));
+        }
+    }
+
+    /// It is not wanted any more. What is known of peers in it is forgotten, unless it is scored by its own rules: else
+    /// who joins and leaves many topics would keep something of each.
+    pub(super) fn topic_left(&mut self, topic: &Topic) {
+        if let Some(scores) = self.scores.as_mut().filter(|_| !self.named.contains(topic)) {
+            let _ = scores.set_topic(topic, None);
         }
     }
 

@@ -20,6 +20,7 @@ impl Engine {
             return;
         }
         self.judge.topic_wanted(&topic);
+        self.net.stats.watch(&topic);
         let fanout = known.fanout.take().map(|fanout| fanout.peers).unwrap_or_default();
         self.announce(&topic, true);
         let size = self.config.mesh.size;
@@ -48,6 +49,7 @@ impl Engine {
         for peer in known.mesh.clone() {
             self.put_out(peer, topic, PruneReason::Left, now);
         }
+        self.judge.topic_left(topic);
         self.announce(topic, false);
         self.net.stats.retire(topic);
         self.tidy(topic);
@@ -202,10 +204,9 @@ impl Engine {
         if !self.topics.get(&topic).is_some_and(|known| known.subscribed) {
             return;
         }
-        let was_in = self.leave_mesh(peer, &topic, PruneReason::Asked, now);
+        self.leave_mesh(peer, &topic, PruneReason::Asked, now);
         let backoff = backoff.map_or(self.config.prune_backoff, Duration::from_secs);
-        // A peer that was never in the mesh may have been refused; it means the same.
-        let _ = was_in;
+        // Also for one that was not in the mesh: it has refused this node's GRAFT, or would.
         self.back_off(peer, &topic, backoff, now);
         if self.judge.accepts_exchange(&peer) {
             for exchanged in peers.into_iter().take(self.config.exchange_peers) {

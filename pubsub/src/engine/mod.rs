@@ -292,6 +292,8 @@ pub enum Action {
     Verify {
         /// A number to report with.
         ticket: u64,
+        /// The peer that it came from.
+        peer: PeerId,
         /// Which.
         message: Arc<WireMessage>,
     },
@@ -433,6 +435,7 @@ impl Engine {
     ) -> Self {
         for topic in wanted {
             self.judge.topic_wanted(&topic);
+            self.net.stats.watch(&topic);
             self.topics.entry(topic).or_default().subscribed = true;
         }
         for (topic, concurrency) in validators {

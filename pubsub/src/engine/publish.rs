@@ -65,6 +65,7 @@ impl Engine {
                 .collect();
         }
         if known.fanout.is_none() {
+            self.net.stats.watch(topic);
             known.fanout = Some(Fanout { peers: std::collections::BTreeSet::new(), published: now.mono });
         }
         self.fill_fanout(topic);

@@ -154,12 +154,23 @@ impl Engine {
         }
     }
 
-    /// Sets or, with `None`, removes the parameters of one topic.
+    /// Sets or, with `None`, removes the parameters of one topic. What is counted there stays, up to the new caps, or goes.
     ///
     /// # Errors
     /// The first rule that is broken; then nothing has changed.
-    pub fn set_topic(&mut self, topic: Topic, params: Option<TopicParams>) -> Result<(), ParamsError> {
-        self.set_params(self.params.with_topic(topic, params)?);
+    pub fn set_topic(&mut self, topic: &Topic, params: Option<TopicParams>) -> Result<(), ParamsError> {
+        self.params.set_topic(topic, params)?;
+        for peer in self.peers.values_mut() {
+            match &params {
+                Some(params) => {
+                    if let Some(counters) = peer.topics.get_mut(topic) {
+                        counters.recap(params);
+                    }
+                }
+                None => drop(peer.topics.remove(topic)),
+            }
+            peer.in_topics.set(None);
+        }
         Ok(())
     }
 

@@ -182,17 +182,26 @@ impl Params {
         self.0
     }
 
-    /// With other parameters for a topic, or without it.
+    /// Sets or removes the parameters of a topic; the rest was checked before.
     ///
     /// # Errors
-    /// The first rule that is broken.
-    pub(super) fn with_topic(&self, topic: Topic, params: Option<TopicParams>) -> Result<Self, ParamsError> {
-        let mut settings = self.0.clone();
-        match params {
-            Some(params) => settings.topics.insert(topic, params),
-            None => settings.topics.remove(&topic),
+    /// The first rule that is broken; then nothing has changed.
+    pub(super) fn set_topic(
+        &mut self,
+        topic: &Topic,
+        params: Option<TopicParams>,
+    ) -> Result<(), ParamsError> {
+        let topics = &mut self.0.topics;
+        let Some(params) = params else {
+            topics.remove(topic);
+            return Ok(());
         };
-        Self::new(settings)
+        params.check_at(topic)?;
+        let room = topics.len() < MAX_TOPICS || topics.contains_key(topic);
+        let refused = |(parameter, rule)| ParamsError { topic: None, parameter, rule };
+        need(room, "topics", Rule::TooMany).map_err(refused)?;
+        topics.insert(topic.clone(), params);
+        Ok(())
     }
 }
 
@@ -297,8 +306,7 @@ fn number(value: f64, parameter: &'static str, rule: Rule) -> Checked {
 impl Settings {
     fn check(&self) -> Result<(), ParamsError> {
         for (topic, params) in &self.topics {
-            let at_topic = |(parameter, rule)| ParamsError { topic: Some(topic.clone()), parameter, rule };
-            params.check().map_err(at_topic)?;
+            params.check_at(topic)?;
         }
         self.check_global().map_err(|(parameter, rule)| ParamsError { topic: None, parameter, rule })
     }
@@ -324,6 +332,10 @@ impl Settings {
 }
 
 impl TopicParams {
+    fn check_at(&self, topic: &Topic) -> Result<(), ParamsError> {
+        self.check().map_err(|(parameter, rule)| ParamsError { topic: Some(topic.clone()), parameter, rule })
+    }
+
     fn check(&self) -> Checked {
         number(self.weight, "weight", Rule::NotNegative)?;
         if let Some(p1) = &self.time_in_mesh {

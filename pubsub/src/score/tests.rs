@@ -444,14 +444,18 @@ fn parameters_change_as_a_whole_or_not_at_all() {
     (0..8).for_each(|n| test.deliver(n));
     let wrong =
         TopicParams { weight: 3.0, first_deliveries: Some(FirstDeliveries { cap: 0.0, ..p2 }), ..params };
-    let error = test.engine.set_topic(test.topic.clone(), Some(wrong)).unwrap_err();
+    let error = test.engine.set_topic(&test.topic, Some(wrong)).unwrap_err();
     assert_eq!((error.parameter, error.rule), ("first_deliveries.cap", Rule::Positive));
     assert_eq!(test.score(), 8.0, "as before");
     let lower = TopicParams { first_deliveries: Some(FirstDeliveries { cap: 3.0, ..p2 }), ..params };
-    test.engine.set_topic(test.topic.clone(), Some(lower)).unwrap();
+    test.engine.set_topic(&test.topic, Some(lower)).unwrap();
     assert_eq!(test.score(), 3.0);
-    test.engine.set_topic(test.topic.clone(), None).unwrap();
+    test.engine.set_topic(&test.topic, None).unwrap();
     assert_eq!(test.score(), 0.0);
+    let set = |test: &mut Test, n: usize| test.engine.set_topic(&topic(&n.to_string()), Some(params));
+    assert!((0..MAX_TOPICS).all(|n| set(&mut test, n).is_ok()));
+    assert_eq!(set(&mut test, MAX_TOPICS).unwrap_err().rule, Rule::TooMany);
+    assert!(set(&mut test, 0).is_ok());
 }
 
 #[test]

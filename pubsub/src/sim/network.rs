@@ -21,7 +21,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    Author, Config, Flaw, Message, MessageId, Parcel, Topic, Verdict, Version,
+    Author, Config, Flaw, Message, Parcel, Topic, Verdict, Version,
     codec::{self, WireMessage},
     engine::{Action, Command, Engine, Input},
     queue::Queue,
@@ -52,6 +52,8 @@ struct World {
     /// Signatures that were verified, with what was signed: the answer is the same at every node.
     verified: BTreeMap<Bytes, (Arc<WireMessage>, Result<(), Flaw>)>,
     next_id: u64,
+    /// From which age on each node does not look at messages, so that they need not arrive.
+    deaf: Vec<Option<Duration>>,
 }
 
 struct Node {
@@ -144,6 +146,10 @@ impl World {
         self.now.mono.saturating_duration_since(self.start)
     }
 
+    fn is_deaf(&self, node: NodeId) -> bool {
+        self.deaf.get(node.0).copied().flatten().is_some_and(|from| self.age() >= from)
+    }
+
     /// Folds a number into the trace.
     fn note(&mut self, number: u64) {
         self.trace = (self.trace.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
@@ -179,6 +185,7 @@ impl Network {
             trace: seed,
             verified: BTreeMap::new(),
             next_id: 0,
+            deaf: Vec::new(),
         };
         Self { nodes: Vec::new(), ids: BTreeMap::new(), world }
     }
@@ -211,6 +218,10 @@ impl Network {
 
     fn push(&mut self, peer: PeerId, kind: Kind) -> NodeId {
         let id = NodeId(self.nodes.len());
+        self.world.deaf.push(match &kind {
+            Kind::Honest(_) => None,
+            Kind::Sybil(sybil) => sybil.deaf_from(),
+        });
         self.nodes.push(Node {
             peer,
             kind,
@@ -485,6 +496,11 @@ impl Network {
         members.filter_map(|peer| self.ids.get(peer).copied()).collect()
     }
 
+    /// From now on wires are like this.
+    pub fn set_link(&mut self, link: LinkModel) {
+        self.world.link = link;
+    }
+
     /// The dice of this network.
     pub fn rng(&mut self) -> &mut engine::Rng {
         &mut self.world.rng
@@ -526,7 +542,7 @@ fn perform(
                 node.ready.push_back(peer);
             }
         }
-        Action::Verify { ticket, message } => {
+        Action::Verify { ticket, message, .. } => {
             let result = world.verify(&message);
             answers.push_back(Input::Verified { ticket, result });
         }
@@ -605,7 +621,9 @@ fn pump(world: &mut World, node: &mut Node, id: NodeId) {
         link.last = arrives;
         let (to, connection) = (link.to, link.connection);
         node.ready.push_back(peer);
-        world.at(arrives, What::Frame { from: id, to, connection, frame });
+        if !(world.is_deaf(to) && is_message(&frame)) {
+            world.at(arrives, What::Frame { from: id, to, connection, frame });
+        }
     }
 }
 
@@ -613,6 +631,12 @@ fn pump(world: &mut World, node: &mut Node, id: NodeId) {
 fn address(node: NodeId) -> IpAddr {
     let [.., a, b, c] = (node.0 as u32).to_be_bytes();
     Ipv4Addr::new(10, a, b, c).into()
+}
+
+/// Whether a frame begins with a message, as those do that have one.
+fn is_message(frame: &Bytes) -> bool {
+    const PUBLISH: u8 = 2 << 3 | 2;
+    matches!(varint::decode(frame), Ok(Some((_, head))) if frame.get(head) == Some(&PUBLISH))
 }
 
 /// A frame without its length.

@@ -74,12 +74,12 @@ impl Sybil {
         out
     }
 
-    /// Whether it does not even look at messages.
-    pub(super) fn is_deaf(&self, age: Duration) -> bool {
+    /// From which age of the network on it does not even look at messages.
+    pub(super) fn deaf_from(&self) -> Option<Duration> {
         match &self.strategy {
-            Strategy::Silent => true,
-            Strategy::Censor(_) => false,
-            Strategy::Covert(until) => age >= *until,
+            Strategy::Silent => Some(Duration::ZERO),
+            Strategy::Censor(_) => None,
+            Strategy::Covert(until) => Some(*until),
         }
     }
 
@@ -88,7 +88,7 @@ impl Sybil {
             return Vec::new();
         };
         self.control(from, &rpc, now);
-        if self.is_deaf(age) {
+        if self.deaf_from().is_some_and(|from| age >= from) {
             return Vec::new();
         }
         let spread = rpc.messages.iter().filter(|message| self.spreads(message)).cloned().collect::<Vec<_>>();
@@ -111,16 +111,20 @@ impl Sybil {
             *again = None;
         }
         if let Some(prune) = rpc.prunes.iter().find(|prune| prune.topic == self.topic) {
-            let asked = prune.backoff.map_or(BACKOFF, |backoff| backoff.saturating_add(BEAT * 2));
+            let asked = prune
+                .backoff
+                .map_or(BACKOFF, |seconds| Duration::from_secs(seconds).saturating_add(BEAT * 2));
             *again = Some(now.after(asked.min(engine::NEVER)));
         }
     }
 
     fn spreads(&self, message: &WireMessage) -> bool {
         match &self.strategy {
-            Strategy::Censor(authors) => {
-                !message.from.as_deref().and_then(|id| PeerId::from_bytes(id).ok()).is_some_and(|id| authors.contains(&id))
-            }
+            Strategy::Censor(authors) => !message
+                .from
+                .as_deref()
+                .and_then(|id| PeerId::from_bytes(id).ok())
+                .is_some_and(|id| authors.contains(&id)),
             _ => true,
         }
     }

@@ -123,7 +123,8 @@ impl Tally {
 
     /// Sums up, when each message should have come to `subscribers` nodes beside its author.
     pub fn summary(&self, subscribers: usize) -> Summary {
-        let missing = self.messages.values().map(|tracked| subscribers.saturating_sub(tracked.deliveries) as u64);
+        let missing =
+            self.messages.values().map(|tracked| subscribers.saturating_sub(tracked.deliveries) as u64);
         Summary {
             messages: self.messages.len(),
             deliveries: self.deliveries,
@@ -137,7 +138,10 @@ impl Tally {
     }
 
     /// Which nodes of `all` did not get which messages: for a run that fails.
-    pub fn missing(&self, all: impl IntoIterator<Item = NodeId> + Clone) -> Vec<(MessageId, Duration, Vec<NodeId>)> {
+    pub fn missing(
+        &self,
+        all: impl IntoIterator<Item = NodeId> + Clone,
+    ) -> Vec<(MessageId, Duration, Vec<NodeId>)> {
         let first = self.messages.values().map(|tracked| tracked.published).min();
         let lacks = |tracked: &Tracked, node: &NodeId| {
             let word = tracked.got.get(node.0 / 64).copied().unwrap_or(0);

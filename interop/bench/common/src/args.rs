@@ -1,11 +1,11 @@
 //! The command line, which is the same for all benchmark peers.
 
-use std::{str::FromStr, time::Duration};
+use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 
 pub(crate) const USAGE: &str =
-    "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N]
+    "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N] [--host IPV4]
        peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
-where MEASURE is up, down, ping, connect, connect-32, requests, requests-64 or idle";
+where MEASURE is up, down, ping, connect, connect-32, first-contact, requests, requests-64 or idle";
 
 /// Words for the variants of an enum.
 macro_rules! words {
@@ -68,6 +68,8 @@ words! {
         Connect = "connect",
         /// Connections by 32 nodes at once.
         Connect32 = "connect-32",
+        /// Connections, one after another, each by a new node and with a first ping.
+        FirstContact = "first-contact",
         /// Requests, each on a new stream, one after another.
         Requests = "requests",
         /// The same with 64 under way at any time.
@@ -83,6 +85,8 @@ pub struct Options {
     pub(crate) role: Role,
     /// Over what.
     pub transport: Transport,
+    /// Where to listen.
+    pub host: Ipv4Addr,
     /// How many worker threads the process may have.
     pub workers: usize,
     /// How long to measure.
@@ -113,6 +117,7 @@ impl Options {
         let mut options = Self {
             role,
             transport: Transport::TcpNoise,
+            host: Ipv4Addr::LOCALHOST,
             workers: 2,
             duration: Duration::from_secs(2),
             write: 64 << 10,
@@ -123,6 +128,7 @@ impl Options {
             let wrong = |_| format!("{flag} does not take {value}");
             match flag.as_str() {
                 "--transport" => options.transport = value.parse()?,
+                "--host" => options.host = value.parse().map_err(|_| wrong(()))?,
                 "--workers" => options.workers = number(&value).map_err(wrong)?,
                 "--write" => options.write = number(&value).map_err(wrong)?,
                 "--connections" => options.connections = number(&value).map_err(wrong)?,

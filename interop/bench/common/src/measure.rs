@@ -45,6 +45,7 @@ pub(crate) async fn take<S: Stack>(
         Measure::Down => down(&connected(stack, address, options).await?, options).await?,
         Measure::Ping => ping(&connected(stack, address, options).await?, options).await?,
         Measure::Connect => connect(stack, address, options, 1, true).await?,
+        Measure::FirstContact => first_contact(stack, address, options).await?,
         Measure::Connect32 => connect(stack, address, options, NODES, false).await?,
         Measure::Requests => requests(connected(stack, address, options).await?, options, 1).await?,
         Measure::Requests64 => requests(connected(stack, address, options).await?, options, REQUESTS).await?,
@@ -180,6 +181,20 @@ async fn connect<S: Stack>(
         }
     })
     .await?;
+    say::result(&operations(times, began.elapsed()));
+    Ok(())
+}
+
+/// Nodes that have never heard of the listener.
+async fn first_contact<S: Stack>(stack: &S, address: &str, options: &Options) -> Result<()> {
+    let stranger = || async { stack.dialer(options, true).await };
+    connection(&stranger().await?, address, true).await?;
+    say::begin();
+    let began = Instant::now();
+    let mut times = Vec::new();
+    while began.elapsed() < options.duration {
+        times.push(connection(&stranger().await?, address, true).await?);
+    }
     say::result(&operations(times, began.elapsed()));
     Ok(())
 }

@@ -77,7 +77,7 @@ impl Executor for Tasks {
 }
 
 fn start(
-    transport: Transport,
+    options: &Options,
     listen: bool,
 ) -> Result<(Litep2p, HashMap<&'static str, mpsc::Sender<Request>>, Arc<Tasks>)> {
     let tasks = Arc::new(Tasks::default());
@@ -87,24 +87,26 @@ fn start(
         .with_libp2p_identify(identify)
         // Idle connections are what one of the measures is about.
         .with_keep_alive_timeout(Duration::from_secs(3600));
-    let at = |address: &str| -> Result<Vec<Multiaddr>> {
+    let host = options.host;
+    let at = |rest: &str| -> Result<Vec<Multiaddr>> {
+        let address = format!("/ip4/{host}/{rest}");
         if listen { Ok(vec![address.parse().map_err(failed("the address"))?]) } else { Ok(Vec::new()) }
     };
-    config = match transport {
+    config = match options.transport {
         Transport::TcpNoise => config.with_tcp(tcp::config::Config {
-            listen_addresses: at("/ip4/127.0.0.1/tcp/0")?,
+            listen_addresses: at("tcp/0")?,
             nodelay: true,
             ..Default::default()
         }),
         Transport::WsNoise => config.with_websocket(websocket::config::Config {
-            listen_addresses: at("/ip4/127.0.0.1/tcp/0/ws")?,
+            listen_addresses: at("tcp/0/ws")?,
             nodelay: true,
             ..Default::default()
         }),
         Transport::Quic => {
             // Its QUIC wants a socket to dial from.
             let listen_addresses =
-                vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().map_err(failed("the address"))?];
+                vec![format!("/ip4/{host}/udp/0/quic-v1").parse().map_err(failed("the address"))?];
             // Connections outlive being closed, and every third dial of one node hangs: a node for each, which takes
             // all its tasks with it.
             let executor: Arc<dyn Executor> = tasks.clone();
@@ -135,7 +137,7 @@ impl Stack for Lite {
     }
 
     async fn listen(&self, options: &Options) -> Result<(Running, String)> {
-        let (node, requests, tasks) = start(options.transport, true)?;
+        let (node, requests, tasks) = start(options, true)?;
         let address = node.listen_addresses().next().map(ToString::to_string);
         let address = address.ok_or_else(|| Error::Failed("it listens nowhere".to_owned()))?;
         let (orders, ordered) = mpsc::channel(1);
@@ -144,7 +146,7 @@ impl Stack for Lite {
     }
 
     async fn dialer(&self, options: &Options, _crowd: bool) -> Result<Node> {
-        let node = Node { transport: options.transport, running: Mutex::default() };
+        let node = Node { options: options.clone(), running: Mutex::default() };
         node.running()?;
         Ok(node)
     }
@@ -194,7 +196,7 @@ async fn run(
 }
 
 struct Node {
-    transport: Transport,
+    options: Options,
     running: Mutex<Option<Arc<Running>>>,
 }
 
@@ -205,7 +207,7 @@ impl Node {
         if let Some(running) = &*running {
             return Ok(Arc::clone(running));
         }
-        let (node, requests, tasks) = start(self.transport, false)?;
+        let (node, requests, tasks) = start(&self.options, false)?;
         let (orders, ordered) = mpsc::channel(1);
         // Through the node's own tasks, so that it ends when they do.
         tasks.run(Box::pin(run(node, requests.clone(), ordered)));
@@ -239,7 +241,7 @@ impl Dialer for Node {
     }
 
     async fn hang_up(&self) -> Result<()> {
-        if self.transport == Transport::Quic {
+        if self.options.transport == Transport::Quic {
             drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
             return Ok(());
         }

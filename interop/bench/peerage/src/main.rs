@@ -50,12 +50,13 @@ impl Stack for Peerage {
     }
 
     async fn listen(&self, options: &Options) -> Result<(Node, String)> {
-        let address = match options.transport {
-            Transport::TcpNoise | Transport::TcpTls => "/ip4/127.0.0.1/tcp/0",
-            Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
-            Transport::WsNoise => "/ip4/127.0.0.1/tcp/0/ws",
-            Transport::WebRtc => "/ip4/127.0.0.1/udp/0/webrtc-direct",
+        let rest = match options.transport {
+            Transport::TcpNoise | Transport::TcpTls => "tcp/0",
+            Transport::Quic => "udp/0/quic-v1",
+            Transport::WsNoise => "tcp/0/ws",
+            Transport::WebRtc => "udp/0/webrtc-direct",
         };
+        let address = format!("/ip4/{}/{rest}", options.host);
         let node =
             builder(options.transport).workers(options.workers).start().await.map_err(failed("starting"))?;
         let listening = node.listen(address.parse().map_err(failed("the address"))?).await;

@@ -54,11 +54,11 @@ impl Stack for Raw {
     async fn listen(&self, options: &Options) -> Result<(Listener, String)> {
         match transport(options)? {
             Transport::Quic => {
-                let (listener, address) = quic::listen()?;
+                let (listener, address) = quic::listen(options.host)?;
                 Ok((Listener::Quic(listener), address))
             }
             transport => {
-                let (listener, address) = tcp::listen(transport == Transport::TcpTls).await?;
+                let (listener, address) = tcp::listen(options.host, transport == Transport::TcpTls).await?;
                 Ok((Listener::Tcp(listener), address))
             }
         }
@@ -66,7 +66,7 @@ impl Stack for Raw {
 
     async fn dialer(&self, options: &Options, _crowd: bool) -> Result<Node> {
         Ok(match transport(options)? {
-            Transport::Quic => Node::Quic(quic::Node::new()?),
+            Transport::Quic => Node::Quic(quic::Node::new(options.host)?),
             transport => Node::Tcp(tcp::Node::new(transport == Transport::TcpTls)),
         })
     }

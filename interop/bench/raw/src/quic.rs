@@ -1,6 +1,9 @@
 //! quinn as it is: its own defaults, one endpoint for each node.
 
-use std::{net::SocketAddr, sync::Arc, sync::Mutex};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+};
 
 use bench_peer::{Error, Result, failed};
 use quinn::{
@@ -10,8 +13,8 @@ use quinn::{
 
 use crate::{stream::Stream, tls};
 
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
+fn at(host: Ipv4Addr) -> SocketAddr {
+    SocketAddr::from((host, 0))
 }
 
 pub(crate) struct Listener(Endpoint);
@@ -22,12 +25,12 @@ impl Drop for Listener {
     }
 }
 
-pub(crate) fn listen() -> Result<(Listener, String)> {
+pub(crate) fn listen(host: Ipv4Addr) -> Result<(Listener, String)> {
     let mut listening = None;
     let address = tls::server(|config| {
         let config = QuicServerConfig::try_from(config).map_err(failed("QUIC"))?;
         let config = ServerConfig::with_crypto(Arc::new(config));
-        let endpoint = Endpoint::server(config, loopback()).map_err(failed("listening"))?;
+        let endpoint = Endpoint::server(config, at(host)).map_err(failed("listening"))?;
         let at = endpoint.local_addr().map_err(failed("listening"))?;
         listening = Some(endpoint);
         Ok(at)
@@ -53,8 +56,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new() -> Result<Self> {
-        let endpoint = Endpoint::client(loopback()).map_err(failed("a socket"))?;
+    pub(crate) fn new(host: Ipv4Addr) -> Result<Self> {
+        let endpoint = Endpoint::client(at(host)).map_err(failed("a socket"))?;
         Ok(Self { endpoint, connection: Mutex::default() })
     }
 

@@ -1,6 +1,9 @@
 //! TCP, with TLS or without anything: a stream is a connection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bench_peer::{Error, REQUEST, Result, failed};
 use rustls::pki_types::ServerName;
@@ -21,8 +24,8 @@ impl Drop for Listener {
     }
 }
 
-pub(crate) async fn listen(with_tls: bool) -> Result<(Listener, String)> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed("listening"))?;
+pub(crate) async fn listen(host: Ipv4Addr, with_tls: bool) -> Result<(Listener, String)> {
+    let listener = TcpListener::bind((host, 0)).await.map_err(failed("listening"))?;
     let at: SocketAddr = listener.local_addr().map_err(failed("listening"))?;
     let mut acceptor = None;
     let address = if with_tls {

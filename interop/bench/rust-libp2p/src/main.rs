@@ -83,11 +83,12 @@ impl Stack for Libp2p {
 
     async fn listen(&self, options: &Options) -> Result<(Task, String)> {
         let mut swarm = new_swarm(options.transport)?;
-        let address = match options.transport {
-            Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
-            Transport::WsNoise => "/ip4/127.0.0.1/tcp/0/ws",
-            _ => "/ip4/127.0.0.1/tcp/0",
+        let rest = match options.transport {
+            Transport::Quic => "udp/0/quic-v1",
+            Transport::WsNoise => "tcp/0/ws",
+            _ => "tcp/0",
         };
+        let address = format!("/ip4/{}/{rest}", options.host);
         swarm.listen_on(address.parse().map_err(failed("the address"))?).map_err(failed("listening"))?;
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {

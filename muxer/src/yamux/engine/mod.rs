@@ -218,7 +218,8 @@ impl Engine {
         self.farewell
     }
 
-    /// This side says goodbye: handles fail from now on, what they had written is still sent.
+    /// This side says goodbye: handles fail from now on, what they had written is still sent. The goodbye waits for the
+    /// windows of streams whose writing half was closed, since nothing that comes after it is read.
     pub(super) fn close(&mut self, code: ErrorCode) {
         if !matches!(self.phase, Phase::Open) {
             return;

@@ -44,6 +44,7 @@ impl Engine {
             && self.ready.is_empty()
             && self.refusals.is_empty()
             && self.resets.is_empty()
+            && !self.streams.values().any(Stream::owes_its_end)
         {
             out.extend_from_slice(&Header::go_away(code.0).encode());
             self.phase = Phase::Closed;

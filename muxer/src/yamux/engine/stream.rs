@@ -88,6 +88,11 @@ impl Stream {
         self.reset_by_peer.is_some() || self.reset_locally.is_some()
     }
 
+    /// Its writing half was closed, and the peer, which may still read it, has not been sent everything.
+    pub(super) fn owes_its_end(&self) -> bool {
+        self.finishing && !self.fin_sent && !self.is_reset()
+    }
+
     /// A frame of it would say something.
     pub(super) fn has_output(&self) -> bool {
         if self.is_reset() || self.fin_sent && self.released {

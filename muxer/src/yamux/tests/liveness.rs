@@ -10,16 +10,16 @@ use tokio::{
 use super::{
     Config, Mode,
     suite::{
-        pair, pattern,
+        pair, pattern, read_to_end,
         scripted::{frame, script, script_with},
-        stream_between, stream_error,
+        settle, stream_between, stream_error,
         unread::{against, turns},
     },
 };
 use crate::{
     ConnectionError, ErrorCode, StreamError,
     yamux::{
-        KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, WRITE_TIMEOUT,
+        INITIAL_WINDOW, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SEND_BUFFER, WRITE_TIMEOUT,
         frame::{ACK, DATA, HEADER, Header, PING, SYN},
     },
 };
@@ -133,4 +133,49 @@ async fn two_sides_that_close_at_once_with_full_pipes_both_end() {
     b.connection.close(ErrorCode::SHUTDOWN);
     let (a, b) = timeout(MINUTE, async { tokio::join!(a.driver, b.driver) }).await.expect("they end");
     assert!(a.unwrap().is_ok() && b.unwrap().is_ok());
+}
+
+/// Nothing is read before the connection is closed, so that the window holds the last of it back.
+#[tokio::test(start_paused = true)]
+async fn the_goodbye_waits_for_what_the_window_holds_back() {
+    let (a, b) = pair();
+    let (mut ours, mut theirs) = stream_between(&a, &b).await;
+    let data = pattern(INITIAL_WINDOW as usize + SEND_BUFFER / 2);
+    ours.write_all(&data).await.unwrap();
+    ours.close_write().await.unwrap();
+    settle(&a, &b).await;
+    a.connection.close(ErrorCode::SHUTDOWN);
+    assert!(read_to_end(&mut theirs).await.expect("whole, with its end") == data);
+    assert!(a.driver.await.unwrap().is_ok());
+}
+
+/// And not for what nobody promised to end, or will read.
+#[tokio::test(start_paused = true)]
+async fn the_goodbye_does_not_wait_for_more() {
+    for reset in [false, true] {
+        let (a, b) = pair();
+        let (mut ours, theirs) = stream_between(&a, &b).await;
+        ours.write_all(&pattern(INITIAL_WINDOW as usize + 1)).await.unwrap();
+        if reset {
+            ours.close_write().await.unwrap();
+            theirs.reset(ErrorCode::NONE);
+        }
+        settle(&a, &b).await;
+        a.connection.close(ErrorCode::SHUTDOWN);
+        assert!(b.driver.await.unwrap().is_err());
+        assert!(a.driver.await.unwrap().is_ok());
+    }
+}
+
+/// Whoever does not read is not waited for.
+#[tokio::test(start_paused = true)]
+async fn the_goodbye_waits_only_so_long() {
+    let (a, b) = pair();
+    let (mut ours, _unread) = stream_between(&a, &b).await;
+    ours.write_all(&pattern(INITIAL_WINDOW as usize + 1)).await.unwrap();
+    ours.close_write().await.unwrap();
+    let begin = Instant::now();
+    a.connection.close(ErrorCode::SHUTDOWN);
+    assert!(a.driver.await.unwrap().is_ok());
+    assert_eq!(begin.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());
 }

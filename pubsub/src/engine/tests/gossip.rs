@@ -81,14 +81,14 @@ fn large_messages_are_said_not_to_be_wanted_any_more() {
     let unwanted = |rpc: &Rpc| rpc.idontwant.len();
     rig.count(1..=3, unwanted);
 
-    rig.message(3, 3, &"x".repeat(1023));
+    rig.message(3, 3, &"x".repeat(4095));
     assert_eq!(rig.count(1..=3, unwanted), [0, 0, 0]);
-    rig.message(3, 3, &"x".repeat(1024));
+    rig.message(3, 3, &"x".repeat(4096));
     assert_eq!(rig.count(1..=3, unwanted), [1, 0, 0], "not to who sent it, nor to 1.1");
-    rig.publish("t", &"x".repeat(1024)).unwrap();
+    rig.publish("t", &"x".repeat(4096)).unwrap();
     assert_eq!(rig.count(1..=3, unwanted), [1, 0, 1]);
     // A forged one must not keep the true one away.
-    let mut forged = rig.written(1, &"x".repeat(2000));
+    let mut forged = rig.written(1, &"x".repeat(5000));
     forged.signature = Some(Bytes::from_static(&[0; 64]));
     rig.sends(1, forged);
     assert_eq!(rig.count(1..=3, unwanted), [0, 0, 0]);

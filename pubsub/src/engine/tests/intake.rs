@@ -20,7 +20,7 @@ fn a_message_is_delivered_once_and_sent_on_to_the_mesh() {
     assert_eq!(rig.told(1).iter().map(|rpc| rpc.messages.len()).sum::<usize>(), 0);
     for n in 2..=4 {
         let sent: Vec<_> = rig.told(n).into_iter().flat_map(|rpc| rpc.messages).collect();
-        assert_eq!(sent, [message.clone()]);
+        assert_eq!(sent, std::slice::from_ref(&message));
     }
     let counted = rig.engine().stats().topics[&topic("t")];
     assert_eq!((counted.received_unfiltered, counted.received, counted.duplicates), (3, 1, 2));

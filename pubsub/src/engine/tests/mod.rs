@@ -140,8 +140,8 @@ impl Rig {
                 }
             }
             Action::Close { peer } => drop(self.queues.remove(&peer)),
-            Action::Verify { ticket, message } if self.hold => self.held.push((ticket, message)),
-            Action::Verify { ticket, message } => {
+            Action::Verify { ticket, message, .. } if self.hold => self.held.push((ticket, message)),
+            Action::Verify { ticket, message, .. } => {
                 self.sim.input(Input::Verified { ticket, result: signing::verify(&message) });
             }
             Action::Validate { ticket, message } => self.validating.push((ticket, message)),

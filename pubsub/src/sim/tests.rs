@@ -1,0 +1,44 @@
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{LinkModel, Network, scenario};
+use crate::{Config, Topic, engine::Command};
+
+/// The invariants of [`scenario::small`], and that a seed says everything about a run. Many more seeds run by
+/// `cargo run --release -p peerage-pubsub --features sim --example sim -- seeds`.
+#[test]
+fn small_networks_are_in_order() {
+    for seed in 0..12 {
+        scenario::small(seed).unwrap_or_else(|broken| panic!("{broken}"));
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let (first, second) = (scenario::small(7).unwrap(), scenario::small(7).unwrap());
+    assert_eq!(first, second);
+    assert_ne!(first.trace, scenario::small(8).unwrap().trace);
+}
+
+/// Latency and bandwidth are what they are said to be: 3 hops of 10 ms, and 1 ms for every 1000 bytes and hop.
+#[test]
+fn frames_take_their_time() {
+    let link = LinkModel { latency: Duration::from_millis(10), jitter: 0.0, bandwidth: 1_000_000, loss: 0.0 };
+    let mut network = Network::new(1, link);
+    let config = Arc::new(Config::default());
+    let topic = Topic::new("t").unwrap();
+    let nodes: Vec<_> = (0..4).map(|_| network.add(&config)).collect();
+    for pair in nodes.windows(2) {
+        network.connect(pair[0], pair[1]);
+    }
+    for node in &nodes {
+        network.command(*node, Command::Subscribe(topic.clone()));
+    }
+    network.run(Duration::from_secs(3));
+    network.publish(nodes[0], &topic, Bytes::from(vec![0; 10_000]));
+    network.run(Duration::from_secs(1));
+    let summary = network.tally().summary(3);
+    assert!(summary.is_complete(), "{summary}");
+    assert!((60..65).contains(&summary.max.as_millis()), "{summary}");
+}
