@@ -11,7 +11,7 @@ use super::{
     row::Row,
     side::{Expected, Side, each},
 };
-use crate::{peers::Peer, row::take, site::Site};
+use crate::{peers::Peer, process::State, row::take, site::Site};
 
 /// How many peers there are.
 const PEERS: usize = 5;
@@ -87,8 +87,9 @@ impl Crowd {
 
     /// Waits until our mesh is as large as it may be, and the others know who is in it.
     async fn pruned(&mut self) -> Result<String, String> {
-        let fits = |mesh: usize| (1..=HIGH).contains(&mesh);
-        let state = self.ours_side()?.until(WEATHER, "its mesh fits", |state| fits(state.mesh.len())).await?;
+        // Full, not less: who came into it between two messages would be sent neither the first one nor word of it.
+        let full = |state: &State| state.mesh.len() == HIGH;
+        let state = self.ours_side()?.until(WEATHER, "its mesh is full", full).await?;
         self.meshed = state.mesh;
         let (ours, meshed) = (self.ours_side()?.id.clone(), &self.meshed);
         let all = self.sides.len();

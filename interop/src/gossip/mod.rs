@@ -1,6 +1,7 @@
 //! Gossip with foreign peers: in pairs, and in one mesh of many.
 
 mod crowd;
+mod excuses;
 mod message;
 mod mixed;
 mod node;
@@ -35,14 +36,17 @@ pub(crate) async fn run(peers: &[&'static Peer], filter: &Filter, site: &Arc<Sit
         running.spawn(async move {
             let _place = places.acquire_owned().await;
             let began = Instant::now();
-            let row = pair::run(None, peer, direction, signing, &site, &plan::STEPS).await;
+            let mut row = pair::run(None, peer, direction, signing, &site, &plan::STEPS).await;
+            let stale = excuses::look_again(&mut row, &site).await;
             tell(&row, began);
-            (at, row)
+            (at, row, stale)
         });
     }
+    let mut stale = Vec::new();
     let mut rows: Vec<Option<Row>> = pairs.iter().map(|_| None).collect();
     while let Some(done) = running.join_next().await {
-        let Ok((at, row)) = done else { continue };
+        let Ok((at, row, of_row)) = done else { continue };
+        stale.extend(of_row);
         if let Some(place) = rows.get_mut(at) {
             *place = Some(row);
         }
@@ -62,8 +66,8 @@ pub(crate) async fn run(peers: &[&'static Peer], filter: &Filter, site: &Arc<Sit
         tell(&row, began);
         rows.push(row);
     }
-    let ok = complete && !rows.is_empty() && rows.iter().all(Row::excused);
-    Results { ok, seconds: started.elapsed().as_secs_f64(), rows, stale: Vec::new() }
+    let ok = complete && stale.is_empty() && !rows.is_empty() && rows.iter().all(Row::excused);
+    Results { ok, seconds: started.elapsed().as_secs_f64(), rows, stale }
 }
 
 fn tell(row: &Row, began: Instant) {

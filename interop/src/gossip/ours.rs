@@ -139,7 +139,9 @@ impl Ours {
     }
 
     pub(super) fn noticed(&self) -> Vec<String> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner).noticed.clone()
+        let mut noticed = self.noted.lock().unwrap_or_else(PoisonError::into_inner).noticed.clone();
+        noticed.push(format!("it counted {:?}", self.gossip.stats()));
+        noticed
     }
 }
 

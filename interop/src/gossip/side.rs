@@ -130,11 +130,11 @@ pub(super) async fn each(
 ) -> Result<(), String> {
     let sides = sides.iter_mut().enumerate().filter(|(at, _)| which.contains(at));
     let mut running: Vec<Pin<Box<_>>> = sides.map(|(at, side)| Box::pin(doing(at, side))).collect();
-    let mut result = Ok(());
+    let mut failed = Vec::new();
     poll_fn(|cx| {
         running.retain_mut(|one| match one.as_mut().poll(cx) {
             Poll::Ready(done) => {
-                result = std::mem::replace(&mut result, Ok(())).and(done);
+                failed.extend(done.err());
                 false
             }
             Poll::Pending => true,
@@ -142,7 +142,7 @@ pub(super) async fn each(
         if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    result
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 fn check(message: &Received, topic: &str, bytes: usize, author: &str) -> Result<(), String> {
