@@ -167,7 +167,8 @@ struct Foreign {
 ///
 ///   pruned         those with no place in our mesh know it
 ///   ours           we publish; who is not in the mesh asks for what it is told of
-///   theirs         each publishes, and all others get it by us
+///   theirs         those in the mesh publish, and all others get it by us
+///   gossiped       the others publish; we ask for what we are told of, and pass it on
 ///
 /// Besides, there is one mesh for signed messages, and one for anonymous ones, of three nodes of each kind:
 ///

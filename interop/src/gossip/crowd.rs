@@ -7,7 +7,7 @@ use peerage::pubsub::Mesh;
 use super::{
     node::{self, Node},
     pair::{SMALL, WEATHER, expected},
-    plan::{CROWD_STEPS, Signing},
+    plan::{Signing, crowd_steps},
     row::Row,
     side::{Expected, Side, each},
 };
@@ -32,7 +32,7 @@ struct Crowd {
 pub(super) async fn run(peer: &'static Peer, site: &Site) -> Row {
     let mut row = Row::crowd(peer.name);
     let mut crowd = Crowd { sides: Vec::new(), meshed: Vec::new() };
-    for step in CROWD_STEPS {
+    for &step in crowd_steps(peer.name) {
         if take(&mut row.cells, step, LIMIT, crowd.step(step, peer, site)).await.is_none() {
             break;
         }
@@ -41,7 +41,7 @@ pub(super) async fn run(peer: &'static Peer, site: &Site) -> Row {
         row.first_noticed = crowd.sides.first().map(|ours| ours.node.noticed()).unwrap_or_default();
         row.second_noticed = crowd.sides.iter().skip(1).flat_map(|side| side.node.noticed()).collect();
     }
-    row.complete(&CROWD_STEPS);
+    row.complete(crowd_steps(peer.name));
     row
 }
 
@@ -52,7 +52,8 @@ impl Crowd {
             "dial" => self.dial().await?,
             "pruned" => self.pruned().await?,
             "ours" => self.ours().await?,
-            "theirs" => self.theirs().await?,
+            "theirs" => self.theirs(step, true).await?,
+            "gossiped" => self.theirs(step, false).await?,
             "end" => self.end().await?,
             other => return Err(format!("no such step: {other}")),
         };
@@ -116,15 +117,19 @@ impl Crowd {
         Ok(format!("{} by gossip", PEERS.saturating_sub(self.meshed.len())))
     }
 
-    /// Each of them publishes, and all others get it, by us.
-    async fn theirs(&mut self) -> Result<String, String> {
+    /// Those in the mesh publish, or the others, and all get it, by us. Who is in no mesh can only tell us that it has
+    /// something; we ask.
+    async fn theirs(&mut self, name: &str, meshed: bool) -> Result<String, String> {
         let all = self.sides.len();
-        let sides = self.sides.iter().enumerate().skip(1);
-        let wanted: Vec<Expected> =
-            sides.map(|(at, side)| expected(&format!("crowd-{at}"), side, Signing::Strict)).collect();
+        let mut wanted = Vec::new();
+        for (at, side) in self.sides.iter().enumerate().skip(1) {
+            if self.meshed.contains(&side.id) == meshed {
+                wanted.push(expected(&format!("{name}-{at}"), side, Signing::Strict));
+            }
+        }
         each(&mut self.sides, 0..all, async |at, side| {
-            let own = format!("crowd-{at}");
-            if at > 0 {
+            let own = format!("{name}-{at}");
+            if wanted.iter().any(|one| one.name == own) {
                 side.node
                     .publish(WEATHER, &own, SMALL)
                     .await
@@ -135,7 +140,7 @@ impl Crowd {
             side.quiet(QUIET).await
         })
         .await?;
-        Ok(String::new())
+        Ok(format!("{} messages", wanted.len()))
     }
 
     /// Wants nobody to have broken a rule, and all to end.

@@ -68,7 +68,14 @@ pub(super) const MIXED_STEPS: [&str; 8] =
     ["start", "dial", "mesh", "all-1k", "each-512k", "leave", "once", "end"];
 
 /// The steps of our node among several of one kind, in order.
-pub(super) const CROWD_STEPS: [&str; 6] = ["start", "dial", "pruned", "ours", "theirs", "end"];
+pub(super) const CROWD_STEPS: [&str; 7] = ["start", "dial", "pruned", "ours", "theirs", "gossiped", "end"];
+/// py-libp2p tells nobody what it has who has pruned it, until the backoff is over.
+const CROWD_STEPS_OF_PY: [&str; 6] = ["start", "dial", "pruned", "ours", "theirs", "end"];
+
+/// The steps that a peer takes in a crowd.
+pub(super) fn crowd_steps(peer: &str) -> &'static [&'static str] {
+    if peer == "py" { &CROWD_STEPS_OF_PY } else { &CROWD_STEPS }
+}
 
 words! {
     /// What kinds of rows there are.

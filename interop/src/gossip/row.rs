@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     node::OURS,
-    plan::{CROWD_STEPS, MIXED_STEPS, STEPS, Signing},
+    plan::{MIXED_STEPS, STEPS, Signing, crowd_steps},
 };
 use crate::{plan::Direction, row::Cell};
 
@@ -79,7 +79,7 @@ impl Row {
     pub(super) fn steps(&self) -> &'static [&'static str] {
         match (self.direction, self.crowd) {
             (None, _) => &MIXED_STEPS,
-            (_, true) => &CROWD_STEPS,
+            (_, true) => crowd_steps(self.peer),
             (_, false) => &STEPS,
         }
     }

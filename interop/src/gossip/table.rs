@@ -87,3 +87,41 @@ fn verdict(results: &Results, colour: bool) -> String {
     );
     paint(&counts, if results.ok { GREEN } else { RED }, colour)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        gossip::plan::{STEPS, Signing},
+        plan::Direction,
+    };
+
+    #[test]
+    fn grids_to_read() {
+        let mut good = Row::new(None, "go", Direction::WeDial, Signing::Strict);
+        good.version = Some("/meshsub/1.3.0, theirs /meshsub/1.2.0".to_owned());
+        for step in STEPS {
+            good.note(step, Ok(String::new()));
+        }
+        let mut bad = Row::new(None, "go", Direction::TheyDial, Signing::Named);
+        bad.note("dial", Ok(String::new()));
+        bad.note("version", Err("it says nothing".to_owned()));
+        bad.cells[1].excused = Some("it never does");
+        bad.first_noticed = vec!["nothing".to_owned()];
+        let mut many = Row::mixed(Signing::Strict);
+        many.note("start", Err("one is missing".to_owned()));
+        let results = Results { ok: false, seconds: 2.5, rows: vec![good, bad, many], stale: Vec::new() };
+        let text = render(&results, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "go (our stream is /meshsub/1.3.0, theirs /meshsub/1.2.0)");
+        assert!(lines[2].starts_with("  peerage  strict    ok    ok "), "{text}");
+        assert!(lines[3].starts_with("  go       named     ok    excused  not run"), "{text}");
+        assert!(
+            text.contains("excused go -> peerage named, version: it says nothing (it never does)"),
+            "{text}"
+        );
+        assert!(text.contains("\nFAIL mixed strict, start: one is missing\n"), "{text}");
+        assert!(!text.contains("noticed"), "nothing is quoted for what is excused: {text}");
+        assert!(text.ends_with("\n18 steps in 3 rows: 16 passed, 1 excused, 1 failed, in 2.5 s\n"), "{text}");
+    }
+}
