@@ -74,7 +74,7 @@ pub async fn gossip(options: Options) -> Result<bool> {
 
 fn new_gossip(options: &Options) -> Result<Gossipsub> {
     let mut config = ConfigBuilder::default();
-    config.max_transmit_size(MAX_MESSAGE);
+    config.max_transmit_size(MAX_MESSAGE).message_id_fn(author_and_number);
     let authenticity = match options.signing.as_str() {
         "strict" => MessageAuthenticity::Signed(options.key.clone()),
         "named" => {
@@ -90,6 +90,14 @@ fn new_gossip(options: &Options) -> Result<Gossipsub> {
         other => return Err(format!("no such signing: {other}").into()),
     };
     Ok(Gossipsub::new(authenticity, config.build()?)?)
+}
+
+/// The id of a message that has an author: its peer id and its number, as the specification says. The library makes a text
+/// of both, which is nobody else's id.
+fn author_and_number(message: &Message) -> MessageId {
+    let author = message.source.map(|peer| peer.to_bytes()).unwrap_or_default();
+    let number = message.sequence_number.unwrap_or_default().to_be_bytes();
+    MessageId::new(&[&author[..], &number].concat())
 }
 
 /// Begins to dial. Whoever is there may be waiting for us to go on, so nothing is waited for here.
