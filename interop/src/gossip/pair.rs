@@ -94,7 +94,7 @@ pub(super) fn expected(name: &str, from: &Side, signing: Signing) -> Expected {
 impl Pair {
     async fn step(&mut self, step: &str, direction: Direction) -> Result<((), String), String> {
         let name = [step.to_owned()];
-        let detail = match step {
+        match step {
             "dial" => self.dial(direction).await?,
             "version" => return self.version().await.map(|said| ((), said)),
             "subscribe" => self.subscribe().await?,
@@ -115,8 +115,8 @@ impl Pair {
             "again" => self.again().await?,
             "end" => self.end().await?,
             other => return Err(format!("no such step: {other}")),
-        };
-        Ok((detail, String::new()))
+        }
+        Ok(((), String::new()))
     }
 
     async fn dial(&mut self, direction: Direction) -> Result<(), String> {
