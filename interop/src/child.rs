@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{ChildStdin, Command},
     sync::mpsc,
     time::timeout,
@@ -76,6 +76,13 @@ impl Child {
     /// What it says next; nothing if it has ended.
     pub(crate) async fn line(&mut self) -> Option<String> {
         self.lines.recv().await
+    }
+
+    /// Writes a line on its stdin.
+    pub(crate) async fn say(&mut self, line: &str) -> Result<(), String> {
+        let stdin = self.stdin.as_mut().ok_or("its stdin is closed")?;
+        let said = stdin.write_all(format!("{line}\n").as_bytes()).await;
+        said.map_err(|error| format!("it takes no commands: {error}"))
     }
 
     /// The end of what it wrote on stderr.

@@ -49,7 +49,7 @@ async fn meet(
             match dials.event().await? {
                 Event::Step(step) => take(row, step, Ok(()))?,
                 Event::Done { .. } => return Ok::<(), String>(()),
-                Event::Listening { .. } | Event::Identified(_) | Event::Nonsense(_) => {}
+                _ => {}
             }
         }
     };

@@ -10,6 +10,7 @@ mod contract;
 mod contract_matrix;
 mod excuses;
 mod foreign;
+mod gossip;
 mod link;
 mod matrix;
 mod ours;
@@ -53,6 +54,7 @@ struct Args {
 enum Command {
     Matrix(Matrix),
     Foreign(Foreign),
+    Gossip(Gossip),
     Contract(Contract),
     ContractMatrix(ContractMatrix),
     Bench(bench::Args),
@@ -139,6 +141,71 @@ struct Foreign {
     programs: Programs,
 }
 
+/// Tests gossipsub against foreign peers, in pairs and in one mesh
+///
+/// A node of this library and a foreign program meet on loopback, over TCP, noise and yamux, in both directions; with
+/// messages that are signed (strict), that only name their authors (named) and that have none (anonymous), where the
+/// foreign library has such. They take these steps:
+///
+///   dial           connect
+///   version        each opens a stream to the other one, and says what was agreed
+///   subscribe      each wants two topics, and knows that the other one does
+///   mesh           each has the other one in the meshes of both
+///   ours-1k        we publish 1 KiB, and they get it as it was sent, by who wrote it
+///   theirs-1k      the other way round
+///   ours-512k      the same with 512 KiB
+///   theirs-512k    the other way round
+///   burst          each publishes 50 messages of 1 KiB at once
+///   unsubscribe    they leave a topic; we see it, and have them in no mesh
+///   theirs-fanout  they publish to it all the same
+///   leave          we leave the other topic; they see it, and have us in no mesh
+///   ours-fanout    we publish to it all the same
+///   again          they want the first topic again: after the backoff both mesh, and both publish
+///   end            nothing was delivered twice, both end in good order, and none of our actors has panicked
+///
+/// In a crowd, five of one kind dial our node, whose mesh takes two of them:
+///
+///   pruned         those with no place in our mesh know it
+///   ours           we publish; who is not in the mesh asks for what it is told of
+///   theirs         those in the mesh publish, and all others get it by us
+///   gossiped       the others publish; we ask for what we are told of, and pass it on
+///
+/// Besides, there is one mesh for signed messages, and one for anonymous ones, of three nodes of each kind:
+///
+///   start, dial    each node dials three others, so that it has six neighbours
+///   mesh           each has some of them in its mesh
+///   all-1k         every node publishes, and all others get everything
+///   each-512k      one of each kind publishes
+///   leave          one of each kind leaves; the others see it, and publish among themselves
+///   once           nothing came twice to anybody
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Gossip {
+    /// The foreign peers
+    #[arg(
+        long = "peer", value_delimiter = ',', value_name = "NAMES",
+        default_value = "go,js,py,rust", value_parser = words(gossip::PEERS),
+    )]
+    peers: Vec<String>,
+    /// Only rows of these kinds
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = words(gossip::Kind::WORDS))]
+    rows: Vec<String>,
+    /// Only rows with such messages
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = words(gossip::Signing::WORDS))]
+    signing: Vec<String>,
+    /// Only rows in which this side dials
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = words(Direction::WORDS))]
+    direction: Vec<String>,
+    /// Write all results to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Do so many rows at once [default: one more than there are processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    jobs: Option<u32>,
+    #[command(flatten)]
+    programs: Programs,
+}
+
 /// Does what the environment asks for, as the official suites want it
 ///
 /// Without arguments this program does the same, if the environment is that of a suite. It then obeys the contract of
@@ -211,12 +278,13 @@ fn words(words: &'static [&'static str]) -> PossibleValuesParser {
     PossibleValuesParser::new(words)
 }
 
+/// What the words mean. The parser has seen to it that all are known.
+fn all<T: FromStr>(words: &[String]) -> Vec<T> {
+    words.iter().filter_map(|word| word.parse().ok()).collect()
+}
+
 impl Only {
     fn filter(&self, directions: &[String]) -> Filter {
-        // The parser has seen to it that all words are known.
-        fn all<T: FromStr>(words: &[String]) -> Vec<T> {
-            words.iter().filter_map(|word| word.parse().ok()).collect()
-        }
         Filter {
             directions: all(directions),
             transports: all(&self.transport),
@@ -249,6 +317,7 @@ fn main() -> ExitCode {
         match &command {
             Command::Matrix(args) => matrix(args).await,
             Command::Foreign(args) => foreign(args).await,
+            Command::Gossip(args) => gossip(args).await,
             Command::Contract(args) => {
                 let said = contract::run(args.suite).await?;
                 print(&said)?;
@@ -295,6 +364,23 @@ async fn matrix(args: &Matrix) -> Result<bool, String> {
     let site = Arc::new(Site::new(&args.programs.peers_dir)?);
     let results = matrix::run(&plan, &site, args.repeat, jobs, builds).await;
     show(&results)?;
+    write_json(args.json.as_deref(), &results)?;
+    Ok(results.ok)
+}
+
+async fn gossip(args: &Gossip) -> Result<bool, String> {
+    let chosen = choose(&args.peers);
+    let filter = gossip::Filter {
+        directions: all(&args.direction),
+        signings: all(&args.signing),
+        kinds: all(&args.rows),
+    };
+    build(&chosen, &args.programs).await?;
+    watch(ROW_LIMIT.saturating_mul(gossip::MOST_ROWS));
+    let site = Arc::new(Site::new(&args.programs.peers_dir)?);
+    let results = gossip::run(&chosen, &filter, &site, jobs(args.jobs)).await;
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    print(&gossip::render(&results, colour))?;
     write_json(args.json.as_deref(), &results)?;
     Ok(results.ok)
 }

@@ -268,7 +268,7 @@ async fn follow_dialer(row: &mut Row, ours: &Ours, process: &mut Process) -> Res
                 take(row, step, wrong)?;
             }
             Event::Done { .. } => return Ok(()),
-            Event::Listening { .. } | Event::Identified(_) | Event::Nonsense(_) => {}
+            _ => {}
         }
     }
 }

@@ -45,6 +45,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// What carries bytes, and where it brings its own security and muxer, those too.
     Transport {

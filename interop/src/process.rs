@@ -1,6 +1,6 @@
 //! A foreign peer while it runs, and its events.
 
-use std::ffi::OsString;
+use std::{collections::BTreeMap, ffi::OsString};
 
 use serde::Deserialize;
 
@@ -23,6 +23,10 @@ pub(crate) enum Event {
     Step(Step),
     /// It took them all.
     Done { ok: bool },
+    /// It did what it was told to, or could not.
+    Answer(Answer),
+    /// It was sent a message.
+    Message(Received),
     /// Something that is no event.
     #[serde(skip)]
     Nonsense(String),
@@ -50,6 +54,43 @@ pub(crate) struct Step {
     pub(crate) down_ms: Option<f64>,
     #[serde(flatten)]
     pub(crate) told: Told,
+}
+
+/// How a peer did what it was told to.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(crate) struct Answer {
+    /// What that was.
+    #[serde(rename = "do")]
+    pub(crate) to: String,
+    pub(crate) ok: bool,
+    pub(crate) error: Option<String>,
+    #[serde(flatten)]
+    pub(crate) state: State,
+}
+
+/// What a node that gossips says of a topic, and of its neighbours; peer ids as texts.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(crate) struct State {
+    /// Who wants the topic.
+    pub(crate) subscribers: Vec<String>,
+    /// Who is in its mesh.
+    pub(crate) mesh: Vec<String>,
+    /// What was agreed with each neighbour, on the stream to it.
+    pub(crate) protocols: BTreeMap<String, String>,
+}
+
+/// A message that a node was sent.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(crate) struct Received {
+    pub(crate) topic: String,
+    /// Its first line.
+    pub(crate) name: String,
+    pub(crate) bytes: usize,
+    /// Whether it is as it was written.
+    pub(crate) intact: bool,
+    /// Empty if it has none.
+    pub(crate) author: String,
 }
 
 /// A running peer. Dropping it kills it.
@@ -85,10 +126,20 @@ impl Process {
         Self::spawn(peer, site, setup, args)
     }
 
+    /// Runs a peer that publishes and subscribes as it is told to.
+    pub(crate) fn gossip(peer: &Peer, site: &Site, setup: Setup, signing: &str) -> Result<Self, String> {
+        Self::spawn(peer, site, setup, words(&["gossip", "--signing", signing]))
+    }
+
     fn spawn(peer: &Peer, site: &Site, setup: Setup, args: Vec<OsString>) -> Result<Self, String> {
         let script = peer.dir(site.peers()).join("run");
         let args = args.into_iter().chain(peer.arguments(setup).into_iter().map(OsString::from));
         Child::spawn(&script, args).map(Self)
+    }
+
+    /// Tells it to do something.
+    pub(crate) async fn tell(&mut self, command: &serde_json::Value) -> Result<(), String> {
+        self.0.say(&command.to_string()).await
     }
 
     /// What it says next.
@@ -139,6 +190,22 @@ mod tests {
             "protocols":["/x/1"],"addrs":[],"observed":"/ip4/127.0.0.1/tcp/1"}"#;
         assert_eq!(parse(line), Event::Identified(told));
         assert_eq!(parse(r#"{"event":"done","ok":false}"#), Event::Done { ok: false });
+        let line = r#"{"event":"message","topic":"t","name":"n","bytes":2,"intact":true,"author":""}"#;
+        let message = Received {
+            topic: "t".to_owned(),
+            name: "n".to_owned(),
+            bytes: 2,
+            intact: true,
+            author: String::new(),
+        };
+        assert_eq!(parse(line), Event::Message(message));
+        let line = r#"{"event":"answer","do":"state","ok":true,"mesh":["12D3"],"subscribers":[],"protocols":{"12D3":"/m"}}"#;
+        let Event::Answer(answer) = parse(line) else { panic!("{line}") };
+        assert_eq!((answer.ok, answer.state.mesh), (true, vec!["12D3".to_owned()]));
+        let Event::Answer(answer) = parse(r#"{"event":"answer","do":"dial","ok":false,"error":"no"}"#) else {
+            panic!("no answer")
+        };
+        assert_eq!((answer.ok, answer.error.as_deref()), (false, Some("no")));
         assert_eq!(parse("hello"), Event::Nonsense("hello".to_owned()));
         assert_eq!(parse(r#"{"event":"?"}"#), Event::Nonsense(r#"{"event":"?"}"#.to_owned()));
     }

@@ -126,22 +126,12 @@ impl Row {
         limit: Duration,
         doing: impl Future<Output = Result<(T, String), String>>,
     ) -> Option<T> {
-        let started = Instant::now();
-        let done = timeout(limit, doing).await;
-        let done = done.unwrap_or_else(|_| Err(format!("not done within {} s", limit.as_secs())));
-        let (value, result) = match done {
-            Ok((value, detail)) => (Some(value), Ok(detail)),
-            Err(error) => (None, Err(error)),
-        };
-        self.note(step, started.elapsed().as_secs_f64() * 1000.0, result);
-        value
+        take(&mut self.cells, step, limit, doing).await
     }
 
     /// Notes how a step went; `result` has its detail, which may be empty, or the reason.
     pub(crate) fn note(&mut self, step: &'static str, ms: f64, result: Result<String, String>) {
-        let ms = (ms * 100.0).round() / 100.0;
-        let detail = result.as_ref().ok().filter(|detail| !detail.is_empty()).cloned();
-        self.cells.push(Cell { step, ok: result.is_ok(), ms, error: result.err(), excused: None, detail });
+        self.cells.push(Cell::new(step, ms, result));
     }
 
     /// Takes in another run of the same row: a step passed if it did each time, and takes its longest time.
@@ -161,6 +151,33 @@ impl Row {
             }
         }
     }
+}
+
+impl Cell {
+    /// `result` has the step's detail, which may be empty, or the reason.
+    pub(crate) fn new(step: &'static str, ms: f64, result: Result<String, String>) -> Self {
+        let ms = (ms * 100.0).round() / 100.0;
+        let detail = result.as_ref().ok().filter(|detail| !detail.is_empty()).cloned();
+        Self { step, ok: result.is_ok(), ms, error: result.err(), excused: None, detail }
+    }
+}
+
+/// Takes a step by its deadline, and adds a cell for how it went.
+pub(crate) async fn take<T>(
+    cells: &mut Vec<Cell>,
+    step: &'static str,
+    limit: Duration,
+    doing: impl Future<Output = Result<(T, String), String>>,
+) -> Option<T> {
+    let started = Instant::now();
+    let done = timeout(limit, doing).await;
+    let done = done.unwrap_or_else(|_| Err(format!("not done within {} s", limit.as_secs())));
+    let (value, result) = match done {
+        Ok((value, detail)) => (Some(value), Ok(detail)),
+        Err(error) => (None, Err(error)),
+    };
+    cells.push(Cell::new(step, started.elapsed().as_secs_f64() * 1000.0, result));
+    value
 }
 
 #[cfg(test)]

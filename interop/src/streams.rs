@@ -30,7 +30,7 @@ const CHUNK: usize = 32 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Byte `i` of what is sent for an echo.
-fn pattern(i: usize) -> u8 {
+pub(crate) fn pattern(i: usize) -> u8 {
     // The remainder fits, so there is nothing to lose.
     u8::try_from((i % 251 * 31 + 7) % 251).unwrap_or_default()
 }

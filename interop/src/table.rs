@@ -10,16 +10,16 @@ use crate::{
 /// Steps that take longer show their time.
 const SLOW_MS: f64 = 1000.0;
 
-const GREEN: &str = "\x1b[32m";
-const YELLOW: &str = "\x1b[33m";
-const RED: &str = "\x1b[1;31m";
-const DIM: &str = "\x1b[2m";
+pub(crate) const GREEN: &str = "\x1b[32m";
+pub(crate) const YELLOW: &str = "\x1b[33m";
+pub(crate) const RED: &str = "\x1b[1;31m";
+pub(crate) const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
 /// A text in a column, and how it is coloured.
-struct Field {
-    text: String,
-    colour: &'static str,
+pub(crate) struct Field {
+    pub(crate) text: String,
+    pub(crate) colour: &'static str,
 }
 
 /// The grids, and below them what failed and why.
@@ -51,11 +51,17 @@ fn grid(out: &mut String, rows: &[Row], colour: bool) {
 
     let mut lines: Vec<Vec<Field>> = vec![heading(&steps)];
     lines.extend(rows.iter().map(|row| fields(row, &steps)));
+    columns(out, &lines, colour);
+}
+
+/// Writes lines of fields, each column as wide as it has to be.
+pub(crate) fn columns(out: &mut String, lines: &[Vec<Field>], colour: bool) {
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|field| field.text.chars().count()).max()
     };
-    let widths: Vec<usize> = (0..steps.len() + 5).map(|column| width(column).unwrap_or(0)).collect();
-    for line in &lines {
+    let most = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..most).map(|column| width(column).unwrap_or(0)).collect();
+    for line in lines {
         let mut row = String::from("  ");
         for (field, width) in line.iter().zip(&widths) {
             let pad = " ".repeat(width.saturating_sub(field.text.chars().count()) + 2);
@@ -67,7 +73,7 @@ fn grid(out: &mut String, rows: &[Row], colour: bool) {
     }
 }
 
-fn paint(text: &str, with: &str, colour: bool) -> String {
+pub(crate) fn paint(text: &str, with: &str, colour: bool) -> String {
     if colour && !with.is_empty() { format!("{with}{text}{PLAIN}") } else { text.to_owned() }
 }
 
@@ -87,7 +93,7 @@ fn fields(row: &Row, steps: &[&str]) -> Vec<Field> {
     line
 }
 
-fn cell_field(cell: &Cell) -> Field {
+pub(crate) fn cell_field(cell: &Cell) -> Field {
     let (word, colour) = match (cell.ok, cell.excused) {
         (true, _) => ("ok", GREEN),
         (false, Some(_)) => ("excused", YELLOW),

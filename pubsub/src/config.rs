@@ -40,7 +40,8 @@ pub struct Config {
     pub prune_backoff: Duration,
     /// The same after leaving a topic. Default: 10 s.
     pub unsubscribe_backoff: Duration,
-    /// Heartbeats by which a backoff is kept longer than it was said, for clocks and links differ. Default: 1.
+    /// Heartbeats by which this node keeps a backoff longer than it was said, and others may keep it shorter, for clocks and
+    /// links differ. Default: 1.
     pub backoff_slack: u32,
     /// A GRAFT so soon after a PRUNE is misbehaviour twice. Default: 10 s.
     pub graft_flood: Duration,

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,6 +55,7 @@ var (
 type options struct {
 	mode, addr, transport, security, muxer, keyType string
 	tlsCert, tlsKey, tlsCA                          string
+	signing                                         string
 	anyCert                                         bool
 	steps                                           []string
 }
@@ -74,10 +76,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "peer:", err)
 		os.Exit(2)
 	}
-	run := listen
-	if opts.mode == "dial" {
-		run = dial
-	}
+	run := map[string]func(options) error{"listen": listen, "dial": dial, "gossip": gossip}[opts.mode]
 	if err := run(opts); err != nil {
 		fmt.Fprintln(os.Stderr, "peer:", err)
 		os.Exit(1)
@@ -86,10 +85,11 @@ func main() {
 
 func parse(args []string) (options, error) {
 	var opts options
-	if len(args) == 0 || (args[0] != "listen" && args[0] != "dial") {
-		return opts, errors.New("usage: peer listen|dial --addr <multiaddr> [--steps a,b] " +
+	if len(args) == 0 || !slices.Contains([]string{"listen", "dial", "gossip"}, args[0]) {
+		return opts, errors.New("usage: peer listen|dial|gossip --addr <multiaddr> [--steps a,b] " +
 			"[--transport tcp|ws|wss|quic-v1|webrtc-direct] [--tls-cert FILE --tls-key FILE] [--tls-ca FILE] " +
-			"[--security noise|tls] [--muxer yamux|mplex] [--key-type ed25519|secp256k1|ecdsa|rsa]")
+			"[--security noise|tls] [--muxer yamux|mplex] [--key-type ed25519|secp256k1|ecdsa|rsa] " +
+			"[--signing strict|named|anonymous]")
 	}
 	opts.mode = args[0]
 	flags := flag.NewFlagSet("peer "+opts.mode, flag.ContinueOnError)
@@ -101,6 +101,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&opts.security, "security", "noise", "noise or tls")
 	flags.StringVar(&opts.muxer, "muxer", "yamux", "yamux or mplex")
 	flags.StringVar(&opts.keyType, "key-type", "ed25519", "of the identity: ed25519, secp256k1, ecdsa or rsa")
+	flags.StringVar(&opts.signing, "signing", "strict", "of messages: strict, named or anonymous")
 	steps := flags.String("steps", allSteps, "what to do, in order")
 	if err := flags.Parse(args[1:]); err != nil {
 		return opts, err
@@ -116,6 +117,8 @@ func parse(args []string) (options, error) {
 		return opts, fmt.Errorf("no such muxer: %s", opts.muxer)
 	case !keyType:
 		return opts, fmt.Errorf("no such type of key: %s", opts.keyType)
+	case signings[opts.signing] == nil:
+		return opts, fmt.Errorf("no such signing: %s", opts.signing)
 	case opts.mode == "dial" && opts.steps[0] != "dial":
 		return opts, errors.New("the first step must be dial")
 	case opts.addr == "":

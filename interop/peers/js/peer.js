@@ -10,6 +10,7 @@ import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { contract } from './contract.js'
+import { SIGNINGS, gossip } from './gossip.js'
 import { PERF, servePerf } from './perf.js'
 import { LIMITS, PING_LIMITS, STEPS, STEP_DEADLINE_MS, change, changeOf, identifyFields, pings, takeSteps } from './steps.js'
 import { CALLBACK, CALLBACK_BYTES, CHANGE, ECHO, PING_BACK, SEEN, echo, serveAsk, serveEcho } from './streams.js'
@@ -20,9 +21,10 @@ const SECURITIES = { noise: () => noise(), tls: () => tls() }
 const MUXERS = { yamux: () => yamux(), mplex: () => mplex() }
 const KEY_TYPES = { ed25519: 'Ed25519', secp256k1: 'secp256k1', rsa: 'RSA' }
 
-const USAGE = 'usage: peer listen|dial --addr <multiaddr> [--steps a,b] ' +
+const USAGE = 'usage: peer listen|dial|gossip --addr <multiaddr> [--steps a,b] ' +
   '[--transport tcp|ws|wss|quic-v1|webrtc-direct] [--tls-cert FILE --tls-key FILE] [--tls-ca FILE] ' +
-  '[--security noise|tls] [--muxer yamux|mplex] [--key-type ed25519|secp256k1|rsa]'
+  '[--security noise|tls] [--muxer yamux|mplex] [--key-type ed25519|secp256k1|rsa] ' +
+  '[--signing strict|anonymous]'
 
 async function parse () {
   const { values, positionals } = parseArgs({
@@ -37,24 +39,26 @@ async function parse () {
       'tls-ca': { type: 'string' },
       security: { type: 'string', default: 'noise' },
       muxer: { type: 'string', default: 'yamux' },
-      'key-type': { type: 'string', default: 'ed25519' }
+      'key-type': { type: 'string', default: 'ed25519' },
+      signing: { type: 'string', default: 'strict' }
     }
   })
   const [mode, ...rest] = positionals
   const steps = values.steps.split(',')
-  if (rest.length > 0 || !['listen', 'dial', 'contract'].includes(mode)) throw new Error(USAGE)
-  const { transport, security, muxer, 'key-type': keyType } = values
+  if (rest.length > 0 || !['listen', 'dial', 'gossip', 'contract'].includes(mode)) throw new Error(USAGE)
+  const { transport, security, muxer, 'key-type': keyType, signing } = values
   if (!Object.hasOwn(TRANSPORTS, transport)) throw new Error(`no such transport: ${transport}`)
   if (!Object.hasOwn(SECURITIES, security)) throw new Error(`no such security: ${security}`)
   if (!Object.hasOwn(MUXERS, muxer)) throw new Error(`no such muxer: ${muxer}`)
   if (!Object.hasOwn(KEY_TYPES, keyType)) throw new Error(`no such type of key: ${keyType}`)
+  if (!Object.hasOwn(SIGNINGS, signing)) throw new Error(`no such signing: ${signing}`)
   if (mode === 'dial' && steps[0] !== 'dial') throw new Error('the first step must be dial')
   const { 'tls-cert': tlsCert, 'tls-key': tlsKey, 'tls-ca': tlsCa } = values
   const addr = values.addr ?? TRANSPORTS[transport].listen
-  return { mode, suite: values.suite, steps, addr, transport, tlsCert, tlsKey, tlsCa, security, muxer, keyType }
+  return { mode, suite: values.suite, steps, addr, transport, tlsCert, tlsKey, tlsCa, security, muxer, keyType, signing }
 }
 
-async function newNode (options, listen) {
+async function newNode (options, listen, services = {}) {
   const { transport, security, muxer, keyType } = options
   const node = await createLibp2p({
     privateKey: await generateKeyPair(KEY_TYPES[keyType]),
@@ -66,7 +70,7 @@ async function newNode (options, listen) {
     connectionGater: { denyDialMultiaddr: () => false },
     // Its pings collide with those that are asked for, and it ends the connection over that.
     connectionMonitor: { enabled: false },
-    services: { identify: identify(), identifyPush: identifyPush(), ping: ping(PING_LIMITS) }
+    services: { identify: identify(), identifyPush: identifyPush(), ping: ping(PING_LIMITS), ...services }
   })
   await node.handle(ECHO, serveEcho, LIMITS)
   return node
@@ -117,6 +121,7 @@ const options = await parse().catch(orExit(2))
 if (options.mode === 'contract') {
   await contract(options.suite, newNode).catch(orExit(1))
 } else {
-  const ok = await (options.mode === 'listen' ? listen : dial)(options).catch(orExit(1))
+  const modes = { listen, dial, gossip: options => gossip(options, newNode, emit) }
+  const ok = await modes[options.mode](options).catch(orExit(1))
   process.exit(ok ? 0 : 1)
 }

@@ -21,6 +21,7 @@ from multiaddr import Multiaddr
 import trio
 
 from contract import contract
+from gossip import SIGNINGS, gossip
 from streams import (
     CALLBACK,
     CALLBACK_BYTES,
@@ -60,14 +61,14 @@ KEY_TYPES = {
 def main():
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     options = parse()
-    modes = {"listen": listen, "dial": dial, "contract": obey}
+    modes = {"listen": listen, "dial": dial, "gossip": talk, "contract": obey}
     run = modes[options.mode]
     sys.exit(0 if trio.run(run, options) else 1)
 
 
 def parse():
     parser = argparse.ArgumentParser(prog="peer")
-    parser.add_argument("mode", choices=["listen", "dial", "contract"])
+    parser.add_argument("mode", choices=["listen", "dial", "gossip", "contract"])
     parser.add_argument("--addr", type=Multiaddr)
     parser.add_argument("--steps", default=STEPS)
     parser.add_argument("--suite", choices=["transport", "perf"], default="transport")
@@ -77,6 +78,7 @@ def parse():
     parser.add_argument("--security", choices=SECURITIES, default="noise")
     parser.add_argument("--muxer", choices=MUXERS, default="yamux")
     parser.add_argument("--key-type", choices=KEY_TYPES, default="ed25519")
+    parser.add_argument("--signing", choices=SIGNINGS, default="strict")
     parser.set_defaults(any_cert=False)
     options = parser.parse_args()
     options.addr = options.addr or Multiaddr(TRANSPORTS[options.transport])
@@ -88,6 +90,10 @@ def parse():
 
 async def obey(options):
     return await contract(options.suite, make_host)
+
+
+async def talk(options):
+    return await gossip(options, make_host(options), emit, describe, STEP_DEADLINE)
 
 
 def make_host(options):

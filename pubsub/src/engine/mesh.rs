@@ -159,7 +159,14 @@ impl Engine {
         if known.mesh.contains(&peer) || !can_be_told {
             return;
         }
-        let in_backoff = known.backoff.get(&peer).copied().filter(|until| *until > now.mono);
+        if !known.peers.contains(&peer) {
+            // Some send control before the rest: the subscription is still on its way. py-libp2p does, now and then.
+            self.peer_wants(peer, topic.clone());
+        }
+        let Some(known) = self.topics.get(&topic) else { return };
+        // The peer's clock began when it sent the PRUNE, and may count whole seconds, as py-libp2p's does.
+        let slack = self.config.heartbeat.saturating_mul(self.config.backoff_slack);
+        let in_backoff = known.backoff.get(&peer).copied().filter(|until| *until > now.after(slack));
         let full = known.mesh.len() >= self.config.mesh.high;
         let wants = known.peers.contains(&peer);
         if let Some(until) = in_backoff {

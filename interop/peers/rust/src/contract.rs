@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, Swarm, identity::Keypair, multiaddr::Protocol, ping, swa
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::{Behaviour, BehaviourEvent, Options, Result, new_swarm, perf, redis::Redis, streams, transport};
+use crate::{Behaviour, BehaviourEvent, Mode, Options, Result, new_swarm, perf, redis::Redis, streams, transport};
 
 const TIMEOUT: u64 = 180;
 
@@ -32,7 +32,7 @@ impl Settings {
         let ip: IpAddr = of("LISTENER_IP", "ip", "0.0.0.0").parse()?;
         let addr = transport::listen_address(&transport)?.replace("127.0.0.1", &ip.to_string());
         let options = Options {
-            listen: of("IS_DIALER", "is_dialer", "") != "true",
+            mode: if of("IS_DIALER", "is_dialer", "") == "true" { Mode::Dial } else { Mode::Listen },
             addr: addr.parse()?,
             steps: Vec::new(),
             transport,
@@ -43,6 +43,7 @@ impl Settings {
             mplex: of("MUXER", "muxer", "yamux") == "mplex",
             key: Keypair::generate_ed25519(),
             signed_record: false,
+            signing: "strict".to_owned(),
         };
         let key = if unified {
             format!("{}_listener_multiaddr", env::var("TEST_KEY")?)
@@ -52,7 +53,7 @@ impl Settings {
         let timeout = of("TEST_TIMEOUT_SECS", "test_timeout_seconds", &TIMEOUT.to_string()).parse()?;
         Ok(Self {
             unified,
-            is_dialer: !options.listen,
+            is_dialer: options.mode == Mode::Dial,
             redis: of("REDIS_ADDR", "redis_addr", "redis:6379"),
             key,
             ip,

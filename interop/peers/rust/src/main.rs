@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod contract;
+mod gossip;
 mod perf;
 mod redis;
 mod streams;
@@ -52,8 +53,11 @@ async fn main() -> ExitCode {
         contract::run(std::env::args().nth(3)).await
     } else {
         match Options::parse(std::env::args().skip(1)) {
-            Ok(options) if options.listen => listen(options).await,
-            Ok(options) => dial(options).await,
+            Ok(options) => match options.mode {
+                Mode::Listen => listen(options).await,
+                Mode::Dial => dial(options).await,
+                Mode::Gossip => gossip::gossip(options).await,
+            },
             Err(error) => {
                 eprintln!("peer: {error}");
                 return ExitCode::from(2);
@@ -70,8 +74,15 @@ async fn main() -> ExitCode {
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Listen,
+    Dial,
+    Gossip,
+}
+
 struct Options {
-    listen: bool,
+    mode: Mode,
     addr: Multiaddr,
     steps: Vec<String>,
     transport: String,
@@ -84,18 +95,22 @@ struct Options {
     mplex: bool,
     key: Keypair,
     signed_record: bool,
+    /// Of messages: strict, named or anonymous.
+    signing: String,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
-        let listen = match args.next().as_deref() {
-            Some("listen") => true,
-            Some("dial") => false,
+        let mode = match args.next().as_deref() {
+            Some("listen") => Mode::Listen,
+            Some("dial") => Mode::Dial,
+            Some("gossip") => Mode::Gossip,
             _ => {
-                return Err("usage: peer listen|dial --addr <multiaddr> [--steps a,b] \
+                return Err("usage: peer listen|dial|gossip --addr <multiaddr> [--steps a,b] \
                             [--transport tcp|ws|wss|quic-v1|webrtc-direct] [--tls-cert FILE --tls-key FILE] \
                             [--tls-ca FILE] [--security noise|tls] [--muxer yamux|mplex] \
-                            [--key-type ed25519|secp256k1|ecdsa|rsa] [--signed-record]"
+                            [--key-type ed25519|secp256k1|ecdsa|rsa] [--signed-record] \
+                            [--signing strict|named|anonymous]"
                     .into());
             }
         };
@@ -103,6 +118,7 @@ impl Options {
         let mut transport = "tcp".to_owned();
         let (mut tls_cert, mut tls_key, mut tls_ca) = (None, None, None);
         let mut steps = STEPS.to_owned();
+        let mut signing = "strict".to_owned();
         let (mut tls, mut mplex, mut signed_record) = (false, false, false);
         let mut key = Keypair::generate_ed25519();
         while let Some(flag) = args.next() {
@@ -114,6 +130,7 @@ impl Options {
             match (flag.as_str(), value.as_str()) {
                 ("--addr", _) => addr = Some(value),
                 ("--steps", _) => steps = value,
+                ("--signing", "strict" | "named" | "anonymous") => signing = value,
                 ("--transport", _) => transport = value,
                 ("--tls-cert", _) => tls_cert = Some(value.into()),
                 ("--tls-key", _) => tls_key = Some(value.into()),
@@ -128,13 +145,13 @@ impl Options {
             }
         }
         let steps: Vec<_> = steps.split(',').map(str::to_owned).collect();
-        if !listen && steps[0] != "dial" {
+        if mode == Mode::Dial && steps[0] != "dial" {
             return Err("the first step must be dial".into());
         }
         let default = transport::listen_address(&transport)?;
         let addr = addr.as_deref().unwrap_or(default).parse()?;
         Ok(Self {
-            listen,
+            mode,
             addr,
             steps,
             transport,
@@ -145,6 +162,7 @@ impl Options {
             mplex,
             key,
             signed_record,
+            signing,
         })
     }
 }
