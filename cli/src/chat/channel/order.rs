@@ -11,9 +11,9 @@ use peerage::PeerId;
 /// So long a message waits for those before it, which may be lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// Messages of one author that wait.
-const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 64;
 /// Authors whose numbers are known. With more, what they say comes as it comes.
-const MAX_AUTHORS: usize = 1000;
+const MAX_AUTHORS: usize = super::people::MAX_PEOPLE;
 
 pub(super) struct Order<T>(BTreeMap<PeerId, Author<T>>);
 
