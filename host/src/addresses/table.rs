@@ -183,7 +183,7 @@ impl Table {
 
     /// What a peer at the other end of `to` is told.
     pub(crate) fn told(&self, to: &ConnInfo) -> Vec<Multiaddr> {
-        let (remote, local) = (&to.remote, to.local.ip());
+        let (remote, local) = (to.nearness(), to.local.ip());
         // What has no IP address is a transport inside this machine.
         let same_machine = remote.is_loopback() || remote.ip().is_none();
         let fits = |address: &Multiaddr| {

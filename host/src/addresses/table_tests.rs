@@ -86,6 +86,9 @@ fn who_is_told_what() {
         ["/ip4/192.168.1.7/tcp/4001", "/ip4/8.8.4.4/tcp/4001"]
     );
     assert_eq!(told(&table, "/ip4/9.9.9.9/tcp/9"), ["/ip4/8.8.4.4/tcp/4001"]);
+    // From an interface of this machine to its loopback, as WebRTC's candidates do.
+    let inside = connection(1, Direction::Inbound, "/ip4/127.0.0.1/tcp/4001", "/ip4/192.168.1.7/tcp/9");
+    assert_eq!(table.told(&inside).len(), 3);
 }
 
 #[test]

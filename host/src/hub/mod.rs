@@ -47,6 +47,12 @@ impl ConnInfo {
         let udp = self.remote.iter().any(|part| matches!(part, Protocol::Udp(_)));
         (!udp).then_some(&self.security)
     }
+
+    /// The address that shows how near the peer is. The remote one; but who reaches this side at a loopback address is
+    /// on this machine, wherever its packets seem to come from. go-libp2p over WebRTC sends them from any interface.
+    pub(crate) fn nearness(&self) -> &Multiaddr {
+        if self.local.is_loopback() { &self.local } else { &self.remote }
+    }
 }
 
 /// The connection to open a stream on: a direct one before a limited one, then the oldest. A limited one only if

@@ -93,7 +93,7 @@ impl Effects<Action> for Performer {
                 if let Some(handle) = &handle {
                     handle.announced.set(node.known.speaks(peer, &info.protocols));
                 }
-                let remote = handle.map(|handle| handle.info.remote.clone());
+                let remote = handle.map(|handle| handle.info.nearness().clone());
                 let said = book::Said {
                     protocols: info.protocols.clone(),
                     agent: info.agent_version.clone(),

@@ -66,7 +66,7 @@ fn taken(full_at: Option<Instant>, burst: u32, every: Duration, now: Now) -> Opt
 
 impl Source {
     fn of(info: &ConnInfo) -> Self {
-        if info.remote.is_loopback() {
+        if info.nearness().is_loopback() {
             return Self::Peer(info.peer);
         }
         match info.remote.ip().map(|ip| ip.to_canonical()) {
