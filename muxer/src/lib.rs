@@ -30,6 +30,7 @@
 )]
 #![cfg_attr(test, allow(clippy::duplicate_mod, reason = "two implementations of yamux run the same suite"))]
 
+mod buffered;
 mod connection;
 mod error;
 pub mod handles;
@@ -42,6 +43,7 @@ pub mod testing;
 pub mod yamux;
 pub mod yamux_crate;
 
+pub use buffered::Buffered;
 pub use connection::{Connection, Control, Driver, Muxed};
 pub use error::{ConnectionError, ErrorCode, StreamError};
 pub use outflow::{Outflow, Watched};

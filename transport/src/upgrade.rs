@@ -20,14 +20,14 @@ use std::{
 };
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
-use peerage_muxer::{Muxed, Outflow, mplex, yamux, yamux_crate};
+use peerage_muxer::{Buffered, Muxed, Outflow, mplex, yamux, yamux_crate};
 use peerage_security::{
     Authenticated, noise, plaintext,
     pnet::{Fingerprint, PnetStream, PreSharedKey},
     tls,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite},
     time::{self, Instant},
 };
 
@@ -265,7 +265,7 @@ impl Shared {
             Security::Plaintext => {
                 let config = expecting(&self.plaintext, expected, plaintext::Config::expecting);
                 let (io, authenticated) = plaintext::upgrade(io, role, &config).await?;
-                self.multiplex(io, authenticated, role, progress, (outflow, budget)).await?
+                self.multiplex(Buffered::new(io), authenticated, role, progress, (outflow, budget)).await?
             }
         };
         understood.store(true, Ordering::Relaxed);
@@ -277,7 +277,7 @@ impl Shared {
     /// Settles on a muxer, if the handshake has not, and starts it.
     async fn multiplex(
         &self,
-        mut io: impl Io,
+        mut io: impl Io + AsyncBufRead,
         authenticated: Authenticated,
         role: Role,
         progress: &Progress,

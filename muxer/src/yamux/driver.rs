@@ -10,10 +10,9 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncBufRead, AsyncWrite},
     time::{self, Instant, Sleep},
 };
-use tokio_util::io::poll_read_buf;
 
 use super::{
     frame::{GO_AWAY_PROTOCOL_ERROR, Header},
@@ -30,17 +29,12 @@ const CALL: usize = 1024;
 /// Frames are made until there is so much to be written together.
 const BATCH: usize = 128 * 1024;
 
-/// The buffer for input: small while little comes in, large while much does.
-const SMALL_READ: usize = 4 * 1024;
-const LARGE_READ: usize = 64 * 1024;
+/// A buffer for output up to this size is kept while there is nothing to send.
+const KEPT: usize = 4 * 1024;
 
 pub(super) struct Driver<T> {
     io: T,
     shared: Arc<Shared>,
-    input: Vec<u8>,
-    /// As much of the input as the engine has taken.
-    taken: usize,
-    read_size: usize,
     /// The engine takes input.
     wanted: bool,
     output: Vec<u8>,
@@ -72,9 +66,6 @@ impl<T> Driver<T> {
         Self {
             io,
             shared,
-            input: Vec::new(),
-            taken: 0,
-            read_size: SMALL_READ,
             wanted: true,
             output: Vec::new(),
             written: 0,
@@ -90,7 +81,7 @@ impl<T> Driver<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
+impl<T: AsyncBufRead + AsyncWrite + Unpin> Future for Driver<T> {
     type Output = Result<(), ConnectionError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -112,7 +103,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+impl<T: AsyncBufRead + AsyncWrite + Unpin> Driver<T> {
     /// Whether this side is closing the connection, and how far it came.
     fn turn(&mut self, cx: &mut Context<'_>) -> (bool, Poll<Result<(), ConnectionError>>) {
         let now = Instant::now();
@@ -137,14 +128,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return Ok(leaving.poll(&mut self.io, cx)?);
         }
         self.left = BUDGET;
-        let mut received: usize = 0;
         loop {
             let wrote = self.poll_write(cx, now)?;
             if self.output.is_empty() && self.shared.drive(|engine| engine.is_closed()) {
-                self.input = Vec::new();
                 return Ok(self.leaving.insert(Leaving::default()).poll(&mut self.io, cx)?);
             }
-            let read = self.poll_read(cx, now, &mut received)?;
+            let read = self.poll_read(cx, now)?;
             if (wrote, read) == (Step::Idle, Step::Idle) {
                 break;
             }
@@ -153,13 +142,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 break;
             }
         }
-        self.read_size = if received < LARGE_READ / 4 { SMALL_READ } else { LARGE_READ };
-        // Large buffers go back when little moves; the next ping at the latest finds that out.
-        if received < LARGE_READ / 4 && self.input.is_empty() && self.input.capacity() > SMALL_READ {
-            self.input = Vec::new();
-        }
+        // A large buffer goes back when little moves; the next ping at the latest finds that out.
         let busy = self.left <= BUDGET / 2;
-        if !busy && self.output.is_empty() && self.output.capacity() > SMALL_READ {
+        if !busy && self.output.is_empty() && self.output.capacity() > KEPT {
             self.output = Vec::new();
         }
         self.poll_flush(cx, now)?;
@@ -203,31 +188,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Reads once, and lets the engine have it.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Instant,
-        received: &mut usize,
-    ) -> Result<Step, ConnectionError> {
+    /// Lets the engine have what is there, from where it lies.
+    fn poll_read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Step, ConnectionError> {
         if !self.wanted {
             return Ok(Step::Idle);
         }
-        if self.input.is_empty() {
-            self.input.reserve(self.read_size);
-            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)? {
-                Poll::Pending => return Ok(Step::Idle),
-                Poll::Ready(0) => return Err(self.end_of_input()),
-                Poll::Ready(n) => {
-                    if n >= self.read_size {
-                        self.read_size = LARGE_READ;
-                    }
-                    *received = received.saturating_add(n);
-                    self.left = self.left.saturating_sub(n.max(CALL));
-                }
-            }
+        let Poll::Ready(input) = Pin::new(&mut self.io).poll_fill_buf(cx)? else {
+            return Ok(Step::Idle);
+        };
+        if input.is_empty() {
+            return Err(self.end_of_input());
         }
-        let input = self.input.get(self.taken..).unwrap_or_default();
         let (taken, farewell) = self.shared.drive(|engine| {
             let taken = engine.handle_input(input, now.into_std());
             self.wanted = engine.wants_input();
@@ -237,11 +208,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         if let Some(code) = farewell {
             return Err(ConnectionError::ClosedByPeer(code));
         }
-        self.taken = self.taken.saturating_add(taken);
-        if self.taken >= self.input.len() {
-            self.input.clear();
-            self.taken = 0;
-        }
+        Pin::new(&mut self.io).consume(taken);
+        self.left = self.left.saturating_sub(taken.max(CALL));
         Ok(Step::Moved)
     }
 

@@ -53,11 +53,11 @@ use std::{sync::Arc, time::Duration};
 
 use peerage_core::budget::Budget;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite},
     time::Instant,
 };
 
-use crate::{Connection, Driver, Muxed, Outflow, handles::Handle};
+use crate::{Buffered, Connection, Driver, Muxed, Outflow, handles::Handle};
 
 /// The protocol id in multistream-select, in TLS ALPN and among the noise extensions.
 pub const PROTOCOL: &str = "/yamux/1.0.0";
@@ -173,13 +173,13 @@ pub fn start(
     budget: Budget,
 ) -> Muxed {
     let outflow = Outflow::default();
-    start_over(outflow.watch(io), outflow, mode, config, budget)
+    start_over(Buffered::new(outflow.watch(io)), outflow, mode, config, budget)
 }
 
 /// As [`start`], over layers that buffer what is written: `outflow` watches the socket under them, so that
 /// [`Config::write_timeout`] is about the peer and not about the buffers.
 pub fn start_over(
-    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    io: impl AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     outflow: Outflow,
     mode: Mode,
     config: Config,
@@ -189,7 +189,7 @@ pub fn start_over(
 }
 
 fn start_shared(
-    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    io: impl AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     outflow: Outflow,
     mode: Mode,
     config: Config,

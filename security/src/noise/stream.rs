@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Error,
@@ -162,6 +162,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for NoiseStream<S> {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+/// Lends what was decrypted where it lies, a frame at a time.
+impl<S: AsyncRead + Unpin> AsyncBufRead for NoiseStream<S> {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        if this.opener.plain().is_empty() {
+            ready!(this.poll_open(cx))?;
+        }
+        Poll::Ready(Ok(this.opener.plain()))
+    }
+
+    fn consume(self: Pin<&mut Self>, n: usize) {
+        self.get_mut().opener.consume(n);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Error;
 
@@ -46,6 +46,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         }
         let result = ready!(Pin::new(&mut this.tls).poll_read(cx, buf));
         Poll::Ready(keep(&mut this.read_failed, result))
+    }
+}
+
+/// Lends what was decrypted where it lies, a record at a time.
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncBufRead for TlsStream<S> {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        check(&this.read_failed)?;
+        let lent = ready!(Pin::new(&mut this.tls).poll_fill_buf(cx));
+        Poll::Ready(keep(&mut this.read_failed, lent))
+    }
+
+    fn consume(self: Pin<&mut Self>, n: usize) {
+        Pin::new(&mut self.get_mut().tls).consume(n);
     }
 }
 

@@ -14,7 +14,7 @@ use peerage_core::budget::Budget;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Config, Mode, handle::Shared as Link, start_shared};
-use crate::{Muxed, Outflow};
+use crate::{Buffered, Muxed, Outflow};
 
 fn start_linked(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -22,5 +22,5 @@ fn start_linked(
     config: Config,
 ) -> (Muxed, Arc<Link>) {
     let outflow = Outflow::default();
-    start_shared(outflow.watch(io), outflow, mode, config, Budget::unlimited())
+    start_shared(Buffered::new(outflow.watch(io)), outflow, mode, config, Budget::unlimited())
 }
