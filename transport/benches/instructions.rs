@@ -9,7 +9,7 @@
 //! ```
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::env;
+use std::{env, net::Ipv4Addr};
 
 use peerage_core::{
     Keypair, ProtocolId,
@@ -17,14 +17,17 @@ use peerage_core::{
     multistream::{Dialer, Listener},
 };
 use peerage_muxer::{
-    Connection, Muxed,
+    Connection, Muxed, Outflow,
     yamux::{self, Mode},
 };
 use peerage_security::{
     Role,
     noise::{self, Config, Initiator, Responder},
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 /// Bytes of a round of `bulk`, and of each write.
 const BULK: usize = 1 << 20;
@@ -42,9 +45,10 @@ fn main() {
     match scenario.as_deref() {
         Some("bulk") => here(bulk(rounds)),
         Some("requests") => here(requests(rounds)),
+        Some("socket") => here(socket(rounds)),
         Some("multistream") => multistream(rounds),
         Some("handshake") => handshake(rounds),
-        Some(other) => panic!("{other} is none of bulk, requests, multistream and handshake"),
+        Some(other) => panic!("{other} is none of bulk, requests, multistream, handshake and socket"),
         None => {
             here(bulk(rounds));
             here(requests(rounds));
@@ -56,20 +60,24 @@ fn main() {
 
 /// One thread: what is woken when does not depend on others.
 fn here(work: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
 fn identities() -> [Config; 2] {
     [1, 2].map(|seed| Config::new(&Keypair::from_ed25519_seed([seed; 32])).unwrap())
 }
 
-async fn side(io: DuplexStream, role: Role, config: &Config) -> Connection {
+async fn side<S>(io: S, role: Role, config: &Config) -> Connection
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let mode = match role {
         Role::Initiator => Mode::Client,
         Role::Responder => Mode::Server,
     };
     let (io, _) = noise::upgrade(io, role, config).await.unwrap();
-    let Muxed { connection, driver } = yamux::start(io, mode, yamux::Config::default(), Budget::unlimited());
+    let (config, budget) = (yamux::Config::default(), Budget::unlimited());
+    let Muxed { connection, driver } = yamux::start_over(io, Outflow::default(), mode, config, budget);
     tokio::spawn(driver);
     connection
 }
@@ -83,7 +91,20 @@ async fn pair() -> (Connection, Connection) {
 
 /// One stream, written and read: muxer frames, noise frames, and the same backwards.
 async fn bulk(rounds: usize) {
-    let (near, far) = pair().await;
+    stream(rounds, pair().await).await;
+}
+
+/// The same through a socket, whose part depends on chance: for profilers.
+async fn socket(rounds: usize) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap());
+    let (near, far) = tokio::join!(near, listener.accept());
+    let [one, other] = identities();
+    let near = side(near.unwrap(), Role::Initiator, &one);
+    stream(rounds, tokio::join!(near, side(far.unwrap().0, Role::Responder, &other))).await;
+}
+
+async fn stream(rounds: usize, (near, far): (Connection, Connection)) {
     let reading = tokio::spawn(async move {
         let mut stream = far.accept().await.unwrap();
         let mut chunk = vec![0; WRITE];
