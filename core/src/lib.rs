@@ -34,6 +34,7 @@ pub mod identity;
 pub mod multiaddr;
 pub mod multistream;
 pub mod peer_record;
+pub mod pool;
 pub mod protobuf;
 pub mod protocol_id;
 pub mod varint;

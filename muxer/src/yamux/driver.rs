@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    engine::Frames,
     frame::{GO_AWAY_PROTOCOL_ERROR, Header},
     handle::Shared,
 };
@@ -29,16 +30,15 @@ const CALL: usize = 1024;
 /// Frames are made until there is so much to be written together.
 const BATCH: usize = 128 * 1024;
 
-/// A buffer for output up to this size is kept while there is nothing to send.
-const KEPT: usize = 4 * 1024;
+/// Pieces of frames that are written together. A header and a body are two.
+const PIECES: usize = 16;
 
 pub(super) struct Driver<T> {
     io: T,
     shared: Arc<Shared>,
     /// The engine takes input.
     wanted: bool,
-    output: Vec<u8>,
-    written: usize,
+    output: Frames,
     /// Something was written since the last flush.
     unflushed: bool,
     stall: Stall,
@@ -67,8 +67,7 @@ impl<T> Driver<T> {
             io,
             shared,
             wanted: true,
-            output: Vec::new(),
-            written: 0,
+            output: Frames::default(),
             unflushed: false,
             stall: Stall::new(outflow, write_timeout),
             write_timeout,
@@ -142,11 +141,6 @@ impl<T: AsyncBufRead + AsyncWrite + Unpin> Driver<T> {
                 break;
             }
         }
-        // A large buffer goes back when little moves; the next ping at the latest finds that out.
-        let busy = self.left <= BUDGET / 2;
-        if !busy && self.output.is_empty() && self.output.capacity() > KEPT {
-            self.output = Vec::new();
-        }
         self.poll_flush(cx, now)?;
         Ok(Poll::Pending)
     }
@@ -165,15 +159,10 @@ impl<T: AsyncBufRead + AsyncWrite + Unpin> Driver<T> {
                     return Ok(step);
                 }
             }
-            let rest = self.output.get(self.written..).unwrap_or_default();
-            match Pin::new(&mut self.io).poll_write(cx, rest)? {
+            match write(&mut self.io, cx, &self.output)? {
                 Poll::Ready(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Poll::Ready(n) => {
-                    self.written = self.written.saturating_add(n);
-                    if self.written >= self.output.len() {
-                        self.output.clear();
-                        self.written = 0;
-                    }
+                    self.output.advance(n);
                     (step, self.unflushed) = (Step::Moved, true);
                     self.left = self.left.saturating_sub(n.max(CALL));
                     if self.left == 0 {
@@ -273,16 +262,26 @@ impl<T: AsyncBufRead + AsyncWrite + Unpin> Driver<T> {
 
     /// Tells the peer that it broke the protocol, as far as the socket takes it: the peer is owed nothing.
     fn last_words(&mut self, cx: &mut Context<'_>) {
-        self.output.extend_from_slice(&Header::go_away(GO_AWAY_PROTOCOL_ERROR).encode());
-        while let Some(rest) = self.output.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.io).poll_write(cx, rest) {
-                Poll::Ready(Ok(n)) if n > 0 => self.written = self.written.saturating_add(n),
+        self.output.put(&Header::go_away(GO_AWAY_PROTOCOL_ERROR).encode());
+        while !self.output.is_empty() {
+            match write(&mut self.io, cx, &self.output) {
+                Poll::Ready(Ok(n)) if n > 0 => self.output.advance(n),
                 Poll::Pending => break,
                 Poll::Ready(_) => return,
             }
         }
         let _ = Pin::new(&mut self.io).poll_flush(cx);
     }
+}
+
+fn write<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    cx: &mut Context<'_>,
+    output: &Frames,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); PIECES];
+    let filled = output.slices(&mut slices);
+    Pin::new(io).poll_write_vectored(cx, slices.get(..filled).unwrap_or_default())
 }
 
 impl<T> Drop for Driver<T> {

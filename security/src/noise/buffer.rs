@@ -1,64 +1,89 @@
-//! Bytes between a producer and a consumer, in memory that is zeroed once, when it is got, and given back when idle.
+//! Bytes between a producer and a consumer, in memory that is given back when idle.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use peerage_core::pool;
+use tokio::io::AsyncRead;
+use tokio_util::io::poll_read_buf;
 
 /// What a buffer may keep whatever is in it. Connections are mostly idle, and there are many.
 const KEEP: usize = 4 * 1024;
 
-/// `bytes[start..end]` is filled; what is after `end` is spare.
+/// `bytes[start..]` is filled; what the vector has room for is spare.
 #[derive(Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
-    end: usize,
 }
 
 impl Buffer {
     pub(super) fn filled(&self) -> &[u8] {
-        self.bytes.get(self.start..self.end).unwrap_or_default()
+        self.bytes.get(self.start..).unwrap_or_default()
     }
 
     pub(super) fn filled_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(self.start..self.end).unwrap_or_default()
+        self.bytes.get_mut(self.start..).unwrap_or_default()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.start == self.bytes.len()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.end.saturating_sub(self.start)
+        self.bytes.len().saturating_sub(self.start)
     }
 
-    /// All spare room, `wanted` bytes of it at least.
-    pub(super) fn spare(&mut self, wanted: usize) -> &mut [u8] {
+    fn spare(&self) -> usize {
+        self.bytes.capacity().saturating_sub(self.bytes.len())
+    }
+
+    /// Sees to it that `wanted` bytes can be added.
+    pub(super) fn reserve(&mut self, wanted: usize) {
         if self.is_empty() {
-            (self.start, self.end) = (0, 0);
+            self.bytes.clear();
+            self.start = 0;
         }
-        if self.bytes.len().saturating_sub(self.end) < wanted && self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.len());
+        if self.spare() >= wanted {
+            return;
         }
-        let needed = self.end.saturating_add(wanted);
-        if self.bytes.len() < needed {
-            self.bytes.resize(needed, 0);
+        let filled = self.len();
+        let needed = filled.saturating_add(wanted);
+        if needed <= self.bytes.capacity() {
+            self.bytes.copy_within(self.start.., 0);
+            self.bytes.truncate(filled);
+        } else {
+            self.move_to(pool::take(needed));
         }
-        self.bytes.get_mut(self.end..).unwrap_or_default()
+        self.start = 0;
     }
 
-    /// The first `n` bytes of the spare room are filled now.
-    pub(super) fn fill(&mut self, n: usize) {
-        self.end = self.end.saturating_add(n).min(self.bytes.len());
+    fn move_to(&mut self, mut bytes: Vec<u8>) {
+        bytes.extend_from_slice(self.filled());
+        pool::give(std::mem::replace(&mut self.bytes, bytes));
+        self.start = 0;
+    }
+
+    /// Fills the spare room as far as `io` does; zero at its end.
+    pub(super) fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        poll_read_buf(Pin::new(io), cx, &mut self.bytes)
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.spare(bytes.len()).get_mut(..bytes.len()) {
-            room.copy_from_slice(bytes);
-        }
-        self.fill(bytes.len());
+        self.reserve(bytes.len());
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// The first `n` filled bytes are done with.
     pub(super) fn consume(&mut self, n: usize) {
-        self.start = self.start.saturating_add(n).min(self.end);
+        self.start = self.start.saturating_add(n).min(self.bytes.len());
     }
 
     /// Gives memory back, if little or nothing is in it: a peer that stops within a frame holds four times as much as it
@@ -66,14 +91,19 @@ impl Buffer {
     pub(super) fn rest(&mut self) {
         let allocated = self.bytes.capacity();
         if allocated > KEEP && self.len() <= allocated / 4 {
-            let bytes = self.filled().to_vec();
-            *self = Self { start: 0, end: bytes.len(), bytes };
+            self.move_to(Vec::with_capacity(self.len()));
         }
     }
 
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
         self.bytes.capacity()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        pool::give(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -95,5 +125,18 @@ mod tests {
             buffer.push(b"more");
             assert!(buffer.filled() == [kept, b"more"].concat(), "{left}");
         }
+    }
+
+    #[test]
+    fn what_is_left_moves_to_the_front_when_there_is_no_room_behind_it() {
+        let mut buffer = Buffer::default();
+        buffer.reserve(64);
+        let allocated = buffer.allocated();
+        for round in 0..100u8 {
+            buffer.push(&[round; 40]);
+            assert_eq!(buffer.filled()[buffer.len() - 40..], [round; 40]);
+            buffer.consume(buffer.len().saturating_sub(20));
+        }
+        assert_eq!(buffer.allocated(), allocated);
     }
 }

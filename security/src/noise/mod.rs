@@ -31,8 +31,10 @@ pub use error::Error;
 pub use handshake::{AwaitFinal, AwaitHello, AwaitResponse, Config, Initiator, Responder, Session};
 pub use stream::NoiseStream;
 
+use std::future::poll_fn;
+
 use peerage_core::ProtocolId;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{Authenticated, Role};
 use buffer::Buffer;
@@ -121,11 +123,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 }
             };
             // Handshake messages have some hundred bytes; most come whole.
-            let n = self.io.read(self.received.spare(missing.max(512))).await?;
-            if n == 0 {
+            self.received.reserve(missing.max(512));
+            if poll_fn(|cx| self.received.poll_read(&mut self.io, cx)).await? == 0 {
                 return Err(Error::Closed);
             }
-            self.received.fill(n);
         }
     }
 }

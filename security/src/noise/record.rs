@@ -116,7 +116,7 @@ impl Sealer {
         let frames = (len / MAX_PLAIN).saturating_add(2);
         let wanted = frames.saturating_mul(PREFIX + TAG).saturating_add(len);
         let most = (MAX_SEALED + MAX_FRAME).saturating_sub(self.buffer.len());
-        self.buffer.spare(wanted.min(most));
+        self.buffer.reserve(wanted.min(most));
     }
 
     /// Seals what was collected.
@@ -186,14 +186,9 @@ impl Opener {
         Self { key, buffer: received, plain: 0 }
     }
 
-    /// Where to put what the socket has, `wanted` bytes at least.
-    pub(super) fn room(&mut self, wanted: usize) -> &mut [u8] {
-        self.buffer.spare(wanted)
-    }
-
-    /// The first `n` bytes of the room are filled now.
-    pub(super) fn received(&mut self, n: usize) {
-        self.buffer.fill(n);
+    /// Where what the socket has is put.
+    pub(super) fn buffer(&mut self) -> &mut Buffer {
+        &mut self.buffer
     }
 
     /// Opens the next frame, if the last one is used up.

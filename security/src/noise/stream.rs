@@ -1,7 +1,8 @@
 //! The encrypted stream after the handshake: the record layer on a socket.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -86,12 +87,11 @@ impl<S> NoiseStream<S> {
 impl<S: AsyncRead + Unpin> NoiseStream<S> {
     /// Reads from the socket; zero at its end.
     fn poll_receive(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<io::Result<usize>> {
-        let mut room = ReadBuf::new(self.opener.room(missing.max(self.read_size)));
-        let offered = room.remaining();
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
-        let n = room.filled().len();
-        self.opener.received(n);
-        if n == offered {
+        let offered = missing.max(self.read_size);
+        let buffer = self.opener.buffer();
+        buffer.reserve(offered);
+        let n = ready!(buffer.poll_read(&mut self.io, cx))?;
+        if n >= offered {
             self.read_size = self.read_size.saturating_mul(2).min(READ_AT_MOST);
         } else if n < self.read_size / 4 {
             self.read_size = (self.read_size / 2).max(READ_AT_FIRST);
@@ -220,6 +220,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for NoiseStream<S> {
             Ok(n) => Poll::Ready(Ok(n)),
             Err(error) => this.fail_write(error),
         }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut taken: usize = 0;
+        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
+            let n = match self.as_mut().poll_write(cx, buf) {
+                Poll::Ready(Ok(n)) => n,
+                // What was taken is taken; an error stays, and is told next time.
+                _ if taken > 0 => break,
+                other => return other,
+            };
+            taken = taken.saturating_add(n);
+            if n < buf.len() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

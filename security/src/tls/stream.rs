@@ -1,5 +1,6 @@
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -72,6 +73,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         }
         let result = ready!(Pin::new(&mut this.tls).poll_write(cx, buf));
         Poll::Ready(keep(&mut this.write_failed, result))
+    }
+
+    /// All of them in as few records as they fit in.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        check(&this.write_failed)?;
+        if this.shut {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let result = ready!(Pin::new(&mut this.tls).poll_write_vectored(cx, bufs));
+        Poll::Ready(keep(&mut this.write_failed, result))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

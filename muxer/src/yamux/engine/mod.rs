@@ -1,18 +1,20 @@
 //! The protocol, pure: bytes, commands and instants come in; bytes and events come out.
 //!
 //! Unlike the engines of other protocols it is not fed messages: bytes go straight from the socket's buffer into the
-//! streams' buffers ([`Engine::handle_input`]) and from there into the buffer for the socket
-//! ([`Engine::poll_output`]), copied once each way. The rules are the same: after every call the caller drains
+//! streams' buffers ([`Engine::handle_input`]), copied once; and large bodies go to the socket as they were written
+//! ([`Engine::poll_output`]), not copied at all. The rules are the same: after every call the caller drains
 //! [`Engine::poll_event`], and asks [`Engine::poll_timeout`] again.
 //!
 //! `input` has what frames do, `output` which frames are made and in which order, `local` what handles ask for.
 
+mod frames;
 mod input;
 mod limits;
 mod liveness;
 mod local;
 mod output;
 mod receive;
+mod segments;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use std::{
 
 use peerage_core::budget::Budget;
 
+pub(super) use self::frames::Frames;
 use self::{
     input::Reading,
     limits::{Recent, Strays},

@@ -6,6 +6,7 @@ use super::{
     super::frame::{ACK, DATA, FIN, Header, PING, SYN, WINDOW_UPDATE},
     super::{INITIAL_WINDOW, SEND_BUFFER},
     ABANDONED_TIMEOUT, Engine, Event, Phase,
+    frames::Frames,
     stream::Stream,
 };
 
@@ -16,7 +17,7 @@ const GROW_WITHIN_ROUND_TRIPS: u32 = 4;
 impl Engine {
     /// Appends frames to `out` until it has `limit` bytes, exceeded by at most one frame of each kind. Answers go first,
     /// then streams, one frame each in turn.
-    pub(in super::super) fn poll_output(&mut self, out: &mut Vec<u8>, limit: usize, now: Instant) {
+    pub(in super::super) fn poll_output(&mut self, out: &mut Frames, limit: usize, now: Instant) {
         if matches!(self.phase, Phase::Closed | Phase::Ended) {
             return;
         }
@@ -25,15 +26,15 @@ impl Engine {
         }
         let could_open = self.may_open();
         while let Some(value) = self.pongs.pop_front() {
-            out.extend_from_slice(&Header::new(PING, ACK, 0, value).encode());
+            out.put(&Header::new(PING, ACK, 0, value).encode());
         }
         if let Some(value) = self.liveness.take_ping(now) {
-            out.extend_from_slice(&Header::new(PING, SYN, 0, value).encode());
+            out.put(&Header::new(PING, SYN, 0, value).encode());
         }
         while out.len() < limit
             && let Some(reset) = self.refusals.pop_front().or_else(|| self.resets.pop_front())
         {
-            out.extend_from_slice(&reset);
+            out.put(&reset);
         }
         while out.len() < limit
             && let Some(id) = self.ready.pop_front()
@@ -46,7 +47,7 @@ impl Engine {
             && self.resets.is_empty()
             && !self.streams.values().any(Stream::owes_its_end)
         {
-            out.extend_from_slice(&Header::go_away(code.0).encode());
+            out.put(&Header::go_away(code.0).encode());
             self.phase = Phase::Closed;
         }
         if !could_open && self.may_open() {
@@ -71,7 +72,7 @@ impl Engine {
     }
 
     /// At most a window update and one Data frame.
-    fn send_frames(&mut self, id: u32, out: &mut Vec<u8>, now: Instant) {
+    fn send_frames(&mut self, id: u32, out: &mut Frames, now: Instant) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -95,18 +96,18 @@ impl Engine {
             stream.receive.give(credit);
             stream.receive.since = Some(now);
             let flags = greeting(stream);
-            out.extend_from_slice(&Header::new(WINDOW_UPDATE, flags, id, credit).encode());
+            out.put(&Header::new(WINDOW_UPDATE, flags, id, credit).encode());
         }
-        let body = stream.send.buffer.len().min(usize::try_from(self.config.max_frame).unwrap_or(usize::MAX));
-        let length = u32::try_from(body).unwrap_or(u32::MAX).min(stream.send.window);
-        let body = usize::try_from(length).unwrap_or(usize::MAX);
+        let most = self.config.max_frame.min(stream.send.window);
+        let body = stream.send.next_frame(usize::try_from(most).unwrap_or(usize::MAX));
+        let length = u32::try_from(body).unwrap_or(u32::MAX);
         let last = body == stream.send.buffer.len();
         let ends = stream.finishing && !stream.fin_sent && last;
         if length > 0 || ends {
             stream.unmoved = false;
             if length > 0 {
                 let flags = greeting(stream);
-                out.extend_from_slice(&Header::new(DATA, flags, id, length).encode());
+                out.put(&Header::new(DATA, flags, id, length).encode());
                 stream.send.pop(body, out);
                 stream.send.window = stream.send.window.saturating_sub(length);
             }
@@ -114,18 +115,18 @@ impl Engine {
             // with the end.
             if ends {
                 let flags = greeting(stream) | FIN;
-                out.extend_from_slice(&Header::new(DATA, flags, id, 0).encode());
+                out.put(&Header::new(DATA, flags, id, 0).encode());
                 stream.fin_sent = true;
             }
         } else if stream.announce && !stream.greeted {
             let flags = greeting(stream);
-            out.extend_from_slice(&Header::new(WINDOW_UPDATE, flags, id, 0).encode());
+            out.put(&Header::new(WINDOW_UPDATE, flags, id, 0).encode());
         }
         if let Some(code) = stream.reset_after
             && (stream.send.buffer.is_empty() || stream.send.window == 0)
         {
             if !(stream.fin_sent && stream.fin_received) {
-                out.extend_from_slice(&Header::reset(id, code.0).encode());
+                out.put(&Header::reset(id, code.0).encode());
             }
             self.forget_recent(id);
             return;

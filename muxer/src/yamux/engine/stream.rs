@@ -1,17 +1,14 @@
 //! One stream: what is known of its two halves.
 
-use std::collections::VecDeque;
-
 use peerage_core::budget::{Budget, Reserved};
 
 use super::{
     super::{INITIAL_WINDOW, SEND_BUFFER},
+    frames::{Frames, HANDED_OVER},
     receive::{GUARANTEED, Receive},
+    segments::Segments,
 };
 use crate::ErrorCode;
-
-/// Memory for unsent bytes is taken from the budget in steps, not for every write.
-const STEP: usize = 16 * 1024;
 
 pub(super) struct Stream {
     /// Opened by this side.
@@ -51,7 +48,7 @@ pub(super) struct Stream {
 
 /// Written here and not yet sent.
 pub(super) struct Send {
-    pub(super) buffer: VecDeque<u8>,
+    pub(super) buffer: Segments,
     pub(super) window: u32,
     held: Reserved,
 }
@@ -64,7 +61,7 @@ impl Stream {
             greeted: false,
             acknowledged: !local,
             announce: false,
-            send: Send { buffer: VecDeque::new(), window: INITIAL_WINDOW, held: budget.nothing() },
+            send: Send { buffer: Segments::default(), window: INITIAL_WINDOW, held: budget.nothing() },
             finishing: false,
             fin_sent: false,
             receive: Receive::new(budget),
@@ -119,31 +116,35 @@ impl Send {
     /// Takes what there is room and memory for.
     pub(super) fn push(&mut self, data: &[u8]) -> usize {
         let used = self.buffer.len();
-        let mut taken = data.len().min(SEND_BUFFER.saturating_sub(used));
-        let beyond = used.saturating_add(taken).saturating_sub(GUARANTEED);
-        if beyond > self.held.bytes() && self.held.resize(beyond.div_ceil(STEP).saturating_mul(STEP)).is_err()
-        {
-            let most = self.held.bytes().saturating_add(GUARANTEED).saturating_sub(used);
-            taken = taken.min(most);
+        let data = data.get(..SEND_BUFFER.saturating_sub(used)).unwrap_or(data);
+        let held = &mut self.held;
+        let mut reserve = |allocated: usize| {
+            let needed = allocated.saturating_sub(GUARANTEED);
+            if needed > held.bytes() { held.resize(needed) } else { Ok(()) }
+        };
+        if self.buffer.push(data, &mut reserve).is_err() && self.buffer.is_empty() {
+            // There is no memory for so much; for a little there always is.
+            let _full = self.buffer.push(data.get(..GUARANTEED).unwrap_or(data), reserve);
         }
-        self.buffer.extend(data.get(..taken).unwrap_or_default());
-        taken
+        self.buffer.len().saturating_sub(used)
+    }
+
+    /// How many bytes the next frame has, of at most `most`.
+    pub(super) fn next_frame(&self, most: usize) -> usize {
+        // A large piece goes as it is; what follows it has a frame of its own.
+        let whole = self.buffer.first_whole().filter(|whole| (HANDED_OVER..=most).contains(whole));
+        whole.unwrap_or(most).min(self.buffer.len())
     }
 
     /// The next `bytes` go into a frame.
-    pub(super) fn pop(&mut self, bytes: usize, out: &mut Vec<u8>) {
-        let (first, second) = self.buffer.as_slices();
-        let of_first = first.get(..bytes).unwrap_or(first);
-        out.extend_from_slice(of_first);
-        let rest = bytes.saturating_sub(of_first.len());
-        out.extend_from_slice(second.get(..rest).unwrap_or(second));
-        self.buffer.drain(..bytes.min(self.buffer.len()));
-        if self.buffer.is_empty() {
-            self.held.shrink(self.held.bytes());
-            if self.buffer.capacity() > GUARANTEED {
-                self.buffer = VecDeque::new();
-            }
+    pub(super) fn pop(&mut self, bytes: usize, out: &mut Frames) {
+        let whole = self.buffer.first_whole() == Some(bytes) && bytes >= HANDED_OVER;
+        match whole.then(|| self.buffer.take_first()).flatten() {
+            Some(body) => out.hand_over(body),
+            None => drop(self.buffer.take(bytes, |part| out.put(part))),
         }
+        let needed = self.buffer.allocated().saturating_sub(GUARANTEED);
+        self.held.shrink(self.held.bytes().saturating_sub(needed));
     }
 
     /// The peer's window keeps back what was written.
@@ -152,7 +153,7 @@ impl Send {
     }
 
     pub(super) fn discard(&mut self) {
-        self.buffer = VecDeque::new();
+        self.buffer.clear();
         self.held.shrink(self.held.bytes());
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BufMut as _;
 use peerage_core::budget::Budget;
 
-use super::{Engine, Violation};
+use super::{Engine, Frames, Violation};
 use crate::{
     ConnectionError, ErrorCode, StreamError,
     yamux::{
@@ -55,10 +55,10 @@ impl Side {
     }
 
     fn output(&mut self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Frames::default();
         self.engine.poll_output(&mut out, usize::MAX, self.now);
         self.engine.check();
-        out
+        out.to_vec()
     }
 
     fn frames(&mut self) -> Vec<(Header, Vec<u8>)> {

@@ -77,8 +77,7 @@ fn opened_by_ours(opener: &mut Opener, theirs: &mut snow::TransportState, plain:
     let mut message = vec![0; plain.len() + TAG];
     let n = theirs.write_message(plain, &mut message).unwrap();
     for bytes in [&(n as u16).to_be_bytes()[..], &message[..n]] {
-        opener.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
-        opener.received(bytes.len());
+        opener.buffer().push(bytes);
     }
     let opened = opener.open().unwrap();
     assert_eq!(opened, if plain.is_empty() { Opened::Empty } else { Opened::Plain });

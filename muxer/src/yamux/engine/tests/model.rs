@@ -125,10 +125,10 @@ impl World {
             Op::Drop(pick) => self.release(me, pick, None),
             Op::Reset(pick) => self.release(me, pick, Some(ErrorCode(9))),
             Op::Send(limit) => {
-                let mut out = Vec::new();
+                let mut out = super::Frames::default();
                 let side = &mut self.sides[me];
                 side.engine.poll_output(&mut out, limit, side.now);
-                self.wires[me].extend_from_slice(&out);
+                self.wires[me].extend_from_slice(&out.to_vec());
             }
             Op::Deliver(len) => {
                 let len = len.min(self.wires[1 - me].len());
