@@ -54,21 +54,13 @@ fn attacks() -> Vec<(&'static str, Frames, Then)> {
         // What is not there counts as what is: half of the window is left for what is said honestly.
         ("the middle of a window and never its beginning", once(stream(FIRST, window / 2, b"x")), Lives),
         ("a byte over the window", once(stream(FIRST, window, b"x")), Ends("data limits")),
-        (
-            "a byte over a stream's",
-            once(stream(FIRST, u64::from(STREAM_WINDOW), b"x")),
-            Ends("data limits"),
-        ),
+        ("a byte over a stream's", once(stream(FIRST, u64::from(STREAM_WINDOW), b"x")), Ends("data limits")),
         ("the largest offset there is", once(stream(FIRST, MAX - 1, b"x")), Ends("data limits")),
         ("an offset that overflows", once(stream(FIRST, MAX, b"x")), Ends("")),
         ("every second byte of a stream", many(100_000, |n| stream(FIRST, 2 * n + 1, b"x")), Ends("gaps")),
         ("six bytes and a gap of one", many(30_000, |n| stream(FIRST, 7 * n + 1, b"sixsix")), Ends("gaps")),
         ("the same byte a hundred thousand times", many(100_000, |_| stream(FIRST, 9, b"x")), Lives),
-        (
-            "byte after byte, from behind",
-            many(100_000, |n| stream(FIRST, 100_000 - n, b"x")),
-            Lives,
-        ),
+        ("byte after byte, from behind", many(100_000, |n| stream(FIRST, 100_000 - n, b"x")), Lives),
         ("a late answer in TLS, and a gap before it", once(crypto(1000, b"x")), Lives),
         ("one at an offset far away", once(crypto(1 << 40, b"x")), Ends("crypto")),
         ("every second byte of TLS", many(8_000, |n| crypto(2 * n + 1, b"x")), Ends("gaps")),
