@@ -28,7 +28,7 @@ pub fn check(config: &Config, der: &[u8]) -> bool {
         assert_eq!(judge(&verifier), plain.is_ok());
         verdict.authenticated_at(std::slice::from_ref(&certificate), now).map(|peer| peer.public_key)
     };
-    let nobody = ServerName::IpAddress([0, 0, 0, 0].into());
+    let nobody = ServerName::IpAddress(std::net::IpAddr::from([0, 0, 0, 0]).into());
     let all = [
         says(&|verifier| verifier.verify_server_cert(&certificate, &[], &nobody, &[], now).is_ok()),
         says(&|verifier| verifier.verify_client_cert(&certificate, &[], now).is_ok()),
