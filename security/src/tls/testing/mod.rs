@@ -55,7 +55,7 @@ pub fn hostile(identity: &Keypair) -> Vec<Hostile> {
         params.custom_extensions.clear();
     });
     spoiled("with two of them", CertificateError::DoubledExtension, &|params| {
-        params.custom_extensions.push(params.custom_extensions[0].clone());
+        params.custom_extensions.extend(params.custom_extensions.clone());
     });
     spoiled("with a critical one of no kind", unknown_critical(), &|params| {
         let mut unknown = CustomExtension::from_oid_content(&UNKNOWN, vec![5; 9]);
