@@ -1,7 +1,7 @@
-//! The hostile scenarios whose peers are seen above a muxer (S5, S6, S8, S26) or below the handshake (S1), against whole
-//! nodes over WebSocket, QUIC and webrtc-direct, on loopback. What they have below and above is the same code that
-//! `hostile_peers.rs`, `slowloris.rs` and `identify_bombs.rs` attack in virtual time; what QUIC has of its own is in
-//! `quic_frames.rs`.
+//! The hostile scenarios whose peers are seen above a muxer (S5, S6, S8, S26) or below the handshake (S1),
+//! against whole nodes over WebSocket, QUIC and webrtc-direct, on loopback. What they have below and above is
+//! the same code that `hostile_peers.rs`, `slowloris.rs` and `identify_bombs.rs` attack in virtual time; what
+//! QUIC has of its own is in `quic_frames.rs`.
 
 mod common;
 
@@ -166,8 +166,8 @@ fn attack(over: Over) {
     });
 }
 
-/// S6: streams that are opened and reset, over and over, end their connection. (What yamux says of it is in `hostile_peers.rs`;
-/// WebRTC's channels are free again only when both sides have said so.)
+/// S6: streams that are opened and reset, over and over, end their connection. (What yamux says of it is in
+/// `hostile_peers.rs`; WebRTC's channels are free again only when both sides have said so.)
 async fn opened_and_reset(alice: &Node) {
     let mut events = alice.events();
     let peer = Peer::dial(Over::Quic, &at(alice)).await.expect("an honest handshake");

@@ -1,5 +1,5 @@
-//! QUIC peers that mean harm, frame by frame, after an honest handshake, against a whole node: S7 and S25 of the hostile
-//! scenarios. Only they suffer for it.
+//! QUIC peers that mean harm, frame by frame, after an honest handshake, against a whole node: S7 and S25 of
+//! the hostile scenarios. Only they suffer for it.
 
 mod common;
 
@@ -27,7 +27,8 @@ enum Then {
     Ends(&'static str),
     /// It goes on.
     Lives,
-    /// It goes on at an id of which quinn's client knows nothing, so that it cannot be heard what becomes of it.
+    /// It goes on at an id of which quinn's client knows nothing, so that it cannot be heard what becomes of
+    /// it.
     Deaf,
 }
 

@@ -1,5 +1,5 @@
-//! What a peer makes a node hold that sends the smallest pieces of very many streams over QUIC, with gaps between them that
-//! it never fills. Alone in its process, whose memory it measures.
+//! What a peer makes a node hold that sends the smallest pieces of very many streams over QUIC, with gaps
+//! between them that it never fills. Alone in its process, whose memory it measures.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -22,8 +22,8 @@ fn resident() -> usize {
 /// Pieces that one stream may be in, before quinn ends the connection.
 const PIECES: u64 = 1000;
 
-/// What they may cost, and what it takes to have sent them, which is in this process as well. 17 MiB were measured; without
-/// quinn's limits it is a multiple of all the bytes that come.
+/// What they may cost, and what it takes to have sent them, which is in this process as well. 17 MiB were
+/// measured; without quinn's limits it is a multiple of all the bytes that come.
 const MOST: usize = 48 << 20;
 
 #[test]

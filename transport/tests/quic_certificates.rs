@@ -1,5 +1,6 @@
-//! Hostile libp2p certificates over QUIC, shown to a listener and to a dialer. What is wrong with each is the same as over TLS
-//! (`security/src/tls/tests/certificates.rs`), because the same verifier judges them; here it is seen that it is asked.
+//! Hostile libp2p certificates over QUIC, shown to a listener and to a dialer. What is wrong with each is the
+//! same as over TLS (`security/src/tls/tests/certificates.rs`), because the same verifier judges them; here
+//! it is seen that it is asked.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,5 +1,5 @@
-//! A QUIC client whose packets say what it is told, frame by frame. quinn does everything else: the handshake, packet
-//! numbers, encryption, acknowledgements. It has what it is about to encrypt replaced.
+//! A QUIC client whose packets say what it is told, frame by frame. quinn does everything else: the
+//! handshake, packet numbers, encryption, acknowledgements. It has what it is about to encrypt replaced.
 
 use std::{
     any::Any,

@@ -12,8 +12,8 @@ use rustls::{
 
 use super::{Config, Error, certificate, quic::Verdict, verifier::Verifier};
 
-/// Checks a certificate, at a time when one of ours is valid: as TLS and QUIC have it checked, which is by the same
-/// verifier, of a server, of a client, and of one that comes back with a ticket.
+/// Checks a certificate, at a time when one of ours is valid: as TLS and QUIC have it checked, which is by
+/// the same verifier, of a server, of a client, and of one that comes back with a ticket.
 ///
 /// # Panics
 /// When they do not say the same.

@@ -13,7 +13,8 @@ pub enum Error {
     /// The peer takes no connection just now: a limit of it, most likely.
     #[error("the peer refused the connection")]
     Refused,
-    /// The peer closed the connection with this code (RFC 9000, section 20), an error of this side's as it thinks.
+    /// The peer closed the connection with this code (RFC 9000, section 20), an error of this side's as it
+    /// thinks.
     #[error("the peer closed the connection with the QUIC error {0:#x}")]
     ClosedByPeer(u64),
     /// The peer does not speak version 1 of QUIC (RFC 9000).
@@ -64,8 +65,8 @@ fn alert(code: Code) -> Option<u8> {
     u64::from(code).checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok())
 }
 
-/// Whether quinn's error is this side's. It calls it an internal error as well when the peer has left so many gaps in a stream
-/// that it keeps no more; that one is the peer's.
+/// Whether quinn's error is this side's. It calls it an internal error as well when the peer has left so many
+/// gaps in a stream that it keeps no more; that one is the peer's.
 fn is_ours(error: &quinn_proto::TransportError) -> bool {
     error.code == Code::INTERNAL_ERROR && !error.reason.starts_with(GAPS)
 }
