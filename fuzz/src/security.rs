@@ -166,7 +166,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Altering<S> {
 }
 
 pub(crate) fn tls_certificate(data: &[u8]) {
-    tls::fuzzing::check(data);
+    tls::fuzzing::check(&TLS, data);
 }
 
 pub(crate) fn tls_certificate_seeds() -> Vec<Vec<u8>> {

@@ -6,10 +6,9 @@ mod common;
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use common::{
-    raw::{Hostile, NOISE_MPLEX, NOISE_YAMUX, Stack, TLS_YAMUX, ask_for, lines, mplex, yamux},
+    raw::{Hostile, NOISE_MPLEX, NOISE_YAMUX, Stack, TLS_YAMUX, ask_for, line_attacks, mplex, yamux},
     *,
 };
-use peerage_core::varint;
 use peerage_host::{Builder, Event, Node};
 use peerage_transport::{Role, memory::Network};
 use tokio::{
@@ -208,30 +207,6 @@ fn mplex_attacks(_: Role) -> Vec<Attack> {
             .map(|(name, said)| once(name, [frame(NEW, 1, b""), frame(MESSAGE, 1, &said)].concat(), Lives)),
     )
     .collect()
-}
-
-/// What is said where a stream's protocol is to be agreed on.
-fn line_attacks() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
-    let length = |length| {
-        let mut out = lines(&["/multistream/1.0.0"]);
-        varint::encode(length, &mut out);
-        out
-    };
-    let ls = [lines(&["/multistream/1.0.0"]), lines(&["ls"; 1000])].concat();
-    let unknown = [lines(&["/multistream/1.0.0"]), lines(&["/nobody/knows/it"; 1000])].concat();
-    [
-        ("S8: a line of 2^31 bytes, withheld", length(1 << 31)),
-        ("S8: a line of 2^32-1 bytes, withheld", length(u32::MAX.into())),
-        (
-            "S8: a line's length of ten bytes",
-            [&lines(&["/multistream/1.0.0"])[..], &[0xff; 9], &[1]].concat(),
-        ),
-        ("S8: a line's length of eleven bytes", [0xff; 11].to_vec()),
-        ("S8: half a line", length(100)),
-        ("S26: a thousand times ls", ls),
-        ("S26: a thousand unknown protocols", unknown),
-    ]
-    .into_iter()
 }
 
 /// Echoes on a stream of its own until it is told to stop, and counts the times.

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use peerage_core::{ProtocolId, frame};
+use peerage_core::{ProtocolId, frame, varint};
 use peerage_host::Node;
 use peerage_security::{noise, plaintext, tls};
 use peerage_transport::{
@@ -141,6 +141,30 @@ pub(crate) fn lines(lines: &[&str]) -> Vec<u8> {
 /// What opens a stream for a protocol, all in one go.
 pub(crate) fn ask_for(protocol: &str) -> Vec<u8> {
     lines(&["/multistream/1.0.0", protocol])
+}
+
+/// What is said where a stream's protocol is to be agreed on.
+pub(crate) fn line_attacks() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    let length = |length| {
+        let mut out = lines(&["/multistream/1.0.0"]);
+        varint::encode(length, &mut out);
+        out
+    };
+    let ls = [lines(&["/multistream/1.0.0"]), lines(&["ls"; 1000])].concat();
+    let unknown = [lines(&["/multistream/1.0.0"]), lines(&["/nobody/knows/it"; 1000])].concat();
+    [
+        ("S8: a line of 2^31 bytes, withheld", length(1 << 31)),
+        ("S8: a line of 2^32-1 bytes, withheld", length(u32::MAX.into())),
+        (
+            "S8: a line's length of ten bytes",
+            [&lines(&["/multistream/1.0.0"])[..], &[0xff; 9], &[1]].concat(),
+        ),
+        ("S8: a line's length of eleven bytes", [0xff; 11].to_vec()),
+        ("S8: half a line", length(100)),
+        ("S26: a thousand times ls", ls),
+        ("S26: a thousand unknown protocols", unknown),
+    ]
+    .into_iter()
 }
 
 /// Frames of yamux.

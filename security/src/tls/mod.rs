@@ -22,6 +22,8 @@ mod error;
 pub mod fuzzing;
 pub mod quic;
 mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod verifier;

@@ -58,9 +58,13 @@ impl Config {
 
 impl Verdict {
     fn of(config: &Config) -> Self {
+        Self::by(config, config.verifier())
+    }
+
+    pub(super) fn by(config: &Config, verifier: Arc<Verifier>) -> Self {
         let Own { provider, .. } = config.own();
         let algorithms = provider.signature_verification_algorithms;
-        Self { verifier: config.verifier(), expected: config.expected(), algorithms }
+        Self { verifier, expected: config.expected(), algorithms }
     }
 
     /// Who is there. To be asked when the handshake is done, with the peer's certificates as the session has them.
@@ -68,12 +72,20 @@ impl Verdict {
     /// # Errors
     /// What is wrong with the certificate; [`Error::WrongPeer`].
     pub fn authenticated(&self, certificates: &[CertificateDer<'_>]) -> Result<Authenticated, Error> {
+        self.authenticated_at(certificates, UnixTime::now())
+    }
+
+    pub(super) fn authenticated_at(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Authenticated, Error> {
         let public_key = match self.verifier.verdict() {
             Some(verdict) => verdict.clone()?,
             // A session that was resumed.
             None => {
                 let first = certificates.first().ok_or(Error::NoCertificate)?;
-                certificate::check(first, UnixTime::now(), &self.algorithms)?
+                certificate::check(first, now, &self.algorithms)?
             }
         };
         let peer = public_key.peer_id();

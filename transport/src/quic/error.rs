@@ -13,7 +13,8 @@ pub enum Error {
     /// The peer takes no connection just now: a limit of it, most likely.
     #[error("the peer refused the connection")]
     Refused,
-    /// The peer closed the connection with this code (RFC 9000, section 20), an error of this side's as it thinks.
+    /// The peer closed the connection with this code (RFC 9000, section 20), an error of this side's as it
+    /// thinks.
     #[error("the peer closed the connection with the QUIC error {0:#x}")]
     ClosedByPeer(u64),
     /// The peer does not speak version 1 of QUIC (RFC 9000).
@@ -64,12 +65,21 @@ fn alert(code: Code) -> Option<u8> {
     u64::from(code).checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok())
 }
 
+/// Whether quinn's error is this side's. It calls it an internal error as well when the peer has left so many
+/// gaps in a stream that it keeps no more; that one is the peer's.
+fn is_ours(error: &quinn_proto::TransportError) -> bool {
+    error.code == Code::INTERNAL_ERROR && !error.reason.starts_with(GAPS)
+}
+
+/// How quinn begins to say so.
+const GAPS: &str = "too many gaps";
+
 /// The end of a handshake.
 pub(super) fn failure(end: End) -> Failure {
     match end {
         End::TransportError(error) => match alert(error.code) {
             Some(alert) => tls::Error::of_our_alert(alert, &error.reason).into(),
-            None if error.code == Code::INTERNAL_ERROR => Failure::internal(error),
+            None if is_ours(&error) => Failure::internal(error),
             None => Failure::Quic(Error::Protocol(error.to_string())),
         },
         // What the peer says in words is not repeated: it would stand in this node's log.
@@ -100,7 +110,7 @@ pub(super) fn ended(end: End, ours: impl FnOnce() -> ConnectionError) -> Connect
             (None, _) => ConnectionError::ClosedByPeer(ErrorCode::PEER_SAW_PROTOCOL_ERROR),
         },
         // The endpoint under it is gone.
-        End::TransportError(error) if error.code == Code::INTERNAL_ERROR => ConnectionError::DriverGone,
+        End::TransportError(error) if is_ours(&error) => ConnectionError::DriverGone,
         End::TransportError(error) => ConnectionError::Protocol(error.to_string()),
         End::VersionMismatch => ConnectionError::Protocol(Error::Version.to_string()),
         // The peer does not know the connection: it was started anew.

@@ -36,7 +36,11 @@ impl ByHand {
     }
 
     pub(super) fn with((certificate, key): (Vec<u8>, KeyPair)) -> Self {
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        Self::showing(certificate, key.serialize_der())
+    }
+
+    pub(super) fn showing(certificate: Vec<u8>, key: Vec<u8>) -> Self {
+        let key = PrivatePkcs8KeyDer::from(key).into();
         Self { certificates: vec![certificate.into()], key: Some(key), ..Self::anonymous() }
     }
 

@@ -11,7 +11,10 @@ use rcgen::{
 };
 use rustls::{crypto::aws_lc_rs::default_provider, pki_types::UnixTime, server::ParsedCertificate};
 
-use super::{super::certificate::*, MAX_CERTIFICATE, key, vectors};
+use super::{
+    super::{certificate::*, testing::vectors},
+    MAX_CERTIFICATE, key,
+};
 use crate::Fault;
 
 /// 2026-01-01.

@@ -3,7 +3,6 @@
 mod by_hand;
 mod certificates;
 mod records;
-mod vectors;
 
 use peerage_core::{Keypair, ProtocolId, identity::KeyType};
 use rustls::{
@@ -14,7 +13,8 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::{
-    CertificateError, Config, Error, MAX_CERTIFICATE, TlsStream, certificate, upgrade, verifier::Verifier,
+    CertificateError, Config, Error, MAX_CERTIFICATE, TlsStream, certificate, testing, upgrade,
+    verifier::Verifier,
 };
 use crate::{Authenticated, Fault, Role};
 use by_hand::{ByHand, Flip};
@@ -235,6 +235,16 @@ async fn a_certificate_that_proves_nothing_is_refused() {
     };
     for error in refusals(long).await {
         assert!(matches!(error, Error::Certificate(CertificateError::TooLong { .. })), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn every_hostile_certificate_is_refused_for_what_it_is() {
+    for testing::Hostile { name, certificate, key, wrong, .. } in testing::hostile(&key(1)) {
+        let shown = || ByHand::showing(certificate.clone(), key.clone());
+        for error in refusals(shown).await {
+            assert!(matches!(&error, Error::Certificate(found) if *found == wrong), "{name}: {error}");
+        }
     }
 }
 
