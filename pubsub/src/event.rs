@@ -138,6 +138,8 @@ pub enum DropReason {
     QueueFull,
     /// The stream to the peer ended.
     StreamEnded,
+    /// There was no stream to the peer yet.
+    NoStream,
 }
 
 /// Why a message was not taken.
@@ -202,6 +204,7 @@ texts! {
     DropReason {
         Self::QueueFull => "queue_full",
         Self::StreamEnded => "stream_ended",
+        Self::NoStream => "no_stream",
     }
     Refusal {
         Self::Flaw(Flaw::NoAuthor) => "no_author",

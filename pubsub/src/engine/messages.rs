@@ -239,7 +239,9 @@ pub enum Action {
     Exchange {
         /// Whom.
         peer: PeerId,
-        /// Whose stream that is for.
+        /// By which [`Action::Open`] its stream is; if the queue has no room, that has failed.
+        session: u64,
+        /// What is sent on it.
         queue: Queue,
         /// Of which mesh.
         topic: Topic,

@@ -53,6 +53,9 @@ pub(super) struct Peer {
     /// Whether it has said anything on its stream.
     pub(super) heard: bool,
     pub(super) extensions: Option<Extensions>,
+    /// Topics in whose mesh it may count this node, but is not in this node's: it is told once there is a stream to it, and it
+    /// wants them.
+    pub(super) owed: BTreeSet<Topic>,
     pub(super) spent: Spent,
     /// Messages it does not want, and for how many heartbeats more.
     pub(super) dont_want: IdMap<u8>,
@@ -141,6 +144,7 @@ impl Net {
             meshes: 0,
             heard: false,
             extensions: None,
+            owed: BTreeSet::new(),
             spent: Spent::default(),
             dont_want: HashMap::with_hasher(Keyed(key, 0)),
             in_progress: 0,
@@ -163,10 +167,15 @@ impl Net {
         self.actions.push_back(Action::Open { peer, session, queue });
     }
 
-    /// Sends a frame of no topic, if there is a stream.
-    pub(super) fn control(&mut self, peer: PeerId, lane: Lane, frame: Bytes) {
-        let Some(state) = self.peers.get(&peer).filter(|state| state.version().is_some()) else { return };
-        match state.queue.control(lane, frame) {
+    /// Sends a frame of no topic, if there is a stream and there is room; whether it will be sent.
+    pub(super) fn control(&mut self, peer: PeerId, lane: Lane, frame: Bytes) -> bool {
+        let Some(state) = self.peers.get(&peer) else { return false };
+        if state.version().is_none() {
+            self.dropped(peer, lane, None, DropReason::NoStream);
+            return false;
+        }
+        let pushed = state.queue.control(lane, frame);
+        match pushed {
             Pushed::First => self.actions.push_back(Action::Flush { peer }),
             Pushed::Waits => {}
             Pushed::Full => {
@@ -176,10 +185,24 @@ impl Net {
                 }
             }
         }
+        pushed != Pushed::Full
     }
 
-    pub(super) fn controls(&mut self, peer: PeerId, lane: Lane, frames: Vec<Bytes>) {
-        frames.into_iter().for_each(|frame| self.control(peer, lane, frame));
+    /// Sends several; whether all will be sent.
+    pub(super) fn controls(&mut self, peer: PeerId, lane: Lane, frames: Vec<Bytes>) -> bool {
+        frames.into_iter().fold(true, |all, frame| self.control(peer, lane, frame) && all)
+    }
+
+    /// A peer that may count this node to its mesh of a topic is not in this node's, and that cannot be said now. As much waits
+    /// as there may be control frames.
+    pub(super) fn owe(&mut self, peer: PeerId, topic: &Topic) {
+        let max = self.limits.control;
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.owed.len() < max || state.owed.contains(topic) {
+            state.owed.insert(topic.clone());
+        } else {
+            self.dropped(peer, Lane::Control, None, DropReason::NoStream);
+        }
     }
 
     /// Sends a message, if there is a stream and the peer has not said that it does not want it.

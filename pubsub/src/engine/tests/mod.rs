@@ -1,5 +1,6 @@
 //! The engine in virtual time, with made-up peers.
 
+mod agree;
 mod gossip;
 mod hostile;
 mod intake;
