@@ -32,6 +32,18 @@ pub(crate) fn write(shared: &Shared, sheet: &mut Sheet) {
         .iter()
         .map(|((lane, why), count)| (vec![("lane", lane.to_string()), ("reason", why.to_string())], *count));
     sheet.counter("gossipsub_rpcs_dropped", "Frames that were not sent", dropped);
+    let lost = &stats.lost;
+    sheet.counter("gossipsub_panics", "Panics that gossip went on after", [(Labels::new(), lost.lives)]);
+    let lost = [
+        ("cached", lost.cached),
+        ("in_progress", lost.in_progress),
+        ("promises", lost.promises),
+        ("rewarded_peers", lost.rewarded),
+        ("seen", lost.seen),
+        ("judged_peers", lost.judged),
+    ];
+    let lost = lost.map(|(what, count)| (by("what", what), count));
+    sheet.counter("gossipsub_lost_in_panics", "What did not outlive a panic", lost);
     let subscribers = [(Labels::new(), missed)];
     sheet.counter("gossipsub_subscriber_missed", "Messages that slow subscribers missed", subscribers);
 }

@@ -80,7 +80,7 @@ impl Protocol for Gossipsub {
                     let config = shared.config.clone();
                     let wanted = (shared.topics(), shared.validators());
                     let engine = Engine::new(config, local, rng(rand::random()), birth.first_id());
-                    let engine = engine.restored(wanted.0, wanted.1);
+                    let engine = engine.restored(wanted.0, wanted.1).remembering(shared.memory.clone());
                     (engine, Performer::new(shared.clone(), node.clone(), birth.port.clone()))
                 },
                 Some(on_connection),

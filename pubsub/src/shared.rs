@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
     config::Config,
-    engine::{Command, Engine},
+    engine::{Command, Engine, Memory},
     event::{DropReason, Event},
     message::Message,
     queue::Lane,
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     desks: Mutex<BTreeMap<Topic, Vec<Desk>>>,
     validators: Mutex<BTreeMap<Topic, Validator>>,
     counted: Mutex<Counted>,
+    /// What one life of the engine leaves to the next.
+    pub(crate) memory: Memory,
     pub(crate) events: broadcast::Sender<Event>,
     /// The streams on which peers talk; of each the newest.
     inbound: Mutex<BTreeMap<PeerId, (u64, oneshot::Sender<()>)>>,
@@ -105,6 +107,7 @@ impl Shared {
             desks: Mutex::default(),
             validators: Mutex::default(),
             counted: Mutex::default(),
+            memory: Memory::default(),
             events: broadcast::channel(EVENT_QUEUE).0,
             inbound: Mutex::default(),
             life: watch::Sender::new(0),

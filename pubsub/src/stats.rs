@@ -57,6 +57,8 @@ pub struct Stats {
     pub test_extensions: u64,
     /// Heartbeats.
     pub heartbeats: u64,
+    /// What panics have cost.
+    pub lost: Lost,
     /// Ids of messages that were seen; now.
     pub seen: usize,
     /// Messages kept for who asks; now.
@@ -65,6 +67,27 @@ pub struct Stats {
     pub cached_bytes: usize,
     /// Messages under verification and validation; now.
     pub in_progress: usize,
+}
+
+/// What did not outlive a panic of the engine. What peers have done wrong, what was seen, backoffs and both lists of peers
+/// do, as do subscriptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// Lives that ended, and were followed by another.
+    pub lives: u64,
+    /// Messages that were kept for who asks.
+    pub cached: u64,
+    /// Messages under verification and validation.
+    pub in_progress: u64,
+    /// Messages that peers had promised.
+    pub promises: u64,
+    /// Peers that had earned something in a topic, and begin anew.
+    pub rewarded: u64,
+    /// Ids of messages that were seen. They are lost only when several lives in a row end before their first heartbeat.
+    pub seen: u64,
+    /// Peers that were known, with their faults; only then, too.
+    pub judged: u64,
 }
 
 /// What was counted of one topic. Bytes are of payloads as received, and of frames as sent.
@@ -157,6 +180,13 @@ impl Stats {
             (&mut self.subscriptions_passed_over, other.subscriptions_passed_over),
             (&mut self.test_extensions, other.test_extensions),
             (&mut self.heartbeats, other.heartbeats),
+            (&mut self.lost.lives, other.lost.lives),
+            (&mut self.lost.cached, other.lost.cached),
+            (&mut self.lost.in_progress, other.lost.in_progress),
+            (&mut self.lost.promises, other.lost.promises),
+            (&mut self.lost.rewarded, other.lost.rewarded),
+            (&mut self.lost.seen, other.lost.seen),
+            (&mut self.lost.judged, other.lost.judged),
         ] {
             add(sum, count);
         }

@@ -9,12 +9,14 @@
 //! | `mesh` | who comes into a mesh, and leaves it |
 //! | `heartbeat` | what is done every second |
 //! | `judge` | what peers are worth |
+//! | `memory` | what outlives a panic |
 //! | `net` | what waits for whom |
 
 mod gossip;
 mod heartbeat;
 mod intake;
 mod judge;
+mod memory;
 mod mesh;
 mod messages;
 mod net;
@@ -42,6 +44,7 @@ use crate::{
     topic::Topic,
 };
 
+pub use memory::Memory;
 pub use messages::{Action, Command, Input, PublishError, Published};
 
 use gossip::Promises;
@@ -66,6 +69,12 @@ pub struct Engine {
     direct: BTreeMap<PeerId, Vec<Multiaddr>>,
     heartbeat_at: Option<Instant>,
     heartbeats: u64,
+    /// What it leaves when it dies, if that is wanted.
+    memory: Option<Memory>,
+    /// Whether it has been asked or told anything.
+    awake: bool,
+    /// Lives before this one, in a row, that saw no heartbeat.
+    stillborn: u32,
 }
 
 /// What is known of a topic. It is forgotten when nothing is.
@@ -113,6 +122,9 @@ impl Engine {
             direct: config.direct.clone(),
             heartbeat_at: None,
             heartbeats: 0,
+            memory: None,
+            awake: false,
+            stillborn: 0,
             config,
             local,
             rng,
@@ -168,6 +180,14 @@ impl Engine {
         &self.net.stats
     }
 
+    /// The first time that it is asked or told anything.
+    fn wake(&mut self, now: Now) {
+        if self.heartbeat_at.is_none() {
+            self.heartbeat_at = Some(now.after(self.config.first_heartbeat));
+            self.recall(now);
+        }
+    }
+
     fn misbehaved(&mut self, peer: PeerId, rule: Misdeed, count: u32) {
         self.judge.penalize(peer, count);
         self.net.stats.misdeed(rule, count);
@@ -213,7 +233,7 @@ impl engine::Engine for Engine {
     type Action = Action;
 
     fn handle_command(&mut self, command: Command, now: Now) {
-        self.heartbeat_at.get_or_insert(now.after(self.config.first_heartbeat));
+        self.wake(now);
         match command {
             Command::Connected { peer, id, ip, dialed } => self.connected(peer, id, ip, dialed, now),
             Command::Disconnected { peer, id } => self.disconnected(peer, id, now),
@@ -245,7 +265,7 @@ impl engine::Engine for Engine {
     }
 
     fn handle_input(&mut self, input: Input, now: Now) {
-        self.heartbeat_at.get_or_insert(now.after(self.config.first_heartbeat));
+        self.wake(now);
         match input {
             Input::Opened { peer, session, version } => self.opened(peer, session, version, now),
             Input::LinkFailed { peer, session, unsupported } => {

@@ -4,7 +4,9 @@ mod agree;
 mod gossip;
 mod hostile;
 mod intake;
+mod memory;
 mod mesh;
+mod opportunistic;
 mod peers;
 mod property;
 
