@@ -178,8 +178,8 @@ impl Performer {
             let mut control = Control::default();
             control.prune(&Prune { topic, peers, backoff: Some(backoff.as_secs()) });
             for frame in control.finish() {
-                if queue.control(Lane::Control, frame) == Pushed::Full {
-                    // The peer has let so much wait that its stream begins anew.
+                if matches!(queue.control(Lane::Control, frame), Pushed::Full | Pushed::NoMemory) {
+                    // Not told, the peer would stay: its stream begins anew.
                     port.post_input(Some(peer), Input::LinkFailed { peer, session, unsupported: false });
                 }
             }
@@ -298,6 +298,7 @@ impl Effects<Action> for Performer {
             Action::Stats(stats) => self.shared.counted(*stats),
             Action::Published { reply, result } => reply.send(result),
             Action::AnswerPeers { reply, peers } => reply.send(peers),
+            Action::AnswerScored { reply, result } => reply.send(result),
             Action::AnswerScore { reply, score } => reply.send(score),
         }
     }

@@ -6,6 +6,7 @@ use crate::{
     event::{DropReason, Misdeed, PruneReason, Refusal},
     queue::Lane,
     topic::Topic,
+    validator::Verdict,
     version::Version,
 };
 
@@ -106,10 +107,18 @@ pub struct TopicStats {
     pub received_unfiltered_bytes: u64,
     /// Messages from peers that were new, and their authors'.
     pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
     /// Copies of messages that were known.
     pub duplicates: u64,
     /// Messages that were accepted.
     pub delivered: u64,
+    /// Messages that are none of this topic: a flaw in author or signature, or too large.
+    pub invalid: u64,
+    /// Messages that the validator rejected.
+    pub rejected: u64,
+    /// Messages that were passed over, by the validator or because there was too much to do.
+    pub ignored: u64,
 }
 
 impl Stats {
@@ -138,8 +147,18 @@ impl Stats {
         }
     }
 
-    pub(crate) fn refused(&mut self, why: Refusal) {
+    pub(crate) fn refused(&mut self, topic: &Topic, why: Refusal) {
         add(self.refused.entry(why).or_default(), 1);
+        let of_topic = self.topic(topic);
+        let sum = match why {
+            Refusal::Flaw(_) | Refusal::TooLarge | Refusal::NotOurs | Refusal::Blacklisted => {
+                &mut of_topic.invalid
+            }
+            Refusal::Validator(Verdict::Reject) => &mut of_topic.rejected,
+            Refusal::Validator(_) | Refusal::Throttled | Refusal::NoMemory => &mut of_topic.ignored,
+            Refusal::UnknownTopic => return,
+        };
+        add(sum, 1);
     }
 
     pub(crate) fn misdeed(&mut self, rule: Misdeed, count: u32) {
@@ -206,8 +225,12 @@ impl TopicStats {
             (&mut self.received_unfiltered, other.received_unfiltered),
             (&mut self.received_unfiltered_bytes, other.received_unfiltered_bytes),
             (&mut self.received, other.received),
+            (&mut self.received_bytes, other.received_bytes),
             (&mut self.duplicates, other.duplicates),
             (&mut self.delivered, other.delivered),
+            (&mut self.invalid, other.invalid),
+            (&mut self.rejected, other.rejected),
+            (&mut self.ignored, other.ignored),
         ] {
             add(sum, count);
         }

@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use peerage_core::{Now, PeerId, engine::Rng};
 
+use super::SetTopicError;
 use crate::{
     config::Config,
     gater::{self, Gater},
@@ -53,6 +54,23 @@ impl Judge {
                 .unwrap_or_default(),
             gater: config.gater.clone().and_then(|settings| Gater::new(settings).ok()),
         }
+    }
+
+    /// A topic is scored by its own parameters from now on; or, with `None`, like others.
+    pub(super) fn set_topic(
+        &mut self,
+        topic: &Topic,
+        params: Option<TopicParams>,
+        wanted: bool,
+    ) -> Result<(), SetTopicError> {
+        let scores = self.scores.as_mut().ok_or(SetTopicError::NotScored)?;
+        scores.set_topic(topic, params.or(self.each_topic.filter(|_| wanted)))?;
+        if params.is_some() {
+            self.named.insert(topic.clone());
+        } else {
+            self.named.remove(topic);
+        }
+        Ok(())
     }
 
     /// A topic is wanted here.

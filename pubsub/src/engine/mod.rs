@@ -31,11 +31,11 @@ use std::{
     time::Instant,
 };
 
-use peerage_core::{Deadline, Multiaddr, Now, PeerId, engine};
+use peerage_core::{Deadline, Multiaddr, Now, PeerId, budget::Budget, engine};
 use rand::Rng as _;
 
 use crate::{
-    config::Config,
+    config::{Config, TopicConfig},
     event::{Event, Misdeed},
     mcache::MessageCache,
     message::MessageId,
@@ -45,7 +45,7 @@ use crate::{
 };
 
 pub use memory::Memory;
-pub use messages::{Action, Command, Input, PublishError, Published};
+pub use messages::{Action, Command, Input, PublishError, Published, SetTopicError};
 
 use gossip::Promises;
 use intake::Intake;
@@ -60,6 +60,8 @@ pub struct Engine {
     rng: engine::Rng,
     net: Net,
     topics: BTreeMap<Topic, TopicState>,
+    /// Topics that have rules of their own.
+    rules: BTreeMap<Topic, TopicConfig>,
     judge: Judge,
     seen: Seen,
     cache: MessageCache,
@@ -118,6 +120,7 @@ impl Engine {
             judge: Judge::new(&config),
             net: Net::new(config.queue, config.trace, first_id, rng.next_u64()),
             topics: BTreeMap::new(),
+            rules: config.topics.clone(),
             blacklist: BTreeSet::new(),
             direct: config.direct.clone(),
             heartbeat_at: None,
@@ -147,6 +150,21 @@ impl Engine {
         for (topic, concurrency) in validators {
             self.intake.set_validator(topic, Some(concurrency));
         }
+        self
+    }
+
+    /// The same engine, with rules of topics that were set before it was made.
+    #[must_use]
+    pub fn ruled_by(mut self, rules: BTreeMap<Topic, TopicConfig>) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// The same engine, which charges to a budget what it keeps and what waits for peers. What has no place is not taken,
+    /// and counted ([`Refusal::NoMemory`](crate::Refusal::NoMemory), [`DropReason::NoMemory`](crate::DropReason::NoMemory)).
+    #[must_use]
+    pub fn charged_to(mut self, budget: Budget) -> Self {
+        self.net.budget = budget;
         self
     }
 
@@ -200,6 +218,13 @@ impl Engine {
             self.link_ended(peer, now);
             self.open_link(peer);
         }
+        // Those wait a second first, and more may be free then.
+        while let Some(peer) = self.net.starved.pop_first() {
+            if let Some(session) = self.net.peers.get(&peer).map(|state| state.session) {
+                self.link_failed(peer, session, false, now);
+                self.net.actions.push_back(Action::Close { peer });
+            }
+        }
     }
 }
 
@@ -244,6 +269,15 @@ impl engine::Engine for Engine {
                 self.net.actions.push_back(Action::Published { reply, result });
             }
             Command::Validator { topic, concurrency } => self.intake.set_validator(topic, concurrency),
+            Command::SetTopic { topic, rules } => match rules {
+                Some(rules) => drop(self.rules.insert(topic, rules)),
+                None => drop(self.rules.remove(&topic)),
+            },
+            Command::ScoreTopic { topic, params, reply } => {
+                let wanted = self.topics.get(&topic).is_some_and(|known| known.subscribed);
+                let result = self.judge.set_topic(&topic, params, wanted);
+                self.net.actions.push_back(Action::AnswerScored { reply, result });
+            }
             Command::Mesh { topic, reply } => {
                 let peers = self.mesh(&topic).copied().collect();
                 self.net.actions.push_back(Action::AnswerPeers { reply, peers });

@@ -4,7 +4,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use peerage_core::PeerId;
+use peerage_core::{PeerId, budget::Budget};
 use peerage_host::ConnectionId;
 
 use super::{Action, IdMap};
@@ -27,6 +27,10 @@ pub(super) struct Net {
     pub(super) stats: Stats,
     /// Peers whose control messages had no room.
     pub(super) broken: BTreeSet<PeerId>,
+    /// Peers for whose control messages there was no memory.
+    pub(super) starved: BTreeSet<PeerId>,
+    /// What is kept and waits is charged to it.
+    pub(super) budget: Budget,
     limits: queue::Limits,
     trace: bool,
     next_session: u64,
@@ -122,6 +126,8 @@ impl Net {
             actions: VecDeque::new(),
             stats: Stats::default(),
             broken: BTreeSet::new(),
+            starved: BTreeSet::new(),
+            budget: Budget::unlimited(),
             limits,
             trace,
             next_session: first_id,
@@ -131,14 +137,14 @@ impl Net {
 
     /// The peer; made, if it is not known.
     pub(super) fn peer(&mut self, peer: PeerId, now: Instant) -> &mut Peer {
-        let (limits, key) = (self.limits, self.key);
+        let (limits, key, budget) = (self.limits, self.key, &self.budget);
         self.peers.entry(peer).or_insert_with(|| Peer {
             connections: BTreeSet::new(),
             since: now,
             dialed: false,
             link: Link::Closed { failures: 0, again: None },
             session: 0,
-            queue: Queue::new(limits),
+            queue: Queue::new(limits, budget.clone()),
             inbound: None,
             topics: BTreeSet::new(),
             meshes: 0,
@@ -162,7 +168,7 @@ impl Net {
         };
         self.next_session = session.wrapping_add(1);
         (state.link, state.session) = (Link::Opening { failures }, session);
-        state.queue = Queue::new(limits);
+        state.queue = Queue::new(limits, self.budget.clone());
         let queue = state.queue.clone();
         self.actions.push_back(Action::Open { peer, session, queue });
     }
@@ -184,8 +190,14 @@ impl Net {
                     self.broken.insert(peer);
                 }
             }
+            Pushed::NoMemory => {
+                self.dropped(peer, lane, None, DropReason::NoMemory);
+                if lane == Lane::Control {
+                    self.starved.insert(peer);
+                }
+            }
         }
-        pushed != Pushed::Full
+        matches!(pushed, Pushed::First | Pushed::Waits)
     }
 
     /// Sends several; whether all will be sent.
@@ -215,11 +227,11 @@ impl Net {
             return Sent::Skipped;
         }
         let topic = &parcel.message.topic;
-        let pushed = state.queue.message(topic, parcel.frame.clone(), own);
+        let pushed = state.queue.message(topic, parcel.frame.clone(), own, parcel.charge.clone());
         match pushed {
             Pushed::First => self.actions.push_back(Action::Flush { peer }),
             Pushed::Waits => {}
-            Pushed::Full => {
+            Pushed::Full | Pushed::NoMemory => {
                 let lane = if own { Lane::Own } else { Lane::Forward };
                 self.dropped(peer, lane, Some(topic.clone()), DropReason::QueueFull);
                 return Sent::Full;

@@ -126,7 +126,7 @@ impl Engine {
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         let was_open = state.version().is_some();
         state.link = Link::Closed { failures: 0, again: None };
-        let lost = state.queue.len();
+        let lost = state.queue.clear();
         for topic in state.topics.clone() {
             let left = self.leave_mesh(peer, &topic, PruneReason::Gone, now);
             // The end of a stream says as much; of one that was never there the peer has seen nothing.

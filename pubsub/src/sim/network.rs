@@ -572,6 +572,7 @@ fn perform(
         | Action::Stats(_)
         | Action::Published { .. }
         | Action::AnswerPeers { .. }
+        | Action::AnswerScored { .. }
         | Action::AnswerScore { .. } => {}
     }
 }
