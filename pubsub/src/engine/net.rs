@@ -202,7 +202,11 @@ impl Net {
 
     /// Sends several; whether all will be sent.
     pub(super) fn controls(&mut self, peer: PeerId, lane: Lane, frames: Vec<Bytes>) -> bool {
-        frames.into_iter().fold(true, |all, frame| self.control(peer, lane, frame) && all)
+        let mut all = true;
+        for frame in frames {
+            all &= self.control(peer, lane, frame);
+        }
+        all
     }
 
     /// A peer that may count this node to its mesh of a topic is not in this node's, and that cannot be said now. As much waits

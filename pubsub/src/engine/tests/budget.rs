@@ -45,7 +45,7 @@ fn a_message_is_charged_once_however_many_it_waits_for_and_one_byte_more_is_refu
         let refused = rig.engine().stats().refused.get(&Refusal::NoMemory).copied();
         assert_eq!(refused.unwrap_or_default(), missing as u64, "and it is counted");
         assert_eq!(rig.engine().stats().topics[&topic("t")].ignored, missing as u64);
-        assert_eq!(rig.engine().score(&peer(1)) < 0.0, false, "it is nobody's fault");
+        assert!(rig.engine().score(&peer(1)) >= 0.0, "it is nobody's fault");
         drop(others);
 
         if taken {
