@@ -19,6 +19,8 @@ use crate::{
 pub const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 /// The most backoffs that are kept for one topic; beyond that the one that ends first is forgotten.
 pub const MAX_BACKOFFS: usize = 4096;
+/// The most topics whose rules are set while the node runs, and those of the configuration with them.
+pub const MAX_TOPIC_RULES: usize = 4096;
 /// The most direct peers.
 pub const MAX_DIRECT: usize = 256;
 
@@ -335,6 +337,7 @@ impl Config {
             (self.history_gossip <= self.history && self.history > 0, "0 < history, gossip <= history"),
             (self.opportunistic_ticks > 0 && self.direct_ticks > 0, "ticks are not zero"),
             (self.prune_backoff <= MAX_BACKOFF && self.unsubscribe_backoff <= MAX_BACKOFF, "backoffs <= 1 h"),
+            (self.topics.len() <= MAX_TOPIC_RULES, "topics with rules <= 4096"),
             (self.direct.len() <= MAX_DIRECT, "direct peers <= 256"),
             (self.max_seen > 0 && self.max_validating > 0 && self.subscriber_queue > 0, "queues have room"),
             (

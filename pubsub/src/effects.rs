@@ -18,7 +18,7 @@ use crate::{
     codec::{Control, Exchanged, Prune, WireMessage},
     engine::{Action, Engine, Input},
     message::Message,
-    queue::{Lane, Queue},
+    queue::{Lane, Pushed, Queue},
     session,
     shared::Shared,
     signing,
@@ -159,8 +159,15 @@ impl Performer {
         self.tasks.spawn(task, |_| {});
     }
 
-    fn exchange(&mut self, queue: Queue, topic: Topic, backoff: Duration, others: Vec<PeerId>) {
-        let node = self.node.clone();
+    fn exchange(
+        &mut self,
+        (peer, session): (PeerId, u64),
+        queue: Queue,
+        topic: Topic,
+        backoff: Duration,
+        others: Vec<PeerId>,
+    ) {
+        let (node, port) = (self.node.clone(), self.port.clone());
         let task = async move {
             let Some(node) = node.get() else { return };
             let mut peers = Vec::new();
@@ -171,8 +178,10 @@ impl Performer {
             let mut control = Control::default();
             control.prune(&Prune { topic, peers, backoff: Some(backoff.as_secs()) });
             for frame in control.finish() {
-                // Full: the peer has let so much wait that its stream will begin anew.
-                let _ = queue.control(Lane::Control, frame);
+                if matches!(queue.control(Lane::Control, frame), Pushed::Full | Pushed::NoMemory) {
+                    // Not told, the peer would stay: its stream begins anew.
+                    port.post_input(Some(peer), Input::LinkFailed { peer, session, unsupported: false });
+                }
             }
             queue.wake();
         };
@@ -271,8 +280,8 @@ impl Effects<Action> for Performer {
                 };
                 self.tasks.spawn(task, |_| {});
             }
-            Action::Exchange { queue, topic, backoff, others, .. } => {
-                self.exchange(queue, topic, backoff, others);
+            Action::Exchange { peer, session, queue, topic, backoff, others } => {
+                self.exchange((peer, session), queue, topic, backoff, others);
             }
             Action::InMesh { peer, any } => {
                 let Some(node) = self.node.get() else { return };
@@ -289,6 +298,7 @@ impl Effects<Action> for Performer {
             Action::Stats(stats) => self.shared.counted(*stats),
             Action::Published { reply, result } => reply.send(result),
             Action::AnswerPeers { reply, peers } => reply.send(peers),
+            Action::AnswerScored { reply, result } => reply.send(result),
             Action::AnswerScore { reply, score } => reply.send(score),
         }
     }

@@ -138,6 +138,10 @@ pub enum DropReason {
     QueueFull,
     /// The stream to the peer ended.
     StreamEnded,
+    /// There was no stream to the peer yet.
+    NoStream,
+    /// The node's memory is used up.
+    NoMemory,
 }
 
 /// Why a message was not taken.
@@ -156,6 +160,8 @@ pub enum Refusal {
     Blacklisted,
     /// Too much is being verified and validated.
     Throttled,
+    /// The node's memory is used up.
+    NoMemory,
     /// The validator said so.
     Validator(Verdict),
 }
@@ -202,6 +208,8 @@ texts! {
     DropReason {
         Self::QueueFull => "queue_full",
         Self::StreamEnded => "stream_ended",
+        Self::NoStream => "no_stream",
+        Self::NoMemory => "no_memory",
     }
     Refusal {
         Self::Flaw(Flaw::NoAuthor) => "no_author",
@@ -216,6 +224,7 @@ texts! {
         Self::NotOurs => "not_ours",
         Self::Blacklisted => "blacklisted",
         Self::Throttled => "throttled",
+        Self::NoMemory => "no_memory",
         Self::Validator(Verdict::Reject) => "rejected",
         Self::Validator(_) => "ignored",
     }

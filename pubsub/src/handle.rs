@@ -6,11 +6,12 @@ use peerage_host::Port;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::{
-    engine::{Command, Engine, PublishError, Published},
+    config::TopicConfig,
+    engine::{Command, Engine, PublishError, Published, SetTopicError},
     event::Event,
     message::Message,
     parcel::Parcel,
-    score::Breakdown,
+    score::{Breakdown, TopicParams},
     shared::{Backlog, Shared},
     stats::Stats,
     topic::{Topic, TopicError},
@@ -61,13 +62,17 @@ impl Handle {
         data: impl Into<Bytes>,
     ) -> Result<Published, PublishError> {
         let (topic, data) = (topic.try_into()?, data.into());
-        let rules = self.shared.config.topic(&topic);
+        let rules = self.shared.rules_of(&topic);
         if data.len() > rules.max_size {
             return Err(PublishError::TooLarge { len: data.len(), max: rules.max_size });
         }
         // Signed and written here, on the caller's thread: the actor only decides where it goes.
         let message = self.shared.author.write(topic, data, rules.signing);
-        let parcel = Arc::new(Parcel::new(rules.id_of(&message), message));
+        let mut parcel = Parcel::new(rules.id_of(&message), message);
+        if let Some(budget) = self.shared.budget.get() {
+            parcel = parcel.charged_to(budget)?;
+        }
+        let parcel = Arc::new(parcel);
         let asked = self.port.ask(|reply| Command::Publish { parcel, reply }).await;
         asked.unwrap_or(Err(PublishError::Closed))
     }
@@ -89,6 +94,41 @@ impl Handle {
         let topic = topic.try_into()?;
         self.shared.set_validator(&topic, Some(Validator::new(options, judge)), &self.port);
         Ok(())
+    }
+
+    /// Gives a topic rules of its own, or with `None` those of all others
+    /// ([`Config::other_topics`](crate::Config::other_topics)). They hold until they are set again, and outlive a panic.
+    ///
+    /// What is published after this returns follows the new rules. Of what peers send, a message follows the rules at the
+    /// time when it is looked at: those whose signature is being verified, or that the validator looks at, go on by the
+    /// old ones. With another [`id`](TopicConfig::id), a message that was seen before, and comes again, is a new one.
+    /// Nobody else is told: all nodes have to agree on the rules of a topic, and until they do, peers with other rules break
+    /// this node's, and are scored for it.
+    ///
+    /// # Errors
+    /// [`SetTopicError`]; nothing has changed then.
+    pub fn set_topic(
+        &self,
+        topic: impl TryInto<Topic, Error = TopicError>,
+        rules: impl Into<Option<TopicConfig>>,
+    ) -> Result<(), SetTopicError> {
+        self.shared.set_rules(&topic.try_into()?, rules.into(), &self.port)
+    }
+
+    /// Scores a topic by parameters of its own, or with `None` like others
+    /// ([`Scoring::each_topic`](crate::Scoring::each_topic)). What is counted stays, up to the new caps; in a topic that is
+    /// not scored any more it goes.
+    ///
+    /// # Errors
+    /// [`SetTopicError`]; nothing has changed then.
+    pub async fn score_topic(
+        &self,
+        topic: impl TryInto<Topic, Error = TopicError>,
+        params: impl Into<Option<TopicParams>>,
+    ) -> Result<(), SetTopicError> {
+        let (topic, params) = (topic.try_into()?, params.into());
+        let asked = self.port.ask(|reply| Command::ScoreTopic { topic, params, reply }).await;
+        asked.unwrap_or(Err(SetTopicError::Closed))
     }
 
     /// Takes a topic's validator away.

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | publish, subscribe, see meshes and scores | [`Handle`], [`Subscription`] |
 //! | look at messages before they go anywhere | [`Handle::validate`] |
-//! | set numbers, and rules of topics | [`Config`], [`TopicConfig`] |
+//! | set numbers, and rules of topics | [`Config`], [`TopicConfig`], [`Handle::set_topic`] |
 //! | know what happens | [`Handle::events`], [`trace`], the node's metrics (`gossipsub_*`) |
 //! | know what peers are worth | [`score`], [`gater`] |
 //! | run meshes without a network | [`engine`] |
@@ -60,11 +60,11 @@ mod validator;
 mod version;
 
 pub use config::{
-    Config, ConfigError, Filter, MAX_BACKOFF, MAX_BACKOFFS, MAX_DIRECT, Mesh, MessageIdFn, Scoring,
-    TopicConfig,
+    Config, ConfigError, Filter, MAX_BACKOFF, MAX_BACKOFFS, MAX_DIRECT, MAX_TOPIC_RULES, Mesh, MessageIdFn,
+    Scoring, TopicConfig,
 };
 pub use effects::MAX_CONNECTING;
-pub use engine::{PublishError, Published};
+pub use engine::{PublishError, Published, SetTopicError};
 pub use event::{DropReason, Event, Misdeed, PruneReason, Refusal};
 pub use handle::{Events, Handle, Happened, Subscription};
 pub use message::{IdTooLong, MAX_ID, Message, MessageId};

@@ -39,9 +39,9 @@ impl MessageCache {
         }
         let size = parcel.frame.len();
         while self.bytes.saturating_add(size) > self.max_bytes && !self.messages.is_empty() {
-            let Some(oldest) = self.windows.iter_mut().rev().find(|window| !window.is_empty()) else { break };
-            let forgotten = std::mem::take(oldest);
-            self.forget(forgotten);
+            if !self.forget_oldest() {
+                break;
+            }
         }
         self.bytes = self.bytes.saturating_add(size);
         let cached = Cached { parcel: parcel.clone(), sent: BTreeMap::new() };
@@ -49,6 +49,15 @@ impl MessageCache {
         if let Some(window) = self.windows.front_mut() {
             window.entry(parcel.message.topic.clone()).or_default().push(parcel.id.clone());
         }
+    }
+
+    /// Forgets what it has kept longest, a heartbeat's worth; `false` if there is nothing.
+    pub(crate) fn forget_oldest(&mut self) -> bool {
+        let oldest = self.windows.iter_mut().rev().find(|window| !window.is_empty());
+        let forgotten = oldest.map(std::mem::take);
+        let some = forgotten.is_some();
+        forgotten.into_iter().for_each(|window| self.forget(window));
+        some
     }
 
     /// The message, to be sent to a peer that asks for it, and how often it was sent it before.

@@ -1,9 +1,22 @@
-//! The names are those that rust-libp2p and Ethereum's clients use; a draft of the specs (libp2p/specs, pull request 695)
-//! makes them everybody's.
+//! What is counted, under three kinds of names.
+//!
+//! - Those of rust-libp2p, which dashboards of Ethereum's clients read (`gossipsub_topic_msg_recv_counts_total` ...). Its
+//!   label `hash` is `topic` here, and reasons have words of their own.
+//! - Those of the draft of the specs (libp2p/specs, pull request 695, `metrics/README.md`, r0 of 2025-08-28), which agree with
+//!   nobody's so far: [`draft`] writes all that this node counts.
+//! - Its own, for what neither of them has.
+//!
+//! go-libp2p-pubsub has no metrics of its own, but a tracer, whose events are [`trace`](crate::trace)'s.
+//!
+//! Of the draft there is not: what needs a histogram (`peer_score`, `message_latency_seconds`,
+//! `heartbeat_duration_seconds`), GRAFT, PRUNE, IHAVE, IWANT and IDONTWANT by topic, and RPCs by type
+//! (`gossipsub_control_ids` counts ids). Of rust-libp2p's: `score_per_mesh`, `heartbeat_duration`, `queue_size`, and the
+//! sizes of the last message.
 
 use peerage_host::metrics::{Labels, Sheet};
 
 use crate::{
+    event::{Misdeed, Refusal},
     shared::Shared,
     stats::{Stats, TopicStats},
 };
@@ -18,6 +31,7 @@ fn by(label: &'static str, value: impl ToString) -> Labels {
 pub(crate) fn write(shared: &Shared, sheet: &mut Sheet) {
     let (stats, missed) = shared.stats();
     topics(&stats, sheet);
+    draft(&stats, sheet);
     meshes(&stats, sheet);
     gossip(&stats, sheet);
 
@@ -32,15 +46,32 @@ pub(crate) fn write(shared: &Shared, sheet: &mut Sheet) {
         .iter()
         .map(|((lane, why), count)| (vec![("lane", lane.to_string()), ("reason", why.to_string())], *count));
     sheet.counter("gossipsub_rpcs_dropped", "Frames that were not sent", dropped);
+    let lost = &stats.lost;
+    sheet.counter("gossipsub_panics", "Panics that gossip went on after", [(Labels::new(), lost.lives)]);
+    let lost = [
+        ("cached", lost.cached),
+        ("in_progress", lost.in_progress),
+        ("promises", lost.promises),
+        ("rewarded_peers", lost.rewarded),
+        ("seen", lost.seen),
+        ("judged_peers", lost.judged),
+    ];
+    let lost = lost.map(|(what, count)| (by("what", what), count));
+    sheet.counter("gossipsub_lost_in_panics", "What did not outlive a panic", lost);
     let subscribers = [(Labels::new(), missed)];
     sheet.counter("gossipsub_subscriber_missed", "Messages that slow subscribers missed", subscribers);
 }
 
+/// A counter that is kept for each topic.
+fn topic_counter(stats: &Stats, sheet: &mut Sheet, name: &str, help: &str, value: fn(&TopicStats) -> u64) {
+    let topics = stats.topics.iter().take(MAX_TOPICS);
+    let values = topics.map(|(topic, counted)| (by("topic", topic), value(counted)));
+    sheet.counter(name, help, values.chain([(by("topic", "other"), value(&stats.retired))]));
+}
+
 fn topics(stats: &Stats, sheet: &mut Sheet) {
     let mut counter = |name: &str, help: &str, value: fn(&TopicStats) -> u64| {
-        let topics = stats.topics.iter().take(MAX_TOPICS);
-        let values = topics.map(|(topic, counted)| (by("topic", topic), value(counted)));
-        sheet.counter(name, help, values.chain([(by("topic", "other"), value(&stats.retired))]));
+        topic_counter(stats, sheet, name, help, value);
     };
     counter("gossipsub_topic_msg_published", "Own messages", |of| of.published);
     counter("gossipsub_topic_msg_sent_counts", "Messages to a peer, each counted", |of| of.sent);
@@ -50,8 +81,39 @@ fn topics(stats: &Stats, sheet: &mut Sheet) {
     });
     counter("gossipsub_topic_msg_recv_bytes_unfiltered", "Their bytes", |of| of.received_unfiltered_bytes);
     counter("gossipsub_topic_msg_recv_counts", "New messages from peers", |of| of.received);
+    counter("gossipsub_topic_msg_recv_bytes", "Their bytes", |of| of.received_bytes);
     counter("gossipsub_topic_msg_recv_duplicates", "Copies of messages that were known", |of| of.duplicates);
     counter("gossipsub_accepted_messages_per_topic", "Messages that were accepted", |of| of.delivered);
+    counter("gossipsub_invalid_messages_per_topic", "Messages that are none of the topic", |of| of.invalid);
+    counter("gossipsub_rejected_messages_per_topic", "Messages that the validator rejected", |of| {
+        of.rejected
+    });
+    counter("gossipsub_ignored_messages_per_topic", "Messages that were passed over", |of| of.ignored);
+}
+
+/// The names of the draft of the specs. Its gauges end in `_total`, too.
+fn draft(stats: &Stats, sheet: &mut Sheet) {
+    let mut counter = |name: &str, help: &str, value: fn(&TopicStats) -> u64| {
+        topic_counter(stats, sheet, name, help, value);
+    };
+    counter("gossipsub_message_received", "Messages from peers", |of| of.received_unfiltered);
+    counter("gossipsub_message_delivered", "Messages that were accepted", |of| of.delivered);
+    counter("gossipsub_message_rejected", "Messages that were not taken", |of| {
+        of.invalid.saturating_add(of.rejected)
+    });
+    counter("gossipsub_message_duplicate", "Copies of messages that were known", |of| of.duplicates);
+    counter("gossipsub_message_published", "Own messages", |of| of.published);
+    let meshes = || stats.meshes.iter().take(MAX_TOPICS);
+    let peers = meshes().map(|(topic, (_, peers))| (by("topic", topic), *peers));
+    sheet.gauge("gossipsub_peers_total", "Peers that want the topic", None, peers);
+    let mesh = meshes().map(|(topic, (mesh, _))| (by("topic", topic), *mesh));
+    sheet.gauge("gossipsub_mesh_peers_total", "Peers in the mesh", None, mesh);
+    let backoff = stats.misdeeds.get(&Misdeed::GraftInBackoff).copied().unwrap_or_default();
+    sheet.counter("gossipsub_backoff_violations", "GRAFTs in a backoff", [(Labels::new(), backoff)]);
+    let penalties = stats.misdeeds.iter().map(|(rule, count)| (by("penalty_type", rule), *count));
+    sheet.counter("gossipsub_score_penalty", "Rules that peers broke", penalties);
+    let throttled = stats.refused.get(&Refusal::Throttled).copied().unwrap_or_default();
+    sheet.counter("gossipsub_peer_throttled", "Messages there was no time for", [(Labels::new(), throttled)]);
 }
 
 fn meshes(stats: &Stats, sheet: &mut Sheet) {

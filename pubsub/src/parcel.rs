@@ -1,5 +1,10 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
-use peerage_core::PeerId;
+use peerage_core::{
+    PeerId,
+    budget::{Budget, Exhausted, Reserved},
+};
 
 use crate::{
     codec::{self, WireMessage},
@@ -8,7 +13,7 @@ use crate::{
 };
 
 /// A message with its id, written once for all peers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parcel {
     /// What tells it apart.
@@ -17,6 +22,8 @@ pub struct Parcel {
     pub message: WireMessage,
     /// As it goes to each peer: an RPC, its length before it.
     pub frame: Bytes,
+    /// The memory that it takes, wherever it waits and is kept; given back with the last of them.
+    pub(crate) charge: Option<Arc<Reserved>>,
 }
 
 impl Parcel {
@@ -26,7 +33,16 @@ impl Parcel {
         if message.data.is_some() {
             message.data = Some(frame.slice(data));
         }
-        Self { id, message, frame }
+        Self { id, message, frame, charge: None }
+    }
+
+    /// The same, its frame charged to a budget: once, however many peers it waits for, since they share it.
+    ///
+    /// # Errors
+    /// [`Exhausted`]; then it is not to be kept.
+    pub fn charged_to(mut self, budget: &Budget) -> Result<Self, Exhausted> {
+        self.charge = Some(Arc::new(budget.reserve(self.frame.len())?));
+        Ok(self)
     }
 
     /// As subscribers get it: the data is not copied.

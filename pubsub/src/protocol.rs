@@ -79,8 +79,14 @@ impl Protocol for Gossipsub {
                 move |birth| {
                     let config = shared.config.clone();
                     let wanted = (shared.topics(), shared.validators());
-                    let engine = Engine::new(config, local, rng(rand::random()), birth.first_id());
-                    let engine = engine.restored(wanted.0, wanted.1);
+                    let engine = Engine::new(config.clone(), local, rng(rand::random()), birth.first_id());
+                    let engine = engine.restored(wanted.0, wanted.1).ruled_by(shared.rules());
+                    let mut engine = engine.remembering(shared.memory.clone());
+                    // The node is there before its actors are.
+                    if let (Some(node), Some(version)) = (node.get(), config.versions.first()) {
+                        let budget = shared.budget.get_or_init(|| node.memory(&version.protocol()));
+                        engine = engine.charged_to(budget.clone());
+                    }
                     (engine, Performer::new(shared.clone(), node.clone(), birth.port.clone()))
                 },
                 Some(on_connection),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use peerage_core::budget::{Budget, Reserved};
 
 use crate::topic::Topic;
 
@@ -60,6 +61,8 @@ pub enum Pushed {
     Waits,
     /// There is no room for it.
     Full,
+    /// There is no memory for it.
+    NoMemory,
 }
 
 /// The queue of one peer. Clones are the same queue.
@@ -69,12 +72,13 @@ pub struct Queue(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     limits: Limits,
-    control: VecDeque<Bytes>,
-    gossip: VecDeque<Bytes>,
-    own: VecDeque<Bytes>,
+    budget: Budget,
+    control: VecDeque<Waiting>,
+    gossip: VecDeque<Waiting>,
+    own: VecDeque<Waiting>,
     /// Bytes in `own`.
     own_bytes: usize,
-    topics: BTreeMap<Topic, VecDeque<Bytes>>,
+    topics: BTreeMap<Topic, VecDeque<Waiting>>,
     /// Topics that have something, in the order of their turns.
     turns: VecDeque<Topic>,
     /// Bytes in `topics`.
@@ -82,11 +86,19 @@ struct State {
     waker: Option<Waker>,
 }
 
+/// A frame, and the memory that it takes; a message's is shared by all whom it waits for.
+#[derive(Debug)]
+struct Waiting {
+    frame: Bytes,
+    _charge: Option<Arc<Reserved>>,
+}
+
 impl Queue {
-    /// An empty one.
-    pub fn new(limits: Limits) -> Self {
+    /// An empty one, whose control frames are charged to `budget`. Messages bring their charge.
+    pub fn new(limits: Limits, budget: Budget) -> Self {
         Self(Arc::new(Mutex::new(State {
             limits,
+            budget,
             control: VecDeque::new(),
             gossip: VecDeque::new(),
             own: VecDeque::new(),
@@ -109,23 +121,31 @@ impl Queue {
         if frames >= max {
             return Pushed::Full;
         }
+        let Ok(charge) = state.budget.reserve(frame.len()) else { return Pushed::NoMemory };
+        let waiting = Waiting { frame, _charge: Some(Arc::new(charge)) };
         match lane {
-            Lane::Gossip => state.gossip.push_back(frame),
-            _ => state.control.push_back(frame),
+            Lane::Gossip => state.gossip.push_back(waiting),
+            _ => state.control.push_back(waiting),
         }
         if empty { Pushed::First } else { Pushed::Waits }
     }
 
-    /// Adds a message.
-    pub fn message(&self, topic: &Topic, frame: Bytes, own: bool) -> Pushed {
+    /// Adds a message, and the memory that is charged for it.
+    pub fn message(&self, topic: &Topic, frame: Bytes, own: bool, charge: Option<Arc<Reserved>>) -> Pushed {
         let mut state = self.lock();
         let empty = state.is_empty();
-        let fits = if own { state.push_own(frame) } else { state.push_forward(topic, frame) };
+        let waiting = Waiting { frame, _charge: charge };
+        let fits = if own { state.push_own(waiting) } else { state.push_forward(topic, waiting) };
         match (fits, empty) {
             (false, _) => Pushed::Full,
             (true, true) => Pushed::First,
             (true, false) => Pushed::Waits,
         }
+    }
+
+    /// Lets go of all that waits; how many frames that were.
+    pub fn clear(&self) -> usize {
+        std::iter::from_fn(|| self.pop()).count()
     }
 
     /// Takes the next frame.
@@ -175,26 +195,26 @@ impl State {
         self.control.is_empty() && self.gossip.is_empty() && self.own.is_empty() && self.topics.is_empty()
     }
 
-    fn push_own(&mut self, frame: Bytes) -> bool {
-        let bytes = self.own_bytes.saturating_add(frame.len());
+    fn push_own(&mut self, waiting: Waiting) -> bool {
+        let bytes = self.own_bytes.saturating_add(waiting.frame.len());
         if self.own.len() >= self.limits.own || (bytes > self.limits.bytes && !self.own.is_empty()) {
             return false;
         }
         self.own_bytes = bytes;
-        self.own.push_back(frame);
+        self.own.push_back(waiting);
         true
     }
 
-    fn push_forward(&mut self, topic: &Topic, frame: Bytes) -> bool {
-        let bytes = self.forward_bytes.saturating_add(frame.len());
+    fn push_forward(&mut self, topic: &Topic, waiting: Waiting) -> bool {
+        let bytes = self.forward_bytes.saturating_add(waiting.frame.len());
         if bytes > self.limits.bytes && !self.topics.is_empty() {
             return false;
         }
         match self.topics.get_mut(topic) {
             Some(frames) if frames.len() >= self.limits.topic => return false,
-            Some(frames) => frames.push_back(frame),
+            Some(frames) => frames.push_back(waiting),
             None => {
-                self.topics.insert(topic.clone(), VecDeque::from([frame]));
+                self.topics.insert(topic.clone(), VecDeque::from([waiting]));
                 self.turns.push_back(topic.clone());
             }
         }
@@ -203,16 +223,16 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<Bytes> {
-        if let Some(frame) = self.control.pop_front().or_else(|| self.gossip.pop_front()) {
+        if let Some(Waiting { frame, .. }) = self.control.pop_front().or_else(|| self.gossip.pop_front()) {
             return Some(frame);
         }
-        if let Some(frame) = self.own.pop_front() {
+        if let Some(Waiting { frame, .. }) = self.own.pop_front() {
             self.own_bytes = self.own_bytes.saturating_sub(frame.len());
             return Some(frame);
         }
         let topic = self.turns.pop_front()?;
         let frames = self.topics.get_mut(&topic)?;
-        let frame = frames.pop_front()?;
+        let Waiting { frame, .. } = frames.pop_front()?;
         if frames.is_empty() {
             self.topics.remove(&topic);
         } else {
@@ -226,6 +246,10 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn queue(limits: Limits) -> Queue {
+        Queue::new(limits, Budget::unlimited())
+    }
 
     fn frame(text: &str) -> Bytes {
         Bytes::copy_from_slice(text.as_bytes())
@@ -241,12 +265,12 @@ mod tests {
 
     #[test]
     fn control_goes_before_own_goes_before_others_and_topics_take_turns() {
-        let queue = Queue::new(Limits::default());
-        assert_eq!(queue.message(&topic("a"), frame("a1"), false), Pushed::First);
-        assert_eq!(queue.message(&topic("a"), frame("a2"), false), Pushed::Waits);
-        queue.message(&topic("a"), frame("a3"), false);
-        queue.message(&topic("b"), frame("b1"), false);
-        queue.message(&topic("b"), frame("own"), true);
+        let queue = queue(Limits::default());
+        assert_eq!(queue.message(&topic("a"), frame("a1"), false, None), Pushed::First);
+        assert_eq!(queue.message(&topic("a"), frame("a2"), false, None), Pushed::Waits);
+        queue.message(&topic("a"), frame("a3"), false, None);
+        queue.message(&topic("b"), frame("b1"), false, None);
+        queue.message(&topic("b"), frame("own"), true, None);
         queue.control(Lane::Gossip, frame("ihave"));
         queue.control(Lane::Control, frame("graft"));
         assert_eq!(queue.len(), 7);
@@ -257,37 +281,53 @@ mod tests {
     #[test]
     fn every_lane_has_its_limit() {
         let limits = Limits { control: 2, gossip: 1, own: 3, topic: 2, bytes: 1000 };
-        let queue = Queue::new(limits);
+        let queue = queue(limits);
         let fits = |push: &dyn Fn() -> Pushed| {
             std::iter::repeat_with(push).take_while(|pushed| *pushed != Pushed::Full).count()
         };
         assert_eq!(fits(&|| queue.control(Lane::Control, frame("c"))), 2);
         assert_eq!(fits(&|| queue.control(Lane::Gossip, frame("g"))), 1);
-        assert_eq!(fits(&|| queue.message(&topic("a"), frame("o"), true)), 3);
-        assert_eq!(fits(&|| queue.message(&topic("a"), frame("a"), false)), 2);
-        assert_eq!(fits(&|| queue.message(&topic("b"), frame("b"), false)), 2);
+        assert_eq!(fits(&|| queue.message(&topic("a"), frame("o"), true, None)), 3);
+        assert_eq!(fits(&|| queue.message(&topic("a"), frame("a"), false, None)), 2);
+        assert_eq!(fits(&|| queue.message(&topic("b"), frame("b"), false, None)), 2);
         assert_eq!(drain(&queue).len(), 10);
     }
 
     #[test]
     fn bytes_are_bounded_but_one_message_always_fits() {
-        let queue = Queue::new(Limits { bytes: 100, ..Limits::default() });
+        let queue = queue(Limits { bytes: 100, ..Limits::default() });
         let big = Bytes::from(vec![0; 200]);
         for own in [true, false] {
-            assert_ne!(queue.message(&topic("a"), big.clone(), own), Pushed::Full);
-            assert_eq!(queue.message(&topic("b"), frame("small"), own), Pushed::Full);
+            assert_ne!(queue.message(&topic("a"), big.clone(), own, None), Pushed::Full);
+            assert_eq!(queue.message(&topic("b"), frame("small"), own, None), Pushed::Full);
         }
         assert_eq!(drain(&queue).len(), 2);
         for own in [true, false] {
-            assert_ne!(queue.message(&topic("a"), Bytes::from(vec![0; 99]), own), Pushed::Full);
-            assert_ne!(queue.message(&topic("a"), frame("1"), own), Pushed::Full);
-            assert_eq!(queue.message(&topic("a"), frame("2"), own), Pushed::Full);
+            assert_ne!(queue.message(&topic("a"), Bytes::from(vec![0; 99]), own, None), Pushed::Full);
+            assert_ne!(queue.message(&topic("a"), frame("1"), own, None), Pushed::Full);
+            assert_eq!(queue.message(&topic("a"), frame("2"), own, None), Pushed::Full);
         }
     }
 
     #[test]
+    fn control_is_charged_and_messages_bring_their_charge() {
+        let budget = Budget::limited(10);
+        let queue = Queue::new(Limits::default(), budget.clone());
+        assert_eq!(queue.control(Lane::Control, frame("12345678901")), Pushed::NoMemory);
+        assert_eq!(queue.control(Lane::Control, frame("12345")), Pushed::First);
+        assert_eq!(queue.control(Lane::Gossip, frame("12345")), Pushed::Waits);
+        assert_eq!(queue.control(Lane::Gossip, frame("1")), Pushed::NoMemory);
+        assert!(queue.pop().is_some());
+        let charge = Some(Arc::new(budget.reserve(5).unwrap()));
+        assert_eq!(queue.message(&topic("a"), frame("a"), false, charge), Pushed::Waits);
+        assert!(budget.reserve(1).is_err());
+        assert_eq!(queue.clear(), 2);
+        assert!(queue.is_empty() && budget.reserve(10).is_ok());
+    }
+
+    #[test]
     fn who_waits_is_woken() {
-        let queue = Queue::new(Limits::default());
+        let queue = queue(Limits::default());
         let (waker, woken) = futures_waker();
         let mut cx = Context::from_waker(&waker);
         assert!(queue.poll_pop(&mut cx).is_pending());

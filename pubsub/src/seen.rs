@@ -50,6 +50,12 @@ impl Seen {
         Self { remember, ttl, max, until: HashMap::with_hasher(key), order: VecDeque::new() }
     }
 
+    /// All that was seen, for another one; nothing is left here.
+    pub(crate) fn hand_on(&mut self) -> Self {
+        let empty = Self::new(self.remember, self.ttl, self.max, Keyed(0, 0));
+        std::mem::replace(self, empty)
+    }
+
     /// Whether this message was seen.
     pub(crate) fn contains(&self, id: &[u8]) -> bool {
         self.until.contains_key(id)

@@ -1,18 +1,18 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use peerage_core::PeerId;
+use peerage_core::{PeerId, budget::Budget};
 use peerage_host::Port;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
-    config::Config,
-    engine::{Command, Engine},
+    config::{Config, MAX_TOPIC_RULES, TopicConfig},
+    engine::{Command, Engine, Memory, SetTopicError},
     event::{DropReason, Event},
     message::Message,
     queue::Lane,
@@ -32,7 +32,12 @@ pub(crate) struct Shared {
     pub(crate) author: Author,
     desks: Mutex<BTreeMap<Topic, Vec<Desk>>>,
     validators: Mutex<BTreeMap<Topic, Validator>>,
+    rules: Mutex<BTreeMap<Topic, TopicConfig>>,
+    /// What messages are charged to, once the node runs.
+    pub(crate) budget: OnceLock<Budget>,
     counted: Mutex<Counted>,
+    /// What one life of the engine leaves to the next.
+    pub(crate) memory: Memory,
     pub(crate) events: broadcast::Sender<Event>,
     /// The streams on which peers talk; of each the newest.
     inbound: Mutex<BTreeMap<PeerId, (u64, oneshot::Sender<()>)>>,
@@ -100,15 +105,18 @@ struct Counted {
 impl Shared {
     pub(crate) fn new(config: Arc<Config>, author: Author) -> Self {
         Self {
-            config,
             author,
             desks: Mutex::default(),
             validators: Mutex::default(),
+            rules: Mutex::new(config.topics.clone()),
+            budget: OnceLock::new(),
             counted: Mutex::default(),
+            memory: Memory::default(),
             events: broadcast::channel(EVENT_QUEUE).0,
             inbound: Mutex::default(),
             life: watch::Sender::new(0),
             next_id: AtomicU64::new(1),
+            config,
         }
     }
 
@@ -171,6 +179,37 @@ impl Shared {
             None => drop(validators.remove(topic)),
         }
         port.post(Command::Validator { topic: topic.clone(), concurrency });
+    }
+
+    /// Sets a topic's rules. The engine is told under the lock, so that it hears of the last word last.
+    pub(crate) fn set_rules(
+        &self,
+        topic: &Topic,
+        new: Option<TopicConfig>,
+        port: &Port<Engine>,
+    ) -> Result<(), SetTopicError> {
+        let rpc = self.config.rpc.bytes;
+        let mut rules = lock(&self.rules);
+        match &new {
+            Some(new) if new.max_size >= rpc => {
+                return Err(SetTopicError::TooLarge { max_size: new.max_size, rpc });
+            }
+            Some(_) if rules.len() >= MAX_TOPIC_RULES && !rules.contains_key(topic) => {
+                return Err(SetTopicError::TooMany { max: MAX_TOPIC_RULES });
+            }
+            Some(new) => drop(rules.insert(topic.clone(), new.clone())),
+            None => drop(rules.remove(topic)),
+        }
+        port.post(Command::SetTopic { topic: topic.clone(), rules: new });
+        Ok(())
+    }
+
+    pub(crate) fn rules_of(&self, topic: &Topic) -> TopicConfig {
+        lock(&self.rules).get(topic).unwrap_or(&self.config.other_topics).clone()
+    }
+
+    pub(crate) fn rules(&self) -> BTreeMap<Topic, TopicConfig> {
+        lock(&self.rules).clone()
     }
 
     pub(crate) fn validator(&self, topic: &Topic) -> Option<Validator> {

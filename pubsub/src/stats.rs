@@ -6,6 +6,7 @@ use crate::{
     event::{DropReason, Misdeed, PruneReason, Refusal},
     queue::Lane,
     topic::Topic,
+    validator::Verdict,
     version::Version,
 };
 
@@ -57,6 +58,8 @@ pub struct Stats {
     pub test_extensions: u64,
     /// Heartbeats.
     pub heartbeats: u64,
+    /// What panics have cost.
+    pub lost: Lost,
     /// Ids of messages that were seen; now.
     pub seen: usize,
     /// Messages kept for who asks; now.
@@ -65,6 +68,27 @@ pub struct Stats {
     pub cached_bytes: usize,
     /// Messages under verification and validation; now.
     pub in_progress: usize,
+}
+
+/// What did not outlive a panic of the engine. What peers have done wrong, what was seen, backoffs and both lists of peers
+/// do, as do subscriptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// Lives that ended, and were followed by another.
+    pub lives: u64,
+    /// Messages that were kept for who asks.
+    pub cached: u64,
+    /// Messages under verification and validation.
+    pub in_progress: u64,
+    /// Messages that peers had promised.
+    pub promises: u64,
+    /// Peers that had earned something in a topic, and begin anew.
+    pub rewarded: u64,
+    /// Ids of messages that were seen. They are lost only when several lives in a row end before their first heartbeat.
+    pub seen: u64,
+    /// Peers that were known, with their faults; only then, too.
+    pub judged: u64,
 }
 
 /// What was counted of one topic. Bytes are of payloads as received, and of frames as sent.
@@ -83,10 +107,18 @@ pub struct TopicStats {
     pub received_unfiltered_bytes: u64,
     /// Messages from peers that were new, and their authors'.
     pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
     /// Copies of messages that were known.
     pub duplicates: u64,
     /// Messages that were accepted.
     pub delivered: u64,
+    /// Messages that are none of this topic: a flaw in author or signature, or too large.
+    pub invalid: u64,
+    /// Messages that the validator rejected.
+    pub rejected: u64,
+    /// Messages that were passed over, by the validator or because there was too much to do.
+    pub ignored: u64,
 }
 
 impl Stats {
@@ -115,8 +147,18 @@ impl Stats {
         }
     }
 
-    pub(crate) fn refused(&mut self, why: Refusal) {
+    pub(crate) fn refused(&mut self, topic: &Topic, why: Refusal) {
         add(self.refused.entry(why).or_default(), 1);
+        let of_topic = self.topic(topic);
+        let sum = match why {
+            Refusal::Flaw(_) | Refusal::TooLarge | Refusal::NotOurs | Refusal::Blacklisted => {
+                &mut of_topic.invalid
+            }
+            Refusal::Validator(Verdict::Reject) => &mut of_topic.rejected,
+            Refusal::Validator(_) | Refusal::Throttled | Refusal::NoMemory => &mut of_topic.ignored,
+            Refusal::UnknownTopic => return,
+        };
+        add(sum, 1);
     }
 
     pub(crate) fn misdeed(&mut self, rule: Misdeed, count: u32) {
@@ -157,6 +199,13 @@ impl Stats {
             (&mut self.subscriptions_passed_over, other.subscriptions_passed_over),
             (&mut self.test_extensions, other.test_extensions),
             (&mut self.heartbeats, other.heartbeats),
+            (&mut self.lost.lives, other.lost.lives),
+            (&mut self.lost.cached, other.lost.cached),
+            (&mut self.lost.in_progress, other.lost.in_progress),
+            (&mut self.lost.promises, other.lost.promises),
+            (&mut self.lost.rewarded, other.lost.rewarded),
+            (&mut self.lost.seen, other.lost.seen),
+            (&mut self.lost.judged, other.lost.judged),
         ] {
             add(sum, count);
         }
@@ -176,8 +225,12 @@ impl TopicStats {
             (&mut self.received_unfiltered, other.received_unfiltered),
             (&mut self.received_unfiltered_bytes, other.received_unfiltered_bytes),
             (&mut self.received, other.received),
+            (&mut self.received_bytes, other.received_bytes),
             (&mut self.duplicates, other.duplicates),
             (&mut self.delivered, other.delivered),
+            (&mut self.invalid, other.invalid),
+            (&mut self.rejected, other.rejected),
+            (&mut self.ignored, other.ignored),
         ] {
             add(sum, count);
         }

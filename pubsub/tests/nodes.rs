@@ -3,8 +3,10 @@
 mod common;
 
 use common::*;
+use peerage_host::{Fault, Faults, Limits, Point};
 use peerage_pubsub::{
-    Config, Event, Gossipsub, Happened, PublishError, Published, ValidateOptions, Verdict, Version,
+    Config, Event, Gossipsub, Happened, MAX_TOPIC_RULES, PublishError, Published, SetTopicError, Signing,
+    TopicConfig, ValidateOptions, Verdict, Version,
 };
 use peerage_transport::memory::Network;
 
@@ -301,10 +303,100 @@ fn events_tell_of_meshes_and_of_what_was_lost() {
         assert!(seen.contains(&Event::Subscribed { peer, topic: topic() }), "{seen:?}");
         sleep(1100).await;
         let metrics = alice.node.metrics();
-        assert!(metrics.contains("gossipsub_mesh_peer_counts{topic=\"weather\"} 1"), "{metrics}");
+        // By the name that dashboards of today read, and by that of the draft of the specs.
+        for name in ["gossipsub_mesh_peer_counts", "gossipsub_mesh_peers_total"] {
+            assert!(metrics.contains(&format!("\n{name}{{topic=\"weather\"}} 1")), "{metrics}");
+        }
+        for name in ["gossipsub_message_published", "gossipsub_topic_msg_recv_bytes"] {
+            assert!(metrics.contains(&format!("\n{name}_total{{topic=\"weather\"}} 0")), "{metrics}");
+        }
         assert!(metrics.contains("gossipsub_peers_per_protocol{protocol=\"/meshsub/1.3.0\"} 1"), "{metrics}");
         assert!(metrics.trim_end().ends_with("# EOF"));
         alice.node.shutdown().await;
         while events.next().await.is_some() {}
+    });
+}
+
+#[test]
+fn rules_of_topics_are_set_at_run_time_and_outlive_a_panic() {
+    run(async {
+        let (network, faults) = (Network::new(), Faults::new());
+        let (alice, bob) = (frail(&network, 1, &faults).await, peer(&network, 2).await);
+        let mut alices = alice.gossip.subscribe("weather").expect("a topic");
+        let _bobs = bob.gossip.subscribe("weather").expect("a topic");
+        alice.connect(&bob).await;
+        until("there is a mesh", async || bob.gossip.mesh(&topic()).await.len() == 1).await;
+        let anonymous = TopicConfig::default().signing(Signing::Anonymous).max_size(100);
+        for peer in [&alice, &bob] {
+            peer.gossip.set_topic("weather", anonymous.clone()).expect("rules");
+        }
+        bob.gossip.publish("weather", "rain").await.expect("published");
+        assert_eq!(next(&mut alices).await.author, None);
+        let large = bob.gossip.publish("weather", vec![0; 101]).await;
+        assert_eq!(large, Err(PublishError::TooLarge { len: 101, max: 100 }));
+
+        faults.add(Fault {
+            actor: "protocols/gossipsub".into(),
+            point: Point::Timer,
+            nth: faults
+                .passages()
+                .get(&("protocols/gossipsub".to_owned(), Point::Timer))
+                .copied()
+                .unwrap_or_default()
+                + 1,
+            times: 1,
+        });
+        until("it was struck", async || faults.struck() == 1).await;
+        until("there is a mesh", async || alice.gossip.mesh(&topic()).await.len() == 1).await;
+        bob.gossip.publish("weather", "snow").await.expect("published");
+        let message = next(&mut alices).await;
+        assert_eq!((message.author, &message.data[..]), (None, &b"snow"[..]));
+
+        // As many as there may be, and one more.
+        for n in 1..MAX_TOPIC_RULES {
+            alice.gossip.set_topic(n.to_string(), anonymous.clone()).expect("rules");
+        }
+        let refused = alice.gossip.set_topic("one more", anonymous.clone());
+        assert_eq!(refused, Err(SetTopicError::TooMany { max: MAX_TOPIC_RULES }));
+        alice.gossip.set_topic("1", None).expect("rules");
+        alice.gossip.set_topic("one more", anonymous).expect("rules");
+        let refused = alice.gossip.set_topic("weather", TopicConfig::default().max_size(1 << 30));
+        assert!(matches!(refused, Err(SetTopicError::TooLarge { .. })));
+        alice.gossip.score_topic("weather", None).await.expect("parameters");
+    });
+}
+
+#[test]
+fn messages_are_charged_to_the_nodes_memory_and_all_of_it_comes_back() {
+    run(async {
+        let network = Network::new();
+        let (alice, bob) = (peer(&network, 1).await, peer(&network, 2).await);
+        let _subscriptions = [&alice, &bob].map(|peer| peer.gossip.subscribe("weather").expect("a topic"));
+        alice.connect(&bob).await;
+        until("there is a mesh", async || alice.gossip.mesh(&topic()).await.len() == 1).await;
+        alice.gossip.publish("weather", vec![7; 100_000]).await.expect("published");
+        sleep(1000).await;
+        for peer in [&alice, &bob] {
+            let memory = peer.node.usage().memory;
+            assert!((100_000..200_000).contains(&memory), "kept once: {memory}");
+        }
+        sleep(10_000).await;
+        for peer in [&alice, &bob] {
+            assert_eq!(peer.node.usage().memory, 0);
+        }
+
+        // With no memory for it, a message is refused, and that is counted.
+        let mut limits = Limits::default();
+        limits.memory_per_protocol = 50_000;
+        let carol = start(builder(&network, 3).limits(limits), Config::default()).await;
+        let mut carols = carol.gossip.subscribe("weather").expect("a topic");
+        carol.connect(&alice).await;
+        until("there is a mesh", async || carol.gossip.mesh(&topic()).await.len() == 1).await;
+        let refused = carol.gossip.publish("weather", vec![0; 50_000]).await;
+        assert!(matches!(refused, Err(PublishError::Memory(_))), "{refused:?}");
+        assert_eq!(carol.node.refusals().get("memory per protocol"), Some(&1));
+        carol.gossip.publish("weather", vec![0; 40_000]).await.expect("published");
+        alice.gossip.publish("weather", "rain").await.expect("published");
+        assert_eq!(&next(&mut carols).await.data[..], b"rain");
     });
 }

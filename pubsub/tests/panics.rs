@@ -3,8 +3,11 @@
 mod common;
 
 use common::*;
-use peerage_host::{Fault, Faults, Point};
+use peerage_core::frame;
+use peerage_host::{Fault, Faults, OpenOptions, Optimism, Point};
+use peerage_pubsub::Version;
 use peerage_transport::memory::Network;
+use tokio::io::AsyncWriteExt as _;
 
 const ACTOR: &str = "protocols/gossipsub";
 
@@ -76,4 +79,53 @@ fn the_mesh_is_back_in_three_heartbeats_and_no_subscription_is_lost() {
             strike(point, *nth);
         }
     }
+}
+
+#[test]
+fn a_peer_on_the_graylist_is_on_it_after_a_panic_and_what_was_lost_is_counted() {
+    run(async {
+        let (network, faults) = (Network::new(), Faults::new());
+        let struck = frail(&network, 1, &faults).await;
+        let other = peer(&network, 2).await;
+        other.connect(&struck).await;
+        let _subscriptions = [&struck, &other].map(|peer| peer.gossip.subscribe("weather").expect("a topic"));
+        // One that breaks a rule a dozen times.
+        let mallory = builder(&network, 66).start().await.expect("it starts");
+        let address = struck.node.addresses().swap_remove(0);
+        mallory.connect(address.clone()).await.expect("connected");
+        let mut garbage = Vec::new();
+        frame::encode(&[0xff; 100], &mut garbage);
+        for _ in 0..12 {
+            let mut options = OpenOptions::new([Version::V11.protocol()]);
+            options.optimism = Optimism::Never;
+            let mut stream = mallory.open_with(struck.id(), options).await.expect("open");
+            let _ = stream.write_all(&garbage).await;
+            let _ = stream.flush().await;
+            sleep(50).await;
+        }
+        sleep(1000).await;
+        let before = struck.gossip.score(mallory.peer_id()).await.score;
+        assert!(before < -200.0, "{before}");
+
+        let passed = faults.passages().get(&(ACTOR.to_owned(), Point::Message)).copied().unwrap_or_default();
+        faults.add(Fault { actor: ACTOR.into(), point: Point::Message, nth: passed + 5, times: 1 });
+        while faults.struck() == 0 {
+            let _ = other.gossip.publish("weather", "load").await;
+            let _ = struck.gossip.publish("weather", "load").await;
+        }
+        other.connect(&struck).await;
+        // It comes again, too; a score is half of what it was after a minute and a half at the earliest.
+        let _ = mallory.connect(address).await;
+        sleep(3000).await;
+        let after = struck.gossip.score(mallory.peer_id()).await.score;
+        assert!(after < -200.0 && after < before / 2.0, "{before} {after}");
+        let lost = struck.gossip.stats().lost;
+        assert_eq!(lost.lives, 1);
+        assert!(lost.cached > 0, "{lost:?}");
+        let metrics = struck.node.metrics();
+        assert!(metrics.contains("gossipsub_panics_total 1"), "{metrics}");
+        for node in [&struck.node, &other.node, &mallory] {
+            node.shutdown().await;
+        }
+    });
 }

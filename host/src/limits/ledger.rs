@@ -212,6 +212,13 @@ impl Ledger {
         MemoryScope::new(self.clone(), vec![own, of_protocol], Some(connection))
     }
 
+    /// The memory of a protocol that belongs to no peer.
+    pub(crate) fn protocol_memory(&self, protocol: &ProtocolId) -> MemoryScope {
+        let max = self.limits().memory_per_protocol;
+        let own = self.lock().meter(Scope::Protocol(protocol.clone()), "memory per protocol", max);
+        MemoryScope::new(self.clone(), vec![own, self.0.memory.clone()], None)
+    }
+
     /// What counts a connection's memory once its peer is known: its own, and the peer's.
     pub(super) fn connection_meters(&self, id: ConnectionId, peer: PeerId) -> Vec<Arc<Meter>> {
         let limits = self.limits();

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use peerage_core::{Keypair, Multiaddr, PeerId, ProtocolId, PublicKey};
+use peerage_core::{Keypair, Multiaddr, PeerId, ProtocolId, PublicKey, budget::Budget};
 use peerage_transport::{ListenOpts, Transport, pnet::Fingerprint};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -383,6 +383,13 @@ impl Node {
     /// What is in use of the limited resources.
     pub fn usage(&self) -> Usage {
         self.inner.ledger.snapshot()
+    }
+
+    /// Where a protocol asks for memory that belongs to no peer, as of messages that it keeps for whoever asks: charged to the
+    /// protocol and the node, each within its limit ([`Limits`](crate::Limits)). For what a peer has sent, or makes this node
+    /// keep, there is [`Stream::memory`].
+    pub fn memory(&self, protocol: &ProtocolId) -> Budget {
+        self.inner.ledger.protocol_memory(protocol).budget()
     }
 
     /// How many times each limit of the [`ledger`](crate::limits) has refused something since the start, by the name

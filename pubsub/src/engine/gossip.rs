@@ -72,7 +72,7 @@ impl Promises {
 
 impl Engine {
     /// A peer says what it has: it is asked for what is not known, within what one peer may promise.
-    pub(super) fn heard_ihave(&mut self, peer: PeerId, ihave: Vec<IHave>, answer: &mut Control, now: Now) {
+    pub(super) fn heard_ihave(&mut self, peer: PeerId, ihave: Vec<IHave>, now: Now) {
         if ihave.is_empty() || self.judge.is_below_gossip(&peer) {
             return;
         }
@@ -99,14 +99,21 @@ impl Engine {
         }
         wanted.shuffle(&mut self.rng);
         wanted.truncate(room);
-        state.spent.asked = state.spent.asked.saturating_add(wanted.len());
+        let mut control = Control::default();
+        control.iwant(wanted.iter().map(|id| &id[..]));
+        // A peer that cannot be asked now promises nothing; it says what it has again.
+        if !self.net.controls(peer, Lane::Gossip, control.finish()) {
+            return;
+        }
+        if let Some(state) = self.net.peers.get_mut(&peer) {
+            state.spent.asked = state.spent.asked.saturating_add(wanted.len());
+        }
         self.net.stats.iwant_sent = self.net.stats.iwant_sent.saturating_add(wanted.len() as u64);
         // One of them stands for all; which, the peer cannot know.
         let promised = self.rng.random_range(0..wanted.len());
         if let Some(id) = wanted.get(promised) {
             self.promises.made(MessageId::truncated(id), peer, now.after(self.config.promise));
         }
-        answer.iwant(wanted.iter().map(|id| &id[..]));
     }
 
     /// A peer asks for messages: it gets them, each a few times at most.

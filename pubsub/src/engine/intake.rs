@@ -109,8 +109,7 @@ impl Engine {
         received.received_unfiltered = received.received_unfiltered.saturating_add(1);
         received.received_unfiltered_bytes = received.received_unfiltered_bytes.saturating_add(size as u64);
 
-        let config = self.config.clone();
-        let rules = config.topic(&topic);
+        let rules = self.rules.get(&topic).unwrap_or(&self.config.other_topics).clone();
         if size > rules.max_size {
             return self.refuse(peer, &topic, None, Refusal::TooLarge, now);
         }
@@ -190,11 +189,16 @@ impl Engine {
         let topic = message.topic.clone();
         let received = self.net.stats.topic(&topic);
         received.received = received.received.saturating_add(1);
+        let size = message.data.as_ref().map_or(0, bytes::Bytes::len) as u64;
+        received.received_bytes = received.received_bytes.saturating_add(size);
         self.judge.validating(from, &id, &topic, now);
         for other in others {
             self.duplicate(*other, &id, &topic, now);
         }
-        let parcel = Arc::new(Parcel::new(id, message));
+        let Some(parcel) = self.charged(&Parcel::new(id.clone(), message)) else {
+            return self.refuse(from, &topic, Some(id), Refusal::NoMemory, now);
+        };
+        let parcel = Arc::new(parcel);
         self.tell_unwanted(&parcel, Some(from));
 
         match self.intake.validators.get_mut(&topic) {
@@ -226,6 +230,17 @@ impl Engine {
         }
     }
 
+    /// Finds memory for a message. What is kept for who asks gives way, the oldest first.
+    fn charged(&mut self, parcel: &Parcel) -> Option<Parcel> {
+        loop {
+            match parcel.clone().charged_to(&self.net.budget) {
+                Ok(charged) => return Some(charged),
+                Err(_) if self.cache.forget_oldest() => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
     fn accept(&mut self, parcel: &Arc<Parcel>, from: PeerId, now: Now) {
         let topic = &parcel.message.topic;
         self.judge.delivered(from, &parcel.id, topic, now);
@@ -249,14 +264,14 @@ impl Engine {
     }
 
     fn refuse(&mut self, peer: PeerId, topic: &Topic, id: Option<MessageId>, why: Refusal, now: Now) {
-        self.net.stats.refused(why);
+        self.net.stats.refused(topic, why);
         let no_id = MessageId::truncated(&[]);
         let named = id.as_ref().unwrap_or(&no_id);
         let reject = match why {
             Refusal::Flaw(_) | Refusal::TooLarge => Some(Reject::Unauthentic),
             Refusal::Validator(Verdict::Reject) => Some(Reject::Invalid),
             Refusal::Validator(_) => Some(Reject::Ignored),
-            Refusal::Throttled => Some(Reject::Throttled),
+            Refusal::Throttled | Refusal::NoMemory => Some(Reject::Throttled),
             Refusal::Blacklisted => Some(Reject::Blacklisted),
             // A peer may not know that this node has left the topic; nor can it know that this node, started anew, has
             // forgotten what it wrote.

@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use peerage_core::{Now, PeerId, engine::Rng};
 
+use super::SetTopicError;
 use crate::{
     config::Config,
     gater::{self, Gater},
@@ -22,6 +23,23 @@ pub(super) struct Judge {
     gater: Option<Gater>,
 }
 
+/// What one judge leaves to the next.
+#[derive(Debug)]
+pub(super) struct Kept {
+    scores: Option<score::Engine>,
+    named: BTreeSet<Topic>,
+}
+
+impl Kept {
+    /// How many peers it knows.
+    pub(super) fn len(&self) -> usize {
+        self.scores.as_ref().map_or(0, |scores| {
+            let sizes = scores.sizes();
+            sizes.connected.saturating_add(sizes.gone)
+        })
+    }
+}
+
 impl Judge {
     /// Of a configuration that was validated; of another, it scores nobody.
     pub(super) fn new(config: &Config) -> Self {
@@ -36,6 +54,23 @@ impl Judge {
                 .unwrap_or_default(),
             gater: config.gater.clone().and_then(|settings| Gater::new(settings).ok()),
         }
+    }
+
+    /// A topic is scored by its own parameters from now on; or, with `None`, like others.
+    pub(super) fn set_topic(
+        &mut self,
+        topic: &Topic,
+        params: Option<TopicParams>,
+        wanted: bool,
+    ) -> Result<(), SetTopicError> {
+        let scores = self.scores.as_mut().ok_or(SetTopicError::NotScored)?;
+        scores.set_topic(topic, params.or(self.each_topic.filter(|_| wanted)))?;
+        if params.is_some() {
+            self.named.insert(topic.clone());
+        } else {
+            self.named.remove(topic);
+        }
+        Ok(())
     }
 
     /// A topic is wanted here.
@@ -54,6 +89,24 @@ impl Judge {
         if let Some(scores) = self.scores.as_mut().filter(|_| !self.named.contains(topic)) {
             let _ = scores.set_topic(topic, None);
         }
+    }
+
+    /// All that it knows of peers, for the judge of another engine.
+    pub(super) fn hand_on(&mut self) -> Kept {
+        Kept { scores: self.scores.take(), named: std::mem::take(&mut self.named) }
+    }
+
+    /// Goes on from there, as after the end of all connections: faults stay, rewards do not. How many peers had a name to
+    /// lose. How busy the node is, and with whom, the gater learns anew.
+    pub(super) fn recall(&mut self, kept: Kept, wanted: impl Fn(&Topic) -> bool, now: Now) -> usize {
+        let Some(mut scores) = kept.scores else { return 0 };
+        let rewarded = scores.all_disconnected(now.mono);
+        self.scores = Some(scores);
+        self.named = kept.named;
+        let scored = self.scores.iter().flat_map(|scores| scores.params().settings().topics.keys());
+        let left: Vec<Topic> = scored.filter(|topic| !wanted(topic)).cloned().collect();
+        left.iter().for_each(|topic| self.topic_left(topic));
+        rewarded
     }
 
     pub(super) fn score(&self, peer: &PeerId) -> f64 {

@@ -95,6 +95,9 @@ impl Engine {
         }
         self.judge.grafted(peer, topic, now);
         self.net.meshes(peer, true);
+        if let Some(state) = self.net.peers.get_mut(&peer) {
+            state.owed.remove(topic);
+        }
         self.net.stats.grafted(local);
         self.net.event(Event::Grafted { peer, topic: topic.clone(), local });
     }
@@ -122,6 +125,9 @@ impl Engine {
             _ => self.config.prune_backoff,
         };
         self.back_off(peer, topic, backoff, now);
+        if !self.can_be_told(&peer) {
+            return self.net.owe(peer, topic);
+        }
         if why == PruneReason::TooMany && self.config.exchange {
             return self.exchange(peer, topic, backoff);
         }
@@ -134,9 +140,59 @@ impl Engine {
     fn exchange(&mut self, peer: PeerId, topic: &Topic, backoff: Duration) {
         let judge_ok = |engine: &Self, other: &PeerId| *other != peer && engine.judge.score(other) >= 0.0;
         let others = self.choose(topic, self.config.exchange_peers, judge_ok);
-        let Some(state) = self.net.peers.get(&peer).filter(|state| state.version().is_some()) else { return };
-        let (queue, topic) = (state.queue.clone(), topic.clone());
-        self.net.actions.push_back(Action::Exchange { peer, queue, topic, backoff, others });
+        let Some(state) = self.net.peers.get(&peer) else { return };
+        let (session, queue, topic) = (state.session, state.queue.clone(), topic.clone());
+        self.net.actions.push_back(Action::Exchange { peer, session, queue, topic, backoff, others });
+    }
+
+    /// Whether there is a stream to a peer.
+    fn can_be_told(&self, peer: &PeerId) -> bool {
+        self.net.peers.get(peer).is_some_and(|state| state.version().is_some())
+    }
+
+    /// Says, on a stream that is new, what could not be said before: in whose mesh the peer is, and in whose it is not. Who
+    /// came into a mesh before may have been given up by the peer meanwhile, so it hears a GRAFT, which means nothing to one
+    /// that has not.
+    pub(super) fn settle_meshes(&mut self, peer: PeerId, now: Now) {
+        let Some(state) = self.net.peers.get_mut(&peer) else { return };
+        let owed = std::mem::take(&mut state.owed);
+        let mut control = Control::default();
+        let meshes = self.topics.iter().filter(|(_, known)| known.mesh.contains(&peer));
+        meshes.for_each(|(topic, _)| control.graft(topic));
+        owed.into_iter().for_each(|topic| self.settle(peer, topic, &mut control, now));
+        self.net.controls(peer, Lane::Control, control.finish());
+    }
+
+    /// A peer may count this node to its mesh of a topic, and is not in this node's. It is taken if it would be taken now,
+    /// and told otherwise, so that backoffs end on both sides at the same time.
+    fn settle(&mut self, peer: PeerId, topic: Topic, control: &mut Control, now: Now) {
+        let Some(known) = self.topics.get(&topic) else { return };
+        let backoff = known.backoff.get(&peer).map(|until| until.saturating_duration_since(now.mono));
+        if known.mesh.contains(&peer) || (!known.subscribed && backoff.is_none()) {
+            return;
+        }
+        let has_room = known.mesh.len() < self.config.mesh.high;
+        if backoff.is_none() && !known.peers.contains(&peer) {
+            // It does not want the topic; if it does again, it is time.
+            self.net.owe(peer, &topic);
+        } else if has_room && known.subscribed && self.may_be_grafted(&peer, &topic) {
+            self.graft(peer, &topic, true, now);
+            control.graft(&topic);
+        } else {
+            let left = backoff.unwrap_or(self.config.prune_backoff);
+            self.back_off(peer, &topic, left, now);
+            control.prune(&prune(&topic, left));
+        }
+    }
+
+    /// A peer whose stream had ended says again that it wants a topic.
+    pub(super) fn settle_again(&mut self, peer: PeerId, topic: Topic, now: Now) {
+        let state = self.net.peers.get_mut(&peer).filter(|state| state.is_gossip());
+        if state.is_some_and(|state| state.owed.remove(&topic)) {
+            let mut control = Control::default();
+            self.settle(peer, topic, &mut control, now);
+            self.net.controls(peer, Lane::Control, control.finish());
+        }
     }
 
     /// Until when a peer is not grafted. The longer time counts.
@@ -155,8 +211,13 @@ impl Engine {
     /// 1.1, "Spam Protection Measures").
     pub(super) fn heard_graft(&mut self, peer: PeerId, topic: Topic, answer: &mut Control, now: Now) {
         let Some(known) = self.topics.get(&topic).filter(|known| known.subscribed) else { return };
-        let can_be_told = self.net.peers.get(&peer).is_some_and(super::net::Peer::can_join_meshes);
-        if known.mesh.contains(&peer) || !can_be_told {
+        if known.mesh.contains(&peer) {
+            return;
+        }
+        if !self.net.peers.get(&peer).is_some_and(super::net::Peer::can_join_meshes) {
+            if !self.can_be_told(&peer) {
+                self.net.owe(peer, &topic);
+            }
             return;
         }
         if !known.peers.contains(&peer) {
@@ -183,6 +244,9 @@ impl Engine {
         {
             let backoff = self.config.prune_backoff;
             self.back_off(peer, &topic, backoff, now);
+            if !self.can_be_told(&peer) {
+                return self.net.owe(peer, &topic);
+            }
             // Others are named only to who did nothing wrong.
             if self.config.exchange
                 && full
@@ -212,6 +276,9 @@ impl Engine {
             return;
         }
         self.leave_mesh(peer, &topic, PruneReason::Asked, now);
+        if let Some(state) = self.net.peers.get_mut(&peer) {
+            state.owed.remove(&topic);
+        }
         let backoff = backoff.map_or(self.config.prune_backoff, Duration::from_secs);
         // Also for one that was not in the mesh: it has refused this node's GRAFT, or would.
         self.back_off(peer, &topic, backoff, now);

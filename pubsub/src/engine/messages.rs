@@ -1,16 +1,20 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use peerage_core::{Multiaddr, PeerId, budget::Reserved};
+use peerage_core::{
+    Multiaddr, PeerId,
+    budget::{Exhausted, Reserved},
+};
 use peerage_host::{ConnectionId, Reply};
 
 use crate::{
     codec::{Rpc, WireMessage},
+    config::TopicConfig,
     event::Event,
     message::{Message, MessageId},
     parcel::Parcel,
     queue::Queue,
-    score::Breakdown,
+    score::{Breakdown, ParamsError, TopicParams},
     signing::Flaw,
     stats::Stats,
     topic::Topic,
@@ -57,6 +61,22 @@ pub enum Command {
         topic: Topic,
         /// Messages at once.
         concurrency: Option<usize>,
+    },
+    /// A topic has these rules from now on; or those of all others.
+    SetTopic {
+        /// Which.
+        topic: Topic,
+        /// Its rules.
+        rules: Option<TopicConfig>,
+    },
+    /// A topic is scored by this from now on; or like all others.
+    ScoreTopic {
+        /// Which.
+        topic: Topic,
+        /// How.
+        params: Option<TopicParams>,
+        /// Where the outcome goes.
+        reply: Reply<Result<(), SetTopicError>>,
     },
     /// Who is in the mesh?
     Mesh {
@@ -239,7 +259,9 @@ pub enum Action {
     Exchange {
         /// Whom.
         peer: PeerId,
-        /// Whose stream that is for.
+        /// By which [`Action::Open`] its stream is; if the queue has no room, that has failed.
+        session: u64,
+        /// What is sent on it.
         queue: Queue,
         /// Of which mesh.
         topic: Topic,
@@ -272,6 +294,13 @@ pub enum Action {
         reply: Reply<Vec<PeerId>>,
         /// What it is.
         peers: Vec<PeerId>,
+    },
+    /// Answer.
+    AnswerScored {
+        /// Where it goes.
+        reply: Reply<Result<(), SetTopicError>>,
+        /// What it is.
+        result: Result<(), SetTopicError>,
     },
     /// Answer.
     AnswerScore {
@@ -312,6 +341,41 @@ pub enum PublishError {
     /// The topic's name is none.
     #[error(transparent)]
     Topic(#[from] crate::TopicError),
+    /// There is no memory for it.
+    #[error(transparent)]
+    Memory(#[from] Exhausted),
+    /// Gossip, or its node, is not running.
+    #[error("gossip is not running")]
+    Closed,
+}
+
+/// Why a topic's rules were not set; always this node's own doing. What was before stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetTopicError {
+    /// The topic's name is none.
+    #[error(transparent)]
+    Topic(#[from] crate::TopicError),
+    /// A message of this size does not fit into an RPC.
+    #[error("messages of {max_size} bytes do not fit into RPCs of {rpc}")]
+    TooLarge {
+        /// The size.
+        max_size: usize,
+        /// What an RPC may hold ([`Config::rpc`](crate::Config::rpc)).
+        rpc: usize,
+    },
+    /// There are too many topics with rules of their own.
+    #[error("{max} topics have rules of their own; more may not")]
+    TooMany {
+        /// How many there may be.
+        max: usize,
+    },
+    /// The parameters are none.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// This node scores nobody.
+    #[error("peers are not scored")]
+    NotScored,
     /// Gossip, or its node, is not running.
     #[error("gossip is not running")]
     Closed,

@@ -9,12 +9,14 @@
 //! | `mesh` | who comes into a mesh, and leaves it |
 //! | `heartbeat` | what is done every second |
 //! | `judge` | what peers are worth |
+//! | `memory` | what outlives a panic |
 //! | `net` | what waits for whom |
 
 mod gossip;
 mod heartbeat;
 mod intake;
 mod judge;
+mod memory;
 mod mesh;
 mod messages;
 mod net;
@@ -29,11 +31,11 @@ use std::{
     time::Instant,
 };
 
-use peerage_core::{Deadline, Multiaddr, Now, PeerId, engine};
+use peerage_core::{Deadline, Multiaddr, Now, PeerId, budget::Budget, engine};
 use rand::Rng as _;
 
 use crate::{
-    config::Config,
+    config::{Config, TopicConfig},
     event::{Event, Misdeed},
     mcache::MessageCache,
     message::MessageId,
@@ -42,7 +44,8 @@ use crate::{
     topic::Topic,
 };
 
-pub use messages::{Action, Command, Input, PublishError, Published};
+pub use memory::Memory;
+pub use messages::{Action, Command, Input, PublishError, Published, SetTopicError};
 
 use gossip::Promises;
 use intake::Intake;
@@ -57,6 +60,8 @@ pub struct Engine {
     rng: engine::Rng,
     net: Net,
     topics: BTreeMap<Topic, TopicState>,
+    /// Topics that have rules of their own.
+    rules: BTreeMap<Topic, TopicConfig>,
     judge: Judge,
     seen: Seen,
     cache: MessageCache,
@@ -66,6 +71,12 @@ pub struct Engine {
     direct: BTreeMap<PeerId, Vec<Multiaddr>>,
     heartbeat_at: Option<Instant>,
     heartbeats: u64,
+    /// What it leaves when it dies, if that is wanted.
+    memory: Option<Memory>,
+    /// Whether it has been asked or told anything.
+    awake: bool,
+    /// Lives before this one, in a row, that saw no heartbeat.
+    stillborn: u32,
 }
 
 /// What is known of a topic. It is forgotten when nothing is.
@@ -109,10 +120,14 @@ impl Engine {
             judge: Judge::new(&config),
             net: Net::new(config.queue, config.trace, first_id, rng.next_u64()),
             topics: BTreeMap::new(),
+            rules: config.topics.clone(),
             blacklist: BTreeSet::new(),
             direct: config.direct.clone(),
             heartbeat_at: None,
             heartbeats: 0,
+            memory: None,
+            awake: false,
+            stillborn: 0,
             config,
             local,
             rng,
@@ -135,6 +150,21 @@ impl Engine {
         for (topic, concurrency) in validators {
             self.intake.set_validator(topic, Some(concurrency));
         }
+        self
+    }
+
+    /// The same engine, with rules of topics that were set before it was made.
+    #[must_use]
+    pub fn ruled_by(mut self, rules: BTreeMap<Topic, TopicConfig>) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// The same engine, which charges to a budget what it keeps and what waits for peers. What has no place is not taken,
+    /// and counted ([`Refusal::NoMemory`](crate::Refusal::NoMemory), [`DropReason::NoMemory`](crate::DropReason::NoMemory)).
+    #[must_use]
+    pub fn charged_to(mut self, budget: Budget) -> Self {
+        self.net.budget = budget;
         self
     }
 
@@ -168,6 +198,14 @@ impl Engine {
         &self.net.stats
     }
 
+    /// The first time that it is asked or told anything.
+    fn wake(&mut self, now: Now) {
+        if self.heartbeat_at.is_none() {
+            self.heartbeat_at = Some(now.after(self.config.first_heartbeat));
+            self.recall(now);
+        }
+    }
+
     fn misbehaved(&mut self, peer: PeerId, rule: Misdeed, count: u32) {
         self.judge.penalize(peer, count);
         self.net.stats.misdeed(rule, count);
@@ -179,6 +217,13 @@ impl Engine {
         while let Some(peer) = self.net.broken.pop_first() {
             self.link_ended(peer, now);
             self.open_link(peer);
+        }
+        // Those wait a second first, and more may be free then.
+        while let Some(peer) = self.net.starved.pop_first() {
+            if let Some(session) = self.net.peers.get(&peer).map(|state| state.session) {
+                self.link_failed(peer, session, false, now);
+                self.net.actions.push_back(Action::Close { peer });
+            }
         }
     }
 }
@@ -213,7 +258,7 @@ impl engine::Engine for Engine {
     type Action = Action;
 
     fn handle_command(&mut self, command: Command, now: Now) {
-        self.heartbeat_at.get_or_insert(now.after(self.config.first_heartbeat));
+        self.wake(now);
         match command {
             Command::Connected { peer, id, ip, dialed } => self.connected(peer, id, ip, dialed, now),
             Command::Disconnected { peer, id } => self.disconnected(peer, id, now),
@@ -224,6 +269,15 @@ impl engine::Engine for Engine {
                 self.net.actions.push_back(Action::Published { reply, result });
             }
             Command::Validator { topic, concurrency } => self.intake.set_validator(topic, concurrency),
+            Command::SetTopic { topic, rules } => match rules {
+                Some(rules) => drop(self.rules.insert(topic, rules)),
+                None => drop(self.rules.remove(&topic)),
+            },
+            Command::ScoreTopic { topic, params, reply } => {
+                let wanted = self.topics.get(&topic).is_some_and(|known| known.subscribed);
+                let result = self.judge.set_topic(&topic, params, wanted);
+                self.net.actions.push_back(Action::AnswerScored { reply, result });
+            }
             Command::Mesh { topic, reply } => {
                 let peers = self.mesh(&topic).copied().collect();
                 self.net.actions.push_back(Action::AnswerPeers { reply, peers });
@@ -245,7 +299,7 @@ impl engine::Engine for Engine {
     }
 
     fn handle_input(&mut self, input: Input, now: Now) {
-        self.heartbeat_at.get_or_insert(now.after(self.config.first_heartbeat));
+        self.wake(now);
         match input {
             Input::Opened { peer, session, version } => self.opened(peer, session, version, now),
             Input::LinkFailed { peer, session, unsupported } => {

@@ -4,7 +4,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use peerage_core::PeerId;
+use peerage_core::{PeerId, budget::Budget};
 use peerage_host::ConnectionId;
 
 use super::{Action, IdMap};
@@ -27,6 +27,10 @@ pub(super) struct Net {
     pub(super) stats: Stats,
     /// Peers whose control messages had no room.
     pub(super) broken: BTreeSet<PeerId>,
+    /// Peers for whose control messages there was no memory.
+    pub(super) starved: BTreeSet<PeerId>,
+    /// What is kept and waits is charged to it.
+    pub(super) budget: Budget,
     limits: queue::Limits,
     trace: bool,
     next_session: u64,
@@ -53,6 +57,9 @@ pub(super) struct Peer {
     /// Whether it has said anything on its stream.
     pub(super) heard: bool,
     pub(super) extensions: Option<Extensions>,
+    /// Topics in whose mesh it may count this node, but is not in this node's: it is told once there is a stream to it, and it
+    /// wants them.
+    pub(super) owed: BTreeSet<Topic>,
     pub(super) spent: Spent,
     /// Messages it does not want, and for how many heartbeats more.
     pub(super) dont_want: IdMap<u8>,
@@ -119,6 +126,8 @@ impl Net {
             actions: VecDeque::new(),
             stats: Stats::default(),
             broken: BTreeSet::new(),
+            starved: BTreeSet::new(),
+            budget: Budget::unlimited(),
             limits,
             trace,
             next_session: first_id,
@@ -128,19 +137,20 @@ impl Net {
 
     /// The peer; made, if it is not known.
     pub(super) fn peer(&mut self, peer: PeerId, now: Instant) -> &mut Peer {
-        let (limits, key) = (self.limits, self.key);
+        let (limits, key, budget) = (self.limits, self.key, &self.budget);
         self.peers.entry(peer).or_insert_with(|| Peer {
             connections: BTreeSet::new(),
             since: now,
             dialed: false,
             link: Link::Closed { failures: 0, again: None },
             session: 0,
-            queue: Queue::new(limits),
+            queue: Queue::new(limits, budget.clone()),
             inbound: None,
             topics: BTreeSet::new(),
             meshes: 0,
             heard: false,
             extensions: None,
+            owed: BTreeSet::new(),
             spent: Spent::default(),
             dont_want: HashMap::with_hasher(Keyed(key, 0)),
             in_progress: 0,
@@ -158,15 +168,20 @@ impl Net {
         };
         self.next_session = session.wrapping_add(1);
         (state.link, state.session) = (Link::Opening { failures }, session);
-        state.queue = Queue::new(limits);
+        state.queue = Queue::new(limits, self.budget.clone());
         let queue = state.queue.clone();
         self.actions.push_back(Action::Open { peer, session, queue });
     }
 
-    /// Sends a frame of no topic, if there is a stream.
-    pub(super) fn control(&mut self, peer: PeerId, lane: Lane, frame: Bytes) {
-        let Some(state) = self.peers.get(&peer).filter(|state| state.version().is_some()) else { return };
-        match state.queue.control(lane, frame) {
+    /// Sends a frame of no topic, if there is a stream and there is room; whether it will be sent.
+    pub(super) fn control(&mut self, peer: PeerId, lane: Lane, frame: Bytes) -> bool {
+        let Some(state) = self.peers.get(&peer) else { return false };
+        if state.version().is_none() {
+            self.dropped(peer, lane, None, DropReason::NoStream);
+            return false;
+        }
+        let pushed = state.queue.control(lane, frame);
+        match pushed {
             Pushed::First => self.actions.push_back(Action::Flush { peer }),
             Pushed::Waits => {}
             Pushed::Full => {
@@ -175,11 +190,35 @@ impl Net {
                     self.broken.insert(peer);
                 }
             }
+            Pushed::NoMemory => {
+                self.dropped(peer, lane, None, DropReason::NoMemory);
+                if lane == Lane::Control {
+                    self.starved.insert(peer);
+                }
+            }
         }
+        matches!(pushed, Pushed::First | Pushed::Waits)
     }
 
-    pub(super) fn controls(&mut self, peer: PeerId, lane: Lane, frames: Vec<Bytes>) {
-        frames.into_iter().for_each(|frame| self.control(peer, lane, frame));
+    /// Sends several; whether all will be sent.
+    pub(super) fn controls(&mut self, peer: PeerId, lane: Lane, frames: Vec<Bytes>) -> bool {
+        let mut all = true;
+        for frame in frames {
+            all &= self.control(peer, lane, frame);
+        }
+        all
+    }
+
+    /// A peer that may count this node to its mesh of a topic is not in this node's, and that cannot be said now. As much waits
+    /// as there may be control frames.
+    pub(super) fn owe(&mut self, peer: PeerId, topic: &Topic) {
+        let max = self.limits.control;
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.owed.len() < max || state.owed.contains(topic) {
+            state.owed.insert(topic.clone());
+        } else {
+            self.dropped(peer, Lane::Control, None, DropReason::NoStream);
+        }
     }
 
     /// Sends a message, if there is a stream and the peer has not said that it does not want it.
@@ -192,11 +231,11 @@ impl Net {
             return Sent::Skipped;
         }
         let topic = &parcel.message.topic;
-        let pushed = state.queue.message(topic, parcel.frame.clone(), own);
+        let pushed = state.queue.message(topic, parcel.frame.clone(), own, parcel.charge.clone());
         match pushed {
             Pushed::First => self.actions.push_back(Action::Flush { peer }),
             Pushed::Waits => {}
-            Pushed::Full => {
+            Pushed::Full | Pushed::NoMemory => {
                 let lane = if own { Lane::Own } else { Lane::Forward };
                 self.dropped(peer, lane, Some(topic.clone()), DropReason::QueueFull);
                 return Sent::Full;

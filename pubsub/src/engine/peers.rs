@@ -85,6 +85,9 @@ impl Engine {
         }
         self.net.event(Event::PeerJoined { peer, version });
         self.hello(peer, version);
+        if version.is_gossip() {
+            self.settle_meshes(peer, now);
+        }
     }
 
     /// The first thing that is said on a stream: what this node can do, and all that it wants.
@@ -123,9 +126,13 @@ impl Engine {
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         let was_open = state.version().is_some();
         state.link = Link::Closed { failures: 0, again: None };
-        let lost = state.queue.len();
+        let lost = state.queue.clear();
         for topic in state.topics.clone() {
-            self.leave_mesh(peer, &topic, PruneReason::Gone, now);
+            let left = self.leave_mesh(peer, &topic, PruneReason::Gone, now);
+            // The end of a stream says as much; of one that was never there the peer has seen nothing.
+            if left && !was_open {
+                self.net.owe(peer, &topic);
+            }
             if let Some(topic) = self.topics.get_mut(&topic) {
                 topic.always.remove(&peer);
             }
@@ -167,7 +174,10 @@ impl Engine {
         self.extensions(peer, &rpc, now);
         for change in rpc.subscriptions {
             match change.subscribe {
-                true => self.peer_wants(peer, change.topic),
+                true => {
+                    self.peer_wants(peer, change.topic.clone());
+                    self.settle_again(peer, change.topic, now);
+                }
                 false => self.peer_wants_no_more(peer, &change.topic, now),
             }
         }
@@ -176,10 +186,8 @@ impl Engine {
                 self.message(peer, message, now);
             }
         }
-        let mut answer = Control::default();
-        self.heard_ihave(peer, rpc.ihave, &mut answer, now);
+        self.heard_ihave(peer, rpc.ihave, now);
         self.heard_iwant(peer, &rpc.iwant);
-        self.net.controls(peer, Lane::Gossip, answer.finish());
         let mut answer = Control::default();
         for topic in rpc.grafts {
             self.heard_graft(peer, topic, &mut answer, now);
@@ -250,7 +258,10 @@ impl Engine {
         if !state.topics.remove(topic) {
             return;
         }
-        self.leave_mesh(peer, topic, PruneReason::Gone, now);
+        if self.leave_mesh(peer, topic, PruneReason::Gone, now) {
+            // A GRAFT may be on its way to it, which it will take if it wants the topic again meanwhile.
+            self.net.owe(peer, topic);
+        }
         if let Some(known) = self.topics.get_mut(topic) {
             known.peers.remove(&peer);
             known.always.remove(&peer);

@@ -251,6 +251,17 @@ impl Engine {
         }
     }
 
+    /// Nobody has a connection any more, as far as is known, and what was being validated is not. How many peers had earned
+    /// something, or could have.
+    pub(crate) fn all_disconnected(&mut self, now: Instant) -> usize {
+        self.records = Records::default();
+        let connected = self.peers.iter().filter(|(_, known)| known.forget.is_none());
+        let connected: Vec<(PeerId, bool)> =
+            connected.map(|(peer, known)| (*peer, !known.topics.is_empty())).collect();
+        connected.iter().for_each(|(peer, _)| self.disconnected(*peer, now));
+        connected.iter().filter(|(_, scored)| *scored).count()
+    }
+
     /// A peer joined the mesh of a topic.
     pub fn grafted(&mut self, peer: PeerId, topic: &Topic, now: Instant) {
         self.edit(&peer, topic, |counters, _| counters.graft(now));

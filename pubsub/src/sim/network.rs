@@ -552,7 +552,7 @@ fn perform(
         Action::Deliver(message) => delivered(world, id, &message),
         Action::Connect { peer, .. } | Action::ConnectDirect { peer, .. } => wanted.push(peer),
         // Without records: who is named is dialed by its id.
-        Action::Exchange { peer, queue, topic, backoff, others } => {
+        Action::Exchange { peer, queue, topic, backoff, others, .. } => {
             let others = others.into_iter().map(|peer| codec::Exchanged { peer, record: None });
             let prune = codec::Prune { topic, peers: others.collect(), backoff: Some(backoff.as_secs()) };
             let mut control = codec::Control::default();
@@ -572,6 +572,7 @@ fn perform(
         | Action::Stats(_)
         | Action::Published { .. }
         | Action::AnswerPeers { .. }
+        | Action::AnswerScored { .. }
         | Action::AnswerScore { .. } => {}
     }
 }

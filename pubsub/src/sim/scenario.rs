@@ -473,7 +473,9 @@ fn busy_topic(rate: u32) -> TopicParams {
             cap: threshold * 10.0,
             // Longer than the warm-up: in a topic in which nothing is said, everybody owes everything.
             activation: SECOND * 15,
-            window: Duration::from_millis(10),
+            // Longer than a hop of 25 ms, else an honest member whose way is a hop longer than that of another one counts
+            // as silent; shorter than there and back, else one that only echoes counts as honest (gossipsub 1.1, P3).
+            window: Duration::from_millis(40),
         }),
         mesh_failures: Some(Decaying { weight, decay: decay_in(SECOND * 600, SECOND, 0.01) }),
         invalid: Some(Decaying { weight: -100.0, decay: decay_in(SECOND * 3600, SECOND, 0.01) }),

@@ -42,3 +42,23 @@ fn frames_take_their_time() {
     assert!(summary.is_complete(), "{summary}");
     assert!((60..65).contains(&summary.max.as_millis()), "{summary}");
 }
+
+/// Half of all nodes are silent from the first moment on. They leave the meshes, and no honest node is taken for one of
+/// them.
+#[test]
+fn after_a_cold_boot_the_silent_are_out_and_the_honest_are_not() {
+    let large = scenario::Large {
+        honest: 30,
+        publishers: 8,
+        rate: 20,
+        size: 256,
+        publish: Duration::from_secs(30),
+        sybils: 30,
+        attack: scenario::Attack::ColdBoot,
+        ..scenario::Large::default()
+    };
+    let outcome = large.run();
+    assert!(outcome.summary.is_complete(), "{outcome}");
+    assert!(outcome.worst_sybil_share > 0.1 && outcome.sybil_share < 0.02, "{outcome}");
+    assert!(outcome.worst_score >= 0.0 && outcome.meshes.0 >= 2, "{outcome}");
+}

@@ -173,26 +173,6 @@ fn the_best_stay_when_a_mesh_is_cut_down() {
 }
 
 #[test]
-fn a_mesh_of_poor_peers_takes_better_ones_every_minute() {
-    let mut rig = Rig::meshed(6);
-    let members = rig.mesh();
-    (7..=12).for_each(|n| rig.wants(n, "t"));
-    for n in 7..=12 {
-        rig.command(Command::SetAppScore { peer: peer(n), score: 5.0 });
-    }
-    // Members earn a little by being there; they are to stay poor.
-    for member in &members {
-        rig.command(Command::SetAppScore { peer: *member, score: -0.0 });
-    }
-    rig.heartbeats(59);
-    let before = rig.mesh().len();
-    rig.heartbeats(2);
-    let taken = rig.mesh().len() - before;
-    let median_is_poor = members.iter().all(|member| rig.engine().score(member) < 1.0);
-    assert_eq!(taken, if median_is_poor { 2 } else { 0 });
-}
-
-#[test]
 fn others_are_named_to_who_is_pruned_from_a_full_mesh() {
     let mut rig = Rig::meshed_with(40, |config| config.exchange = true);
     (1..=40).for_each(|n| rig.grafts(n, "t"));

@@ -1,11 +1,16 @@
 //! The engine in virtual time, with made-up peers.
 
+mod agree;
+mod budget;
 mod gossip;
 mod hostile;
 mod intake;
+mod memory;
 mod mesh;
+mod opportunistic;
 mod peers;
 mod property;
+mod rules;
 
 use std::{
     collections::BTreeMap,
@@ -153,6 +158,7 @@ impl Rig {
             Action::Event(event) => self.events.push(event),
             Action::Published { reply, result } => reply.send(result),
             Action::AnswerPeers { reply, peers } => reply.send(peers),
+            Action::AnswerScored { reply, result } => reply.send(result),
             Action::AnswerScore { reply, score } => reply.send(score),
             Action::Flush { .. } | Action::InMesh { .. } | Action::Stats(_) => {}
         }
