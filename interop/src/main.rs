@@ -11,6 +11,7 @@ mod contract_matrix;
 mod excuses;
 mod foreign;
 mod gossip;
+mod gossipsub;
 mod link;
 mod matrix;
 mod ours;
@@ -24,6 +25,7 @@ mod table;
 mod told;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -55,6 +57,7 @@ enum Command {
     Matrix(Matrix),
     Foreign(Foreign),
     Gossip(Gossip),
+    Gossipsub(gossipsub::Args),
     Contract(Contract),
     ContractMatrix(ContractMatrix),
     Bench(bench::Args),
@@ -307,7 +310,7 @@ fn main() -> ExitCode {
     let command = if bare && contract::is_asked_for() {
         Command::Contract(Contract { suite: None })
     } else {
-        Args::parse().command
+        Args::parse_from(with_command(std::env::args_os())).command
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -318,6 +321,10 @@ fn main() -> ExitCode {
             Command::Matrix(args) => matrix(args).await,
             Command::Foreign(args) => foreign(args).await,
             Command::Gossip(args) => gossip(args).await,
+            Command::Gossipsub(args) => {
+                gossipsub::run(args).await.map_err(|error| error.to_string())?;
+                Ok(true)
+            }
             Command::Contract(args) => {
                 let said = contract::run(args.suite).await?;
                 print(&said)?;
@@ -333,6 +340,15 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
+}
+
+/// The gossipsub suite knows one option and no command.
+fn with_command(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    if args.get(1).is_some_and(|first| first == "--params") {
+        args.insert(1, "gossipsub".into());
+    }
+    args
 }
 
 fn fail(error: &str) -> ExitCode {

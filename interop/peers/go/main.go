@@ -61,6 +61,13 @@ type options struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "gossipsub" {
+		if err := gossipsub(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "peer:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 1 && os.Args[1] == "contract" {
 		flags := flag.NewFlagSet("peer contract", flag.ExitOnError)
 		suite := flags.String("suite", "transport", "transport or perf")

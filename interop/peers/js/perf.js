@@ -25,24 +25,32 @@ export async function servePerf (stream) {
   }
 }
 
-// Uploads, half-closes and downloads, the same amount each way.
+// The same amount each way.
 export async function perf (connection, signal) {
+  const { up, down } = await measure(connection, BYTES, BYTES, signal)
+  return { bytes: BYTES, up_ms: Math.round(up), down_ms: Math.round(down) }
+}
+
+// Uploads, half-closes and downloads; says how many ms each took.
+export async function measure (connection, upload, download, signal) {
   let uploaded
   const started = performance.now()
   await withStream(connection, PERF, { signal }, async stream => {
     const head = new Uint8Array(HEAD)
-    new DataView(head.buffer).setBigUint64(0, BigInt(BYTES))
+    new DataView(head.buffer).setBigUint64(0, BigInt(download))
     await write(stream, head)
-    await writeZeros(stream, BYTES)
+    await writeZeros(stream, upload)
     await stream.close({ signal }) // closes our half only
     let total = 0
     for await (const bytes of reads(stream)) {
       uploaded ??= performance.now() // its first byte says that the other side has all
       total += bytes.length
     }
-    if (total !== BYTES) throw new Error(`${total} of ${BYTES} bytes came down`)
+    if (total !== download) throw new Error(`${total} of ${download} bytes came down`)
   })
-  return { bytes: BYTES, up_ms: Math.round(uploaded - started), down_ms: Math.round(performance.now() - uploaded) }
+  const ended = performance.now()
+  uploaded ??= ended // nothing was to come down
+  return { up: uploaded - started, down: ended - uploaded }
 }
 
 async function writeZeros (stream, size) {

@@ -6,11 +6,12 @@ use std::path::Path;
 use super::{
     Row, one,
     pair::Place,
-    plan::{OURS, Test},
+    plan::{Contract, OURS, Test},
 };
 
 /// Tests over one transport with one foreign program, and why they fail.
 struct Excuse {
+    contract: Contract,
     dialer: &'static str,
     listener: &'static str,
     transport: &'static str,
@@ -21,11 +22,20 @@ struct Excuse {
     reason: &'static str,
 }
 
-const ALL: &[Excuse] = &[];
+const ALL: &[Excuse] = &[Excuse {
+    contract: Contract::Perf,
+    dialer: OURS,
+    listener: "rust",
+    transport: "webrtc-direct",
+    security: None,
+    stand_in: "js",
+    reason: "rust-libp2p reads no message over 8 KiB on WebRTC, though the specification allows 16 KiB",
+}];
 
 impl Excuse {
     fn covers(&self, test: &Test) -> bool {
         (self.dialer, self.listener, self.transport) == (test.dialer, test.listener, test.transport)
+            && self.contract == test.contract
             && (self.security.is_none() || self.security == test.security)
     }
 
@@ -65,14 +75,12 @@ fn settle(row: &mut Row, shown: &Row, excuse: &Excuse) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract_matrix::{
-        pair::{Failed, Measured},
-        plan::Contract,
-    };
+    use crate::contract_matrix::pair::{Failed, Measured};
 
     #[test]
     fn an_excuse_holds_while_the_stand_in_fails_too() {
         let excuse = Excuse {
+            contract: Contract::Unified,
             dialer: OURS,
             listener: "py",
             transport: "ws",
@@ -89,6 +97,7 @@ mod tests {
             muxer: Some("yamux"),
         };
         assert!(excuse.covers(&test) && !excuse.covers(&Test { security: Some("noise"), ..test }));
+        assert!(!excuse.covers(&Test { contract: Contract::Perf, ..test }));
         let shown_by = excuse.shown_by(&test);
         assert_eq!((shown_by.dialer, shown_by.listener), ("go", "py"));
         let bad = |test| Row::new(test, Err(Failed { why: "no".to_owned(), stderr: Vec::new() }));

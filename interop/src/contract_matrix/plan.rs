@@ -40,6 +40,8 @@ struct Program {
     dial_only: &'static [&'static str],
     securities: &'static [&'static str],
     muxers: &'static [&'static str],
+    /// Whether it measures as a dialer, too; else it is only measured.
+    measures: bool,
 }
 
 pub(super) const TRANSPORTS: &[&str] = &["tcp", "ws", "wss", "quic-v1", "webrtc-direct"];
@@ -51,8 +53,22 @@ const MUXERS: &[&str] = &["yamux", "mplex"];
 pub(super) const NAMES: &[&str] = &[OURS, "go", "js", "py", "rust"];
 /// The first is ours.
 const PROGRAMS: [Program; 5] = [
-    Program { name: OURS, transports: TRANSPORTS, dial_only: &[], securities: SECURITIES, muxers: MUXERS },
-    Program { name: "go", transports: TRANSPORTS, dial_only: &[], securities: SECURITIES, muxers: MUXERS },
+    Program {
+        name: OURS,
+        transports: TRANSPORTS,
+        dial_only: &[],
+        securities: SECURITIES,
+        muxers: MUXERS,
+        measures: true,
+    },
+    Program {
+        name: "go",
+        transports: TRANSPORTS,
+        dial_only: &[],
+        securities: SECURITIES,
+        muxers: MUXERS,
+        measures: false,
+    },
     // It has no certificate of its own to listen with.
     Program {
         name: "js",
@@ -60,8 +76,16 @@ const PROGRAMS: [Program; 5] = [
         dial_only: &["wss"],
         securities: SECURITIES,
         muxers: MUXERS,
+        measures: true,
     },
-    Program { name: "py", transports: TRANSPORTS, dial_only: &[], securities: SECURITIES, muxers: MUXERS },
+    Program {
+        name: "py",
+        transports: TRANSPORTS,
+        dial_only: &[],
+        securities: SECURITIES,
+        muxers: MUXERS,
+        measures: false,
+    },
     // Its WebSocket trusts nobody whose certificate it does not know.
     Program {
         name: "rust",
@@ -69,6 +93,7 @@ const PROGRAMS: [Program; 5] = [
         dial_only: &[],
         securities: SECURITIES,
         muxers: MUXERS,
+        measures: false,
     },
 ];
 
@@ -119,8 +144,7 @@ pub(super) fn tests(filter: &Filter) -> Vec<Test> {
     for contract in Contract::ALL.into_iter().filter(|one| admits(&filter.contracts, one.word())) {
         for other in PROGRAMS.iter().filter(|program| admits(&filter.peers, program.name)) {
             pair(&mut tests, contract, ours, other);
-            // In the foreign programs only listeners measure.
-            if other.name != OURS && contract != Contract::Perf {
+            if other.name != OURS && (other.measures || contract != Contract::Perf) {
                 pair(&mut tests, contract, other, ours);
             }
         }
@@ -187,7 +211,9 @@ mod tests {
         }
         assert!(!all.iter().any(|test| (test.listener, test.transport) == ("js", "wss")));
         assert!(all.iter().all(|test| test.dialer == OURS || test.listener == OURS));
-        assert!(!all.iter().any(|test| test.contract == Contract::Perf && test.dialer != OURS));
+        let measures =
+            |dialer| all.iter().any(|test| test.contract == Contract::Perf && test.dialer == dialer);
+        assert!(measures("js") && !["go", "py", "rust"].into_iter().any(measures));
         let twice = all.iter().filter(|test| all.iter().filter(|other| other == test).count() > 1);
         assert_eq!(twice.count(), 0);
     }
