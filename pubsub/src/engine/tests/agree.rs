@@ -16,7 +16,12 @@ struct Side {
     open: bool,
 }
 
-struct Pair([Side; 2]);
+/// Nothing is under way for longer. What crosses a PRUNE and arrives when its backoff is over counts, and only the other
+/// side knows better: the protocol has no answer to that.
+const LATEST: Duration = Duration::from_secs(5);
+
+/// Both sides, and since when nothing was delivered.
+struct Pair([Side; 2], Duration);
 
 impl Pair {
     fn new() -> Self {
@@ -25,7 +30,7 @@ impl Pair {
             let sim = Sim::new(Engine::new(config, peer(n), rng(n.into()), 1));
             Side { sim, stream: None, open: false }
         };
-        let mut pair = Self([side(0), side(1)]);
+        let mut pair = Self([side(0), side(1)], Duration::ZERO);
         for n in 0..2 {
             let id = ConnectionId::from(1);
             let command = Command::Connected { peer: pair.other(n), id, ip: None, dialed: n == 0 };
@@ -82,6 +87,7 @@ impl Pair {
 
     /// What waits on the open streams arrives, and what is answered to it.
     fn deliver(&mut self) {
+        self.1 = Duration::ZERO;
         loop {
             let mut quiet = true;
             for n in 0..2 {
@@ -105,6 +111,10 @@ impl Pair {
     }
 
     fn advance(&mut self, by: Duration) {
+        if self.1 + by > LATEST {
+            self.deliver();
+        }
+        self.1 += by;
         self.0.iter_mut().for_each(|side| side.sim.advance(by));
         self.settle();
     }
