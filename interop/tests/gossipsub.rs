@@ -1,5 +1,7 @@
 //! Nodes that obey one script of the gossipsub suite, as processes of their own, on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test fails there, and says where")]
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -110,13 +110,15 @@ mod tests {
         assert_eq!(node_of("node4294967296"), None);
     }
 
-    /// The peer ids of nodes 0 and 1 are those of every implementation in the suite.
+    /// As go's program has them, whose seed has eight bytes of the number and not four.
     #[test]
     fn keys_are_the_number_in_little_endian() {
-        let mut seed = [0; 32];
-        assert_eq!(keypair(0).peer_id(), Keypair::from_ed25519_seed(seed).peer_id());
-        (seed[0], seed[1]) = (2, 1);
-        assert_eq!(keypair(258).peer_id(), Keypair::from_ed25519_seed(seed).peer_id());
+        for (node, peer) in [
+            (1, "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"),
+            (258, "12D3KooWJy1LeYPZcF3D2K34D377ktLWAygKqkSoBtSg3dTyipvP"),
+        ] {
+            assert_eq!(keypair(node).peer_id().to_string(), peer);
+        }
     }
 
     #[tokio::test]
