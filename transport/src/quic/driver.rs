@@ -144,7 +144,8 @@ impl Driver {
     }
 
     /// Takes the next step towards the end that this side wants: what was written is delivered, as far as the peer takes
-    /// it; the peer is told; and what it still sends is answered with the same. `true` once it is over.
+    /// it; and the peer is told. `true` once it is over: that what still comes is answered with the same takes three
+    /// times as long as a lost packet, and nobody has to wait for it.
     fn close(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(code) = self.shared.closing() else {
             return false;
@@ -160,13 +161,21 @@ impl Driver {
                 closing.told = true;
             }
             self.shared.connection.close(error::varint(code), b"");
-            return self.drive(cx) || late;
+            if self.drive(cx) {
+                return true;
+            }
+            if self.port.has_time() {
+                self.port.see_off(mem::replace(&mut self.inner, Contained::gone()));
+                return true;
+            }
+            return late;
         }
         false
     }
 
     /// Whether the peer has everything that it takes. quinn does not tell; so it is taken to have it when everything
-    /// was acknowledged after the last frame of a stream was sent, and quinn had the time to send another one.
+    /// was acknowledged after the last frame of a stream was sent, and quinn had the time to send another one, if it sent
+    /// enough to hold any back.
     fn is_delivered(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(closing) = &mut self.closing else {
             return true;
@@ -182,7 +191,7 @@ impl Driver {
             closing.quiet.as_mut().reset(later(pause));
         }
         let quiet = closing.quiet.as_mut().poll(cx).is_ready();
-        if quiet && landings != closing.landings {
+        if (quiet || self.flight.is_light()) && landings != closing.landings {
             return true;
         }
         if closing.asked == 0 || quiet {

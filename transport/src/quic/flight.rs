@@ -17,12 +17,22 @@ use quinn_proto::RttEstimator;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Flight {
     landings: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
+
+/// As long as no more was sent than this, quinn's pacer has held nothing back: it lets ten packets of the smallest size
+/// go at once, and the last may have been larger.
+const LIGHT: u64 = 9 * 1200;
 
 impl Flight {
     /// How often an acknowledgement left nothing unacknowledged.
     pub(super) fn landings(&self) -> u64 {
         self.landings.load(Ordering::Acquire)
+    }
+
+    /// Whether so little was sent that nothing of it can have been held back.
+    pub(super) fn is_light(&self) -> bool {
+        self.sent.load(Ordering::Acquire) <= LIGHT
     }
 }
 
@@ -41,6 +51,7 @@ struct Watched {
 
 impl Controller for Watched {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.flight.sent.fetch_add(bytes, Ordering::AcqRel);
         self.cubic.on_sent(now, bytes, last_packet_number);
     }
 

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Poll,
 };
@@ -36,10 +36,16 @@ pub(super) struct Port {
     leaving: Arc<Leaving>,
 }
 
-/// Connections that were dropped in the middle: the endpoint's task lets them say goodbye.
+/// Connections that nobody waits for on their way out, at once. How long each takes is up to its round-trip time, and so
+/// to the peer; for further ones their owners wait, who hold their places in the limits.
+const MAX_LEAVING: usize = 256;
+
+/// Connections that were closed, or dropped in the middle: the endpoint's task lets them say goodbye.
 #[derive(Default)]
 struct Leaving {
     drivers: Mutex<Vec<Contained>>,
+    /// Those and the ones that the task has taken.
+    count: AtomicUsize,
     task: AtomicWaker,
 }
 
@@ -99,11 +105,18 @@ impl Port {
         Ok((connecting, self.runtime.take().map(Contained::new)))
     }
 
-    /// Drives a connection that was closed and has nobody else any more, until it has told the peer.
+    /// Whether one more may be left to [`Port::see_off`].
+    pub(super) fn has_time(&self) -> bool {
+        self.leaving.count.load(Ordering::Acquire) < MAX_LEAVING
+    }
+
+    /// Drives a connection that was closed and has nobody else any more, until it has told the peer, and has answered with
+    /// the same what was still under way (RFC 9000, section 10.2).
     pub(super) fn see_off(&self, driver: Contained) {
         if self.is_over() {
             return;
         }
+        self.leaving.count.fetch_add(1, Ordering::AcqRel);
         self.leaving.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
         self.leaving.task.wake();
     }
@@ -160,7 +173,9 @@ async fn run(mut endpoint: Contained, leaving: &Leaving) -> Result<(), Panic> {
     poll_fn(|cx| {
         leaving.task.register(cx.waker());
         last_words.extend(leaving.take());
-        while let Poll::Ready(Some(_)) = last_words.poll_next_unpin(cx) {}
+        while let Poll::Ready(Some(_)) = last_words.poll_next_unpin(cx) {
+            leaving.count.fetch_sub(1, Ordering::AcqRel);
+        }
         endpoint.poll_unpin(cx)
     })
     .await
