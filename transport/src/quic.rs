@@ -125,6 +125,7 @@ impl Quic {
     #[allow(clippy::expect_used, reason = "a machine without randomness can do nothing that follows")]
     pub fn new(keypair: &Keypair, sockets: Sockets, config: Config) -> Self {
         let tls = tls::Config::new(keypair).expect("the operating system gives randomness");
+        let tls = tls.exchanging(config.key_exchange);
         let (crypto, _) = tls.quic_server().expect("the operating system gives randomness");
         let crypto = QuicServerConfig::try_from(crypto).expect("AES-128-GCM is among the ciphers");
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));

@@ -31,6 +31,8 @@ use tokio::{
     time::{self, Instant},
 };
 
+pub use peerage_security::tls::KeyExchange;
+
 pub(crate) use self::error::Failure;
 pub use self::{
     config::{Config, MuxerKind, Security, TIMEOUT, UnknownName},
@@ -128,6 +130,7 @@ impl Upgrader {
             noise::Config::new(keypair).expect("the operating system gives randomness").offering(muxers());
         let tls =
             tls::Config::new(keypair).expect("the operating system gives randomness").offering(muxers());
+        let tls = tls.exchanging(config.key_exchange);
         let plaintext = plaintext::Config::new(keypair);
         Self { shared: Arc::new(Shared { config, noise, tls, plaintext }) }
     }

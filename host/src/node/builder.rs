@@ -14,7 +14,7 @@ use peerage_transport::{
     quic::{self, Quic},
     tcp::{Proxy, Tcp},
     udp::Sockets,
-    upgrade::{self as upgrades, MuxerKind, Security},
+    upgrade::{self as upgrades, KeyExchange, MuxerKind, Security},
     webrtc::WebRtc,
     websocket::{self, WebSocket},
 };
@@ -51,6 +51,7 @@ pub struct Builder {
     proxy: Option<Proxy>,
     security: Vec<Security>,
     muxers: Vec<MuxerKind>,
+    key_exchange: KeyExchange,
     private_network: Option<PreSharedKey>,
     limits: Option<Limits>,
     gaters: Gaters,
@@ -120,6 +121,7 @@ impl Builder {
             proxy: None,
             security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
+            key_exchange: KeyExchange::default(),
             private_network: None,
             limits: None,
             gaters: Gaters::default(),
@@ -268,6 +270,14 @@ impl Builder {
     #[must_use]
     pub fn muxers(mut self, muxers: impl Into<Vec<MuxerKind>>) -> Self {
         self.muxers = muxers.into();
+        self
+    }
+
+    /// Sets how TLS and QUIC agree on keys. Default: [`KeyExchange::Hybrid`], which is X25519 with ML-KEM where the peer has
+    /// it. noise has X25519 alone.
+    #[must_use]
+    pub fn key_exchange(mut self, key_exchange: KeyExchange) -> Self {
+        self.key_exchange = key_exchange;
         self
     }
 
@@ -420,13 +430,16 @@ impl Builder {
             .collect();
         let private = self.private_network.is_some();
         let keypair = self.keypair;
-        let defaults = || default_transports(&keypair, self.websocket, self.proxy, private);
+        let mut quic = quic::Config::default();
+        quic.key_exchange = self.key_exchange;
+        let defaults = || default_transports(&keypair, self.websocket, quic, self.proxy, private);
         let transports = self.transports.unwrap_or_else(defaults);
         let limits = self.limits.unwrap_or_else(Limits::default_here);
         let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
         let mut config = upgrades::Config::default();
         config.security = self.security;
         config.muxers = self.muxers;
+        config.key_exchange = self.key_exchange;
         config.private_network = self.private_network;
         let inner = Arc::new(Inner {
             local: keypair.peer_id(),
@@ -478,6 +491,7 @@ impl Builder {
 fn default_transports(
     keypair: &Keypair,
     websocket: websocket::Config,
+    quic: quic::Config,
     proxy: Option<Proxy>,
     private: bool,
 ) -> Vec<Arc<dyn Transport>> {
@@ -492,7 +506,7 @@ fn default_transports(
     // A proxy carries TCP alone: over UDP a dial would pass by it.
     if proxy.is_none() {
         let sockets = Sockets::new();
-        all.push(Arc::new(Quic::new(keypair, sockets.clone(), quic::Config::default())));
+        all.push(Arc::new(Quic::new(keypair, sockets.clone(), quic)));
         all.push(Arc::new(WebRtc::new(keypair, sockets)));
     }
     #[cfg(unix)]

@@ -86,6 +86,9 @@ pub(crate) struct Args {
     /// How long each measurement takes [default: 2; with --quick: 0.3]
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
+    /// Let our node agree on keys as it does by default, with ML-KEM beside X25519; the others have X25519 alone
+    #[arg(long)]
+    hybrid: bool,
     /// How many worker threads each process has
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
@@ -128,6 +131,7 @@ impl Args {
         }
         let to_usize = |number: u32| usize::try_from(number).map_err(|error| error.to_string());
         Ok(Settings {
+            hybrid: self.hybrid,
             workers: to_usize(self.workers)?,
             seconds,
             write: to_usize(self.write)? * 1024,

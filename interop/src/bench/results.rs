@@ -156,6 +156,7 @@ pub(crate) mod tests {
         Results {
             machine: "2 x Abacus (aes), Linux 9".to_owned(),
             settings: Settings {
+                hybrid: false,
                 workers: 2,
                 seconds: 2.0,
                 write: 65_536,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{
     machine::{self, BUSY, Moment, Usage},
-    peers::Peer,
+    peers::{OURS, Peer},
     plan::Case,
 };
 use crate::{
@@ -24,6 +24,8 @@ const MORE: Duration = Duration::from_secs(120);
 /// The same for every program.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Settings {
+    /// Our node has ML-KEM beside X25519.
+    pub(crate) hybrid: bool,
     /// Worker threads of each process.
     pub(crate) workers: usize,
     /// Seconds for each measurement.
@@ -120,7 +122,8 @@ pub(crate) async fn once(
     let script = peer.script(dir, "run");
     let shared = ["--transport".to_owned(), case.transport.word().to_owned()];
     let shared = shared.into_iter().chain(["--workers".to_owned(), settings.workers.to_string()]);
-    let shared: Vec<String> = shared.collect();
+    let hybrid = (settings.hybrid && *peer == OURS).then(|| ["--hybrid", "true"].map(str::to_owned));
+    let shared: Vec<String> = shared.chain(hybrid.into_iter().flatten()).collect();
     let at = |host: &str| link.map(|_| ["--host".to_owned(), host.to_owned()]).into_iter().flatten();
     let server = ["server".to_owned()].into_iter().chain(at(FAR)).chain(shared.iter().cloned());
     let mut server = match link {

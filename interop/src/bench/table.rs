@@ -29,13 +29,14 @@ pub(crate) fn configuration(results: &Results) -> String {
     let (quiet, all) = results.quiet();
     let way = settings.link.as_ref().map_or_else(|| "loopback".to_owned(), |link| format!("a link ({link})"));
     let mut text = format!(
-        "{}; two processes over {way}, {} workers each, writes of {} KiB, {} s each, {} rounds, interleaved; \
+        "{}; two processes over {way}, {} workers each, writes of {} KiB, {} s each, {} rounds, interleaved; keys by X25519{}; \
          {quiet} of {all} measurements with less than 0.15 processors of other load.\n",
         results.machine,
         settings.workers,
         settings.write / 1024,
         settings.seconds,
         results.rounds,
+        if settings.hybrid { ", ours by X25519MLKEM768" } else { "" },
     );
     for label in &results.labels {
         if let Some(about) = results.about.get(label) {

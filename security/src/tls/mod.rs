@@ -29,7 +29,7 @@ mod tests;
 mod verifier;
 
 pub use certificate::CertificateError;
-pub use config::Config;
+pub use config::{Config, KeyExchange};
 pub use error::Error;
 pub use stream::TlsStream;
 

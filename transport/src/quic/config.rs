@@ -1,6 +1,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use peerage_core::budget::Budget;
+use peerage_security::tls::KeyExchange;
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::{flight::Flight, window};
@@ -32,6 +33,8 @@ pub struct Config {
     /// At most [`MAX_LARGE_PACKET`], at least [`MAX_PACKET`], which is the default. Longer ones cost less of the processor,
     /// in networks that have them: loopback, Ethernet with jumbo frames. Their buffers are taken from the budget.
     pub max_packet: u16,
+    /// How keys are agreed on. Default: the hybrid of X25519 and ML-KEM first.
+    pub key_exchange: KeyExchange,
     /// Writes what happens on each connection into a file of its own in this directory
     /// ([qlog](https://datatracker.ietf.org/doc/draft-ietf-quic-qlog-main-schema/)), for whoever looks for a fault: it
     /// costs time, and is not bounded. Default: `None`.
@@ -49,6 +52,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_packet: MAX_PACKET,
+            key_exchange: KeyExchange::default(),
             qlog: None,
             idle_timeout: IDLE_TIMEOUT,
             keep_alive: KEEP_ALIVE,

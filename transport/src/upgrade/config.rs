@@ -143,6 +143,8 @@ pub struct Config {
     pub security: Vec<Security>,
     /// Muxers, the preferred first. Default: [`MuxerKind::ALL`]. With none, every upgrade fails.
     pub muxers: Vec<MuxerKind>,
+    /// How TLS agrees on keys. Default: the hybrid of X25519 and ML-KEM first.
+    pub key_exchange: tls::KeyExchange,
     /// The key of the private network that all connections belong to. With one, nothing is said before it is encrypted
     /// with it, and links that come secured are refused. Default: none, the public network.
     pub private_network: Option<PreSharedKey>,
@@ -160,6 +162,7 @@ impl Default for Config {
         Self {
             security: Security::DEFAULT.to_vec(),
             muxers: MuxerKind::ALL.to_vec(),
+            key_exchange: tls::KeyExchange::default(),
             private_network: None,
             timeout: TIMEOUT,
             yamux: yamux::Config::default(),

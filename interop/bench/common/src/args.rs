@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 
 pub(crate) const USAGE: &str =
-    "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N] [--host IPV4]
+    "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N] [--host IPV4] [--hybrid true]
        peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
 where MEASURE is up, down, ping, connect, connect-32, first-contact, requests, requests-64 or idle";
 
@@ -87,6 +87,8 @@ pub struct Options {
     pub transport: Transport,
     /// Where to listen.
     pub host: Ipv4Addr,
+    /// Whether ML-KEM takes part where keys are agreed on, if the library has it and leaves the choice.
+    pub hybrid: bool,
     /// How many worker threads the process may have.
     pub workers: usize,
     /// How long to measure.
@@ -118,6 +120,7 @@ impl Options {
             role,
             transport: Transport::TcpNoise,
             host: Ipv4Addr::LOCALHOST,
+            hybrid: false,
             workers: 2,
             duration: Duration::from_secs(2),
             write: 64 << 10,
@@ -129,6 +132,7 @@ impl Options {
             match flag.as_str() {
                 "--transport" => options.transport = value.parse()?,
                 "--host" => options.host = value.parse().map_err(|_| wrong(()))?,
+                "--hybrid" => options.hybrid = value.parse().map_err(|_| wrong(()))?,
                 "--workers" => options.workers = number(&value).map_err(wrong)?,
                 "--write" => options.write = number(&value).map_err(wrong)?,
                 "--connections" => options.connections = number(&value).map_err(wrong)?,

@@ -10,7 +10,7 @@ use std::{process::ExitCode, sync::Mutex};
 use bench_peer::{Dialer, Error, Options, PING, PROTOCOLS, Result, Stack, Transport, failed, serve};
 use peerage::{
     Builder, Keypair, Limits, Multiaddr, Node, PeerId, Stream,
-    transport::upgrade::{MuxerKind, Security},
+    transport::upgrade::{KeyExchange, MuxerKind, Security},
 };
 
 use crowd::Crowd;
@@ -28,8 +28,8 @@ struct Peerage {
     crowd: Mutex<Option<Crowd>>,
 }
 
-fn builder(transport: Transport) -> Builder {
-    let security = match transport {
+fn builder(options: &Options) -> Builder {
+    let security = match options.transport {
         Transport::TcpTls => Security::Tls,
         _ => Security::Noise,
     };
@@ -37,7 +37,10 @@ fn builder(transport: Transport) -> Builder {
     limits.connections_inbound = CONNECTIONS;
     limits.connections_total = 2 * CONNECTIONS;
     limits.file_descriptors = 2 * CONNECTIONS;
-    Node::builder(Keypair::generate()).security([security]).muxers([MuxerKind::Yamux]).limits(limits)
+    // The others have no hybrid; with them it is compared at what they have.
+    let key_exchange = if options.hybrid { KeyExchange::Hybrid } else { KeyExchange::Classical };
+    let builder = Node::builder(Keypair::generate()).key_exchange(key_exchange);
+    builder.security([security]).muxers([MuxerKind::Yamux]).limits(limits)
 }
 
 impl Stack for Peerage {
@@ -57,8 +60,7 @@ impl Stack for Peerage {
             Transport::WebRtc => "udp/0/webrtc-direct",
         };
         let address = format!("/ip4/{}/{rest}", options.host);
-        let node =
-            builder(options.transport).workers(options.workers).start().await.map_err(failed("starting"))?;
+        let node = builder(options).workers(options.workers).start().await.map_err(failed("starting"))?;
         let listening = node.listen(address.parse().map_err(failed("the address"))?).await;
         match listening {
             Err(peerage::node::NodeListenError::Unsupported(address)) => {
@@ -76,7 +78,7 @@ impl Stack for Peerage {
     }
 
     async fn dialer(&self, options: &Options, crowd: bool) -> Result<Dialing> {
-        let builder = builder(options.transport);
+        let builder = builder(options);
         let node = if crowd {
             let starting = self.with_crowd(options.workers, |crowd| crowd.start(builder))?;
             starting.await?
