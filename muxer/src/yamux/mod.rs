@@ -177,7 +177,8 @@ pub fn start(
 }
 
 /// As [`start`], over layers that buffer what is written: `outflow` watches the socket under them, so that
-/// [`Config::write_timeout`] is about the peer and not about the buffers.
+/// [`Config::write_timeout`] is about the peer and not about the buffers. What comes is taken from where `io` has it; a
+/// layer that has no buffer of its own gets one by [`Buffered`].
 pub fn start_over(
     io: impl AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
     outflow: Outflow,

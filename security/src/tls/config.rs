@@ -23,8 +23,8 @@ use super::{Error, alpn, certificate, error::internal, verifier::Verifier};
 #[non_exhaustive]
 pub enum KeyExchange {
     /// X25519MLKEM768 before X25519 and the curves of NIST: what is recorded today stays secret from the quantum computers
-    /// of later years, with a peer that has it as well. It costs a client some 1,200 bytes in its first message, and
-    /// each side some 50 µs.
+    /// of later years, with a peer that has it as well. It costs a client 1,184 bytes more in its first message, and the
+    /// server 1,088 in its answer.
     #[default]
     Hybrid,
     /// X25519 and the curves of NIST alone.
