@@ -50,6 +50,16 @@ struct Leaving {
 }
 
 impl Leaving {
+    fn has_time(&self) -> bool {
+        self.count.load(Ordering::Acquire) < MAX_LEAVING
+    }
+
+    fn add(&self, driver: Contained) {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
+        self.task.wake();
+    }
+
     fn take(&self) -> Vec<Contained> {
         mem::take(&mut self.drivers.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -107,7 +117,7 @@ impl Port {
 
     /// Whether one more may be left to [`Port::see_off`].
     pub(super) fn has_time(&self) -> bool {
-        self.leaving.count.load(Ordering::Acquire) < MAX_LEAVING
+        self.leaving.has_time()
     }
 
     /// Drives a connection that was closed and has nobody else any more, until it has told the peer, and has answered with
@@ -116,9 +126,7 @@ impl Port {
         if self.is_over() {
             return;
         }
-        self.leaving.count.fetch_add(1, Ordering::AcqRel);
-        self.leaving.drivers.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
-        self.leaving.task.wake();
+        self.leaving.add(driver);
     }
 
     /// Whether the endpoint ended although the port is still there.
@@ -283,5 +291,31 @@ impl Drop for Guest {
             return mem::forget(incoming);
         }
         contain(|| drop(incoming));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, channel::oneshot};
+
+    use super::*;
+
+    #[test]
+    fn so_many_may_leave_at_once_and_each_that_has_left_makes_room() {
+        let leaving = Leaving::default();
+        let mut task = Box::pin(run(Contained::new(Box::pin(std::future::pending())), &leaving));
+        let mut ends = Vec::new();
+        for _ in 0..MAX_LEAVING {
+            assert!(leaving.has_time());
+            let (end, ended) = oneshot::channel::<()>();
+            leaving.add(Contained::new(Box::pin(ended.map(drop))));
+            ends.push(end);
+            // Whether the task has taken it or not.
+            assert!((&mut task).now_or_never().is_none());
+        }
+        assert!(!leaving.has_time());
+        drop(ends.pop());
+        assert!((&mut task).now_or_never().is_none());
+        assert!(leaving.has_time());
     }
 }
