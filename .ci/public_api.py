@@ -134,31 +134,35 @@ def cargo(*args, cwd):
 
 
 def libraries(cwd, *options):
-    """Package name, name of the library, of every member that has one; and the target directory."""
+    """The library of every member that has one; and the target directory."""
     metadata = json.loads(cargo("metadata", "--format-version=1", "--no-deps", *options, cwd=cwd))
     found = []
     for package in metadata["packages"]:
         for target in package["targets"]:
             if "lib" in target["kind"] or "rlib" in target["kind"]:
-                found.append((package["name"], target["name"].replace("-", "_")))
+                found.append(target["name"].replace("-", "_"))
     return sorted(found), Path(metadata["target_directory"])
 
 
-def document(package, name, target, cwd, *options):
-    os.environ["RUSTDOC"] = str(HERE / "rustdoc-json")
-    rustdoc = ["-Z", "unstable-options", "--output-format", "json"]
-    rustdoc += ["--document-private-items", "--document-hidden-items", "--cap-lints", "allow"]
-    cargo("rustdoc", "--quiet", "-p", package, "--lib", *options, "--", *rustdoc, cwd=cwd)
+def document(cwd, *options):
+    """All libraries at once: one by one, cargo would choose other features for each, and check the dependencies anew."""
+    flags = "-Z unstable-options --output-format json --document-private-items --document-hidden-items --cap-lints allow"
+    os.environ.update(RUSTDOC=str(HERE / "rustdoc-json"), RUSTDOCFLAGS=flags)
+    cargo("doc", "--quiet", "--workspace", "--lib", "--no-deps", *options, cwd=cwd)
+
+
+def walked(name, target):
     with open(target / "doc" / f"{name}.json", encoding="utf-8") as file:
-        return json.load(file)
+        return Walk(json.load(file)).run()
 
 
 def check():
     root = HERE.parent
     found = 0
     members, target = libraries(root)
-    for package, name in members:
-        walk = Walk(document(package, name, target, root)).run()
+    document(root)
+    for name in members:
+        walk = walked(name, target)
         for trail, what in walk.findings:
             print(f"{'::'.join(trail)} {what}", file=sys.stderr)
         found += len(walk.findings)
@@ -180,7 +184,8 @@ def self_test():
         fixture = (HERE / "public_api_fixture.rs").read_text()
         (scratch / "fixture/src/lib.rs").write_text(fixture)
         options = ("--offline", "--target-dir", str(scratch / "target"))
-        walk = Walk(document("fixture", "fixture", scratch / "target", scratch, *options)).run()
+        document(scratch, *options)
+        walk = walked("fixture", scratch / "target")
     flagged = {part for trail, _ in walk.findings for part in trail}
     planted = {line.split("// planted: ")[1].strip() for line in fixture.splitlines() if "// planted: " in line}
     named = {name for name in planted if any(name in part for part in flagged)}

@@ -8,7 +8,7 @@ use std::{
     hash::Hash,
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -100,10 +100,23 @@ pub enum Event<K> {
     Openable,
 }
 
+/// A driver that can be made to send from another thread than its own.
+///
+/// A short message that is sent by whoever writes it leaves one change of threads earlier.
+pub trait Push: Send + Sync {
+    /// Sends what there is to be sent, or says `false`: then the driver has to be woken, as it is for everything else.
+    fn push(&self) -> bool;
+}
+
+/// What is written at once and may be pushed, in bytes. Of more the sealing takes longer than waking the driver, which
+/// does it while the next piece is written.
+const PUSH_MAX: usize = 4096;
+
 /// An engine that a driver shares with the handles.
 pub struct Shared<E: StreamEngine> {
     state: Mutex<State<E>>,
     driver: AtomicWaker,
+    push: OnceLock<Box<dyn Push>>,
     /// Those who wait to open, woken one for each place; whoever finds more places wakes the next.
     opens: Notify,
     accepts: Notify,
@@ -134,6 +147,7 @@ impl<E: StreamEngine> Shared<E> {
         Self {
             state: Mutex::new(State { engine, waiting: HashMap::new() }),
             driver: AtomicWaker::new(),
+            push: OnceLock::new(),
             opens: Notify::new(),
             accepts: Notify::new(),
         }
@@ -146,6 +160,11 @@ impl<E: StreamEngine> Shared<E> {
     /// The driver is woken by what handles do from now on.
     pub fn register_driver(&self, waker: &Waker) {
         self.driver.register(waker);
+    }
+
+    /// From now on short messages are pushed. The first call counts.
+    pub fn push_by(&self, push: impl Push + 'static) {
+        let _ = self.push.set(Box::new(push));
     }
 
     /// For the driver: does something with the engine, and wakes whoever can then go on.
@@ -161,16 +180,31 @@ impl<E: StreamEngine> Shared<E> {
 
     /// The same for everybody else: wakes also the driver if it has something to do.
     fn with<T>(&self, act: impl FnOnce(&mut State<E>) -> T) -> T {
+        let (result, stirred) = self.act(act);
+        if stirred {
+            self.driver.wake();
+        }
+        result
+    }
+
+    /// The same for who has written something short: it is sent from here, if that can be.
+    fn with_short<T>(&self, act: impl FnOnce(&mut State<E>) -> T) -> T {
+        let (result, stirred) = self.act(act);
+        if stirred && !self.push.get().is_some_and(|push| push.push()) {
+            self.driver.wake();
+        }
+        result
+    }
+
+    /// Does something with the engine. Whether the driver has something to do.
+    fn act<T>(&self, act: impl FnOnce(&mut State<E>) -> T) -> (T, bool) {
         let mut state = self.lock();
         let result = act(&mut state);
         let stirred = state.engine.take_stirred();
         let woken = state.woken();
         drop(state);
         self.wake(woken);
-        if stirred {
-            self.driver.wake();
-        }
-        result
+        (result, stirred)
     }
 
     fn wake(&self, woken: Woken) {
@@ -348,11 +382,13 @@ impl<E: StreamEngine> AsyncRead for EngineStream<E> {
 impl<E: StreamEngine> AsyncWrite for EngineStream<E> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let key = self.key;
-        let (result, _old) = self.shared.with(|state| match state.engine.write(key, buf) {
+        let write = |state: &mut State<E>| match state.engine.write(key, buf) {
             Ok(Some(n)) => (Poll::Ready(Ok(n)), None),
             Ok(None) => (Poll::Pending, state.wait_to_write(key, cx)),
             Err(error) => (Poll::Ready(Err(error.into())), None),
-        });
+        };
+        let (result, _old) =
+            if buf.len() <= PUSH_MAX { self.shared.with_short(write) } else { self.shared.with(write) };
         result
     }
 
@@ -364,6 +400,6 @@ impl<E: StreamEngine> AsyncWrite for EngineStream<E> {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let key = self.key;
-        Poll::Ready(self.shared.with(|state| state.engine.finish(key)).map_err(io::Error::from))
+        Poll::Ready(self.shared.with_short(|state| state.engine.finish(key)).map_err(io::Error::from))
     }
 }

@@ -192,7 +192,8 @@ impl Upgrader {
         let (deadline, late) = self.deadline(opts.deadline);
         let understood = AtomicBool::new(false);
         let who = (opts.role, opts.expected, opts.belief);
-        let stages = self.shared.stages(socket, who, &progress, &understood, opts.budget);
+        // Boxed: it is several kilobytes, which whoever waits for it would move about with everything around it.
+        let stages = Box::pin(self.shared.stages(socket, who, &progress, &understood, opts.budget));
         let result = match time::timeout_at(deadline, stages).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout)),

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{net::UdpSocket, time::Duration};
+use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 use common::{Outcome, assert_error, keypair, opts, peer};
 use futures::FutureExt as _;
@@ -12,10 +12,11 @@ use peerage_muxer::{
     Connection, ConnectionError, ErrorCode,
     testing::{self, Side, pattern, read_to_end, stream_between, stream_error},
 };
+use peerage_security::tls;
 use peerage_transport::{
     DialOpts, Established, Fault, Link, ListenError, ListenOpts, Listener, ListenerEvent, Role, Stage,
     Transport, TransportError, UpgradeOpts, Upgrader,
-    quic::{Config, MAX_LARGE_PACKET, MAX_STREAMS, Quic, RECEIVE_WINDOW, SEND_WINDOW},
+    quic::{Config, MAX_LARGE_PACKET, MAX_PACKET, MAX_STREAMS, Quic, RECEIVE_WINDOW, SEND_WINDOW},
     udp::Sockets,
     upgrade::{self, UpgradeErrorKind},
 };
@@ -225,7 +226,8 @@ async fn a_newcomer_that_is_dropped_is_refused() {
 
 #[tokio::test]
 async fn memory_is_taken_from_the_budget_and_given_back() {
-    let base = (RECEIVE_WINDOW + SEND_WINDOW) as usize;
+    let long_packets = 10 * usize::from(MAX_LARGE_PACKET - MAX_PACKET);
+    let base = (RECEIVE_WINDOW + SEND_WINDOW) as usize + long_packets;
     for (bytes, enough) in [(base, true), (base - 1, false)] {
         let mut listener = listen(&quic(2), LOOPBACK).await;
         let address = listener.addresses().remove(0);
@@ -359,7 +361,7 @@ async fn keep_alive_keeps_an_idle_connection() {
 async fn long_packets_and_a_log_for_who_asks_for_them() {
     let directory = std::env::temp_dir().join(format!("peerage-qlog-{}", std::process::id()));
     let mut config = Config::default();
-    config.max_packet = MAX_LARGE_PACKET;
+    config.max_packet = Some(MAX_LARGE_PACKET);
     config.qlog = Some(directory.clone());
     let (near, far) = (
         Quic::new(&keypair(1), Sockets::new(), config.clone()),
@@ -377,6 +379,46 @@ async fn long_packets_and_a_log_for_who_asks_for_them() {
         assert!(text.contains("qlog"), "{}", text.chars().take(100).collect::<String>());
     }
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// As a client of another kind sees it: packets become as long as is taken, unless less is asked for.
+#[tokio::test]
+async fn packets_within_the_machine_are_long() {
+    for (max_packet, longest) in [(None, MAX_LARGE_PACKET), (Some(MAX_PACKET), 1472)] {
+        let mut config = Config::default();
+        config.max_packet = max_packet;
+        let far = Quic::new(&keypair(2), Sockets::new(), config);
+        let mut listener = listen(&far, LOOPBACK).await;
+        let address = listener.addresses()[0].socket_addr().unwrap().addr;
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let tls = tls::Config::new(&keypair(1)).unwrap().quic_client().unwrap().0;
+        let mut client = quinn::ClientConfig::new(Arc::new(
+            quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap(),
+        ));
+        let mut transport = quinn::TransportConfig::default();
+        let mut discovery = quinn::MtuDiscoveryConfig::default();
+        discovery.upper_bound(9000).minimum_change(1);
+        client.transport_config(Arc::new(std::mem::take(transport.mtu_discovery_config(Some(discovery)))));
+        let dialed = async { endpoint.connect_with(client, address, "0.0.0.0").unwrap().await.unwrap() };
+        let accepted = async {
+            let link = next(&mut listener).await;
+            upgrader(2).finish(link, opts(Role::Responder, None)).await.unwrap()
+        };
+        let (connection, accepted) = tokio::join!(dialed, accepted);
+        let far = side(accepted);
+        tokio::spawn(echo(far.connection.clone()));
+        // A probe goes with what is sent, and the next when the last was answered.
+        let grown = async {
+            while connection.stats().path.current_mtu < longest {
+                let (mut send, mut recv) = connection.open_bi().await.unwrap();
+                send.write_all(b"on").await.unwrap();
+                send.finish().unwrap();
+                recv.read_to_end(2).await.unwrap();
+            }
+        };
+        timeout(LONG, grown).await.expect("it is found out");
+        assert_eq!(connection.stats().path.current_mtu, longest);
+    }
 }
 
 async fn echo(connection: Connection) {

@@ -19,7 +19,9 @@ use peerage_security::tls;
 use peerage_transport::{
     DialOpts, Fault, Link, ListenOpts, Listener, ListenerEvent, Role, Stage, Transport, UpgradeOpts,
     Upgrader,
-    quic::{Config, MAX_STREAMS, Quic, RECEIVE_WINDOW, RETRY_THRESHOLD, SEND_WINDOW},
+    quic::{
+        Config, MAX_LARGE_PACKET, MAX_PACKET, MAX_STREAMS, Quic, RECEIVE_WINDOW, RETRY_THRESHOLD, SEND_WINDOW,
+    },
     udp::Sockets,
     upgrade::{self, UpgradeErrorKind},
 };
@@ -213,7 +215,8 @@ async fn who_comes_back_with_a_ticket_is_still_known() {
 async fn what_nobody_reads_is_bounded_by_the_budget() {
     let (mut listener, address) = listen().await;
     let (endpoint, config) = client(honest());
-    let base = (RECEIVE_WINDOW + SEND_WINDOW) as usize;
+    let long_packets = 10 * usize::from(MAX_LARGE_PACKET - MAX_PACKET);
+    let base = (RECEIVE_WINDOW + SEND_WINDOW) as usize + long_packets;
     // Room for one step of growth, and not for two.
     let budget = Budget::limited(base + RECEIVE_WINDOW as usize);
     let dialed = async { endpoint.connect_with(config, address, "0.0.0.0").unwrap().await.unwrap() };

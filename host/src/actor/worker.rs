@@ -2,7 +2,7 @@ use std::{
     future::Future,
     io,
     sync::atomic::{AtomicUsize, Ordering},
-    thread,
+    thread::{self, ThreadId},
 };
 
 use tokio::runtime::{Builder, Handle};
@@ -18,8 +18,22 @@ pub(crate) struct Workers {
     next: AtomicUsize,
 }
 
+struct Worker {
+    runtime: Handle,
+    thread: ThreadId,
+}
+
+impl Worker {
+    /// Whether the caller runs on it, and so can spawn what is not `Send`.
+    fn is_here(&self) -> bool {
+        // The handle alone says nothing: it can be entered from anywhere.
+        self.thread == thread::current().id()
+            && Handle::try_current().is_ok_and(|here| here.id() == self.runtime.id())
+    }
+}
+
 enum Kind {
-    Threads { handles: Vec<Handle>, stop: CancellationToken },
+    Threads { threads: Vec<Worker>, stop: CancellationToken },
     Here,
 }
 
@@ -27,8 +41,8 @@ impl Workers {
     /// Starts `count` threads. They end when this is dropped.
     pub(crate) fn threads(count: usize) -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let handles = (0..count.max(1)).map(|i| start(i, stop.clone())).collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { kind: Kind::Threads { handles, stop }, next: AtomicUsize::new(0) })
+        let threads = (0..count.max(1)).map(|i| start(i, stop.clone())).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { kind: Kind::Threads { threads, stop }, next: AtomicUsize::new(0) })
     }
 
     /// No threads: everything runs where it is started from, which must be inside a `LocalSet` or `LocalRuntime`.
@@ -39,7 +53,7 @@ impl Workers {
     /// How many workers there are.
     pub(crate) fn count(&self) -> usize {
         match &self.kind {
-            Kind::Threads { handles, .. } => handles.len(),
+            Kind::Threads { threads, .. } => threads.len(),
             Kind::Here => 1,
         }
     }
@@ -55,11 +69,17 @@ impl Workers {
         F: Future<Output = ()> + 'static,
     {
         match &self.kind {
-            Kind::Threads { handles, .. } => {
-                if let Some(handle) = handles.get(worker.checked_rem(handles.len()).unwrap_or(0)) {
-                    handle.spawn(async move {
-                        tokio::task::spawn_local(make());
-                    });
+            Kind::Threads { threads, .. } => {
+                let index = worker.checked_rem(threads.len()).unwrap_or(0);
+                match threads.get(index) {
+                    // What begins where it is asked for needs no second task to carry it there.
+                    Some(worker) if worker.is_here() => drop(tokio::task::spawn_local(make())),
+                    Some(worker) => {
+                        worker.runtime.spawn(async move {
+                            tokio::task::spawn_local(make());
+                        });
+                    }
+                    None => {}
                 }
             }
             Kind::Here => {
@@ -77,12 +97,13 @@ impl Drop for Workers {
     }
 }
 
-fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
+fn start(index: usize, stop: CancellationToken) -> io::Result<Worker> {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new().name(format!("peerage-{index}")).spawn(
         move || match Builder::new_current_thread().enable_all().build_local(Default::default()) {
             Ok(runtime) => {
-                let _ = sender.send(Ok(runtime.handle().clone()));
+                let (runtime_handle, thread) = (runtime.handle().clone(), thread::current().id());
+                let _ = sender.send(Ok(Worker { runtime: runtime_handle, thread }));
                 runtime.block_on(stop.cancelled());
             }
             Err(error) => {

@@ -1,11 +1,12 @@
-//! The future that moves bytes between the socket and the engine.
+//! What moves bytes between the socket and the engine: a future, and for what is short whoever writes it.
 
 use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
+    task::{Context, Poll, Waker, ready},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use super::{
     frame::{GO_AWAY_PROTOCOL_ERROR, Header},
     handle::Shared,
 };
-use crate::{ConnectionError, ErrorCode, Outflow, leaving::Leaving, outflow::Stall};
+use crate::{ConnectionError, ErrorCode, Outflow, handles::Push, leaving::Leaving, outflow::Stall};
 
 /// What one poll may move before it lets others run.
 const BUDGET: usize = 128 * 1024;
@@ -33,7 +34,23 @@ const BATCH: usize = 128 * 1024;
 /// Pieces of frames that are written together. A header and a body are two.
 const PIECES: usize = 16;
 
+/// Messages that are pushed from other threads until the peer has said something. A message that waits for no answer is
+/// one of many, which the driver sends together; and a request is often followed by the end of its stream.
+const UNANSWERED: usize = 2;
+
+/// While more streams than these are open nothing is pushed: what many say at once is better sent together.
+const FEW_STREAMS: usize = 4;
+
+/// The future. It and whoever pushes take turns at the mover, which goes with the future.
 pub(super) struct Driver<T> {
+    mover: Arc<Mutex<Option<Mover<T>>>>,
+    shared: Arc<Shared>,
+}
+
+/// For handles: pushes what they write, while the driver sleeps.
+struct Pusher<T>(Weak<Mutex<Option<Mover<T>>>>);
+
+struct Mover<T> {
     io: T,
     shared: Arc<Shared>,
     /// The engine takes input.
@@ -50,6 +67,12 @@ pub(super) struct Driver<T> {
     /// When the timer runs off, at the latest the next deadline.
     armed: Option<Instant>,
     left: usize,
+    /// The thread on which the future was polled last, and what wakes it.
+    home: Option<(ThreadId, Waker)>,
+    /// Messages that may be pushed before the peer says something.
+    pushes: usize,
+    /// What pushing came upon; the future ends with it.
+    failed: Option<ConnectionError>,
 }
 
 /// What a step came to.
@@ -61,11 +84,11 @@ enum Step {
     Idle,
 }
 
-impl<T> Driver<T> {
+impl<T: AsyncBufRead + AsyncWrite + Send + Unpin + 'static> Driver<T> {
     pub(super) fn new(io: T, outflow: Outflow, shared: Arc<Shared>, write_timeout: Duration) -> Self {
-        Self {
+        let mover = Mover {
             io,
-            shared,
+            shared: Arc::clone(&shared),
             wanted: true,
             output: Frames::default(),
             unflushed: false,
@@ -76,17 +99,62 @@ impl<T> Driver<T> {
             timer: None,
             armed: None,
             left: 0,
-        }
+            home: None,
+            pushes: UNANSWERED,
+            failed: None,
+        };
+        let mover = Arc::new(Mutex::new(Some(mover)));
+        shared.push_by(Pusher(Arc::downgrade(&mover)));
+        Self { mover, shared }
+    }
+}
+
+impl<T> Driver<T> {
+    fn lock(&self) -> MutexGuard<'_, Option<Mover<T>>> {
+        self.mover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T: AsyncBufRead + AsyncWrite + Unpin> Future for Driver<T> {
     type Output = Result<(), ConnectionError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        this.shared.register_driver(cx.waker());
-        let (closing, result) = this.turn(cx);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.shared.register_driver(cx.waker());
+        match &mut *self.lock() {
+            Some(mover) => mover.poll(cx),
+            None => Poll::Ready(Err(ConnectionError::DriverGone)),
+        }
+    }
+}
+
+impl<T> Drop for Driver<T> {
+    fn drop(&mut self) {
+        // If the future ended by itself, its own reason stands.
+        self.shared.end(ConnectionError::DriverGone);
+        let mover = self.lock().take();
+        drop(mover);
+    }
+}
+
+impl<T: AsyncBufRead + AsyncWrite + Send + Unpin> Push for Pusher<T> {
+    fn push(&self) -> bool {
+        let Some(mover) = self.0.upgrade() else {
+            return false;
+        };
+        // Whoever has it is about to send, and is woken to look once more.
+        let mut mover = match mover.try_lock() {
+            Ok(mover) => mover,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        mover.as_mut().is_some_and(Mover::push)
+    }
+}
+
+impl<T: AsyncBufRead + AsyncWrite + Unpin> Mover<T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        self.come_home(cx);
+        let (closing, result) = self.turn(cx);
         let Err(error) = ready!(result) else {
             return Poll::Ready(Ok(()));
         };
@@ -94,18 +162,56 @@ impl<T: AsyncBufRead + AsyncWrite + Unpin> Future for Driver<T> {
             // A socket that went first, or a peer that does not read: closed all the same.
             return Poll::Ready(Ok(()));
         }
-        this.shared.end(error.clone());
+        self.shared.end(error.clone());
         if matches!(error, ConnectionError::Protocol(_)) {
-            this.last_words(cx);
+            self.last_words(cx);
         }
         Poll::Ready(Err(error))
     }
-}
 
-impl<T: AsyncBufRead + AsyncWrite + Unpin> Driver<T> {
+    fn come_home(&mut self, cx: &Context<'_>) {
+        let here = thread::current().id();
+        match &mut self.home {
+            Some((thread, waker)) if *thread == here => waker.clone_from(cx.waker()),
+            home => *home = Some((here, cx.waker().clone())),
+        }
+    }
+
+    /// Sends, from any thread but the driver's own, where it is soon polled anyway and then does all at once. Whether
+    /// nothing is left for the driver to do.
+    fn push(&mut self) -> bool {
+        let Some((thread, waker)) = &self.home else {
+            return false;
+        };
+        let idle = self.output.is_empty() && !self.unflushed && self.leaving.is_none();
+        if !idle || self.pushes == 0 || self.failed.is_some() || *thread == thread::current().id() {
+            return false;
+        }
+        if self.shared.drive(|engine| engine.entries()) > FEW_STREAMS {
+            return false;
+        }
+        self.pushes = self.pushes.saturating_sub(1);
+        let waker = waker.clone();
+        let (cx, now) = (&mut Context::from_waker(&waker), Instant::now());
+        self.left = BUDGET;
+        let pushed = self.poll_write(cx, now).and_then(|_| self.poll_flush(cx, now));
+        self.failed = pushed.err();
+        let rest = !self.output.is_empty() || self.unflushed || self.left == 0;
+        !rest && self.failed.is_none() && !self.is_early()
+    }
+
+    /// Whether there is a deadline before the one that the timer is set to.
+    fn is_early(&self) -> bool {
+        let next = self.shared.drive(|engine| engine.poll_timeout()).map(Instant::from_std);
+        next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
+    }
+
     /// Whether this side is closing the connection, and how far it came.
     fn turn(&mut self, cx: &mut Context<'_>) -> (bool, Poll<Result<(), ConnectionError>>) {
         let now = Instant::now();
+        if let Some(error) = self.failed.take() {
+            return (false, Poll::Ready(Err(error)));
+        }
         let closing = self.shared.drive(|engine| engine.is_closing());
         if closing && self.close_by.is_none() {
             self.close_by = now.checked_add(self.write_timeout);
@@ -197,6 +303,7 @@ impl<T: AsyncBufRead + AsyncWrite + Unpin> Driver<T> {
         if let Some(code) = farewell {
             return Err(ConnectionError::ClosedByPeer(code));
         }
+        self.pushes = UNANSWERED;
         Pin::new(&mut self.io).consume(taken);
         self.left = self.left.saturating_sub(taken.max(CALL));
         Ok(Step::Moved)
@@ -282,11 +389,4 @@ fn write<T: AsyncWrite + Unpin>(
     let mut slices = [IoSlice::new(&[]); PIECES];
     let filled = output.slices(&mut slices);
     Pin::new(io).poll_write_vectored(cx, slices.get(..filled).unwrap_or_default())
-}
-
-impl<T> Drop for Driver<T> {
-    fn drop(&mut self) {
-        // If the future ended by itself, its own reason stands.
-        self.shared.end(ConnectionError::DriverGone);
-    }
 }

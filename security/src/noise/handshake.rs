@@ -12,7 +12,7 @@ use super::{
     error::internal,
     payload::{self, Payload},
     record::Direction,
-    resolver::Resolver,
+    resolver::{Loaded, Resolver},
 };
 use crate::{Authenticated, Role};
 
@@ -32,11 +32,12 @@ pub struct Config {
 /// The static key, and the identity's signature on it. It lives as long as the configuration and is never stored
 /// (noise spec, "Static Key Authentication"); the keys of a connection also depend on ones made for it alone.
 ///
-/// `secret` is wiped with the last clone of the configuration, and so is whatever the resolver makes of it, of ephemeral
+/// The key is wiped with the last clone of the configuration, and so is whatever the resolver makes of it, of ephemeral
 /// keys and of the keys of a connection. snow 0.10 wipes nothing of its own: chaining keys, and copies of derived keys on
 /// the stack, stay until their memory is used again.
 struct Own {
     secret: Zeroizing<Vec<u8>>,
+    key: Arc<Loaded>,
     identity: Vec<u8>,
     signature: Vec<u8>,
 }
@@ -47,10 +48,15 @@ impl Config {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn new(keypair: &Keypair) -> Result<Self, Error> {
-        let snow::Keypair { private, public } = builder()?.generate_keypair().map_err(internal)?;
+        let snow::Keypair { private, public } =
+            builder(Resolver::default())?.generate_keypair().map_err(internal)?;
+        // Moved, so that no copy of ours stays unwiped.
+        let secret = Zeroizing::new(private);
+        let key =
+            Loaded::of(&secret).ok_or_else(|| Error::Internal("X25519 refused its own key".to_owned()))?;
         let own = Own {
-            // Moved, so that no copy of ours stays unwiped.
-            secret: Zeroizing::new(private),
+            secret,
+            key: Arc::new(key),
             identity: keypair.public().to_protobuf(),
             signature: keypair.sign(&payload::signed(&public)),
         };
@@ -81,7 +87,7 @@ impl Config {
     }
 
     fn begin(&self, role: Role) -> Result<HandshakeState, Error> {
-        let builder = builder()?
+        let builder = builder(Resolver::having(&self.own.key))?
             .local_private_key(&self.own.secret)
             .and_then(|builder| builder.prologue(&self.prologue))
             .map_err(internal)?;
@@ -111,9 +117,9 @@ impl fmt::Debug for Config {
     }
 }
 
-fn builder() -> Result<Builder<'static>, Error> {
+fn builder(resolver: Resolver) -> Result<Builder<'static>, Error> {
     let params: NoiseParams = NAME.parse().map_err(internal)?;
-    Ok(Builder::with_resolver(params, Box::new(Resolver)))
+    Ok(Builder::with_resolver(params, Box::new(resolver)))
 }
 
 /// What both sides come out with: who is there, and the keys for what follows.

@@ -1,6 +1,8 @@
 //! What snow needs of cryptography for the handshake, from aws-lc: X25519, ChaCha20-Poly1305, SHA-256 and the operating
 //! system's randomness. Nothing else can be asked for.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{
     aead::{Aad, LessSafeKey},
     agreement::{self, PrivateKey, UnparsedPublicKey},
@@ -19,7 +21,17 @@ use super::{KEY, TAG, record};
 /// The block of SHA-256, which HMAC pads keys to.
 const SHA256_BLOCK: usize = 64;
 
-pub(super) struct Resolver;
+/// With the static key of this side, if there is one already, so that it is not prepared for each handshake anew: its
+/// public half costs a multiplication on the curve.
+#[derive(Default)]
+pub(super) struct Resolver(Option<Arc<Loaded>>);
+
+impl Resolver {
+    /// For handshakes with this static key.
+    pub(super) fn having(own: &Arc<Loaded>) -> Self {
+        Self(Some(Arc::clone(own)))
+    }
+}
 
 impl CryptoResolver for Resolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
@@ -28,7 +40,7 @@ impl CryptoResolver for Resolver {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
-            DHChoice::Curve25519 => Some(Box::new(X25519::default())),
+            DHChoice::Curve25519 => Some(Box::new(X25519 { own: self.0.clone(), key: None })),
             _ => None,
         }
     }
@@ -56,23 +68,28 @@ impl Random for System {
     }
 }
 
-/// A key pair. aws-lc wipes its copy of the secret when that is freed, and ours is wiped as well.
-#[derive(Default)]
-struct X25519 {
-    /// As parsed by aws-lc; `None` until there is one.
-    key: Option<PrivateKey>,
+/// A key pair, as parsed by aws-lc. It wipes its copy of the secret when that is freed, and ours is wiped as well.
+pub(super) struct Loaded {
+    key: PrivateKey,
     secret: Zeroizing<[u8; KEY]>,
     public: [u8; KEY],
 }
 
-impl X25519 {
-    fn load(&mut self) -> Option<()> {
-        let key = PrivateKey::from_private_key(&agreement::X25519, &*self.secret).ok()?;
+impl Loaded {
+    /// `None` for what is no secret key.
+    pub(super) fn of(secret: &[u8]) -> Option<Self> {
+        let mut own = Zeroizing::new([0; KEY]);
+        own.copy_from_slice(secret.get(..KEY).filter(|_| secret.len() == KEY)?);
+        let key = PrivateKey::from_private_key(&agreement::X25519, &*own).ok()?;
         let public = key.compute_public_key().ok()?;
-        self.public = public.as_ref().try_into().ok()?;
-        self.key = Some(key);
-        Some(())
+        Some(Self { public: public.as_ref().try_into().ok()?, key, secret: own })
     }
+}
+
+/// The key pair that snow asked for.
+struct X25519 {
+    own: Option<Arc<Loaded>>,
+    key: Option<Arc<Loaded>>,
 }
 
 impl Dh for X25519 {
@@ -90,25 +107,25 @@ impl Dh for X25519 {
 
     /// There is no way to say that a key does not do, so that none is left, and every exchange fails.
     fn set(&mut self, privkey: &[u8]) {
-        self.key = None;
-        if let Ok(secret) = privkey.try_into() {
-            *self.secret = secret;
-            self.load();
-        }
+        // Both are ours: how long comparing them takes tells nobody anything.
+        let own = self.own.take().filter(|own| *own.secret == *privkey);
+        self.key = own.or_else(|| Loaded::of(privkey).map(Arc::new));
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
+        let mut secret = Zeroizing::new([0; KEY]);
         self.key = None;
-        rng.try_fill_bytes(&mut *self.secret)?;
-        self.load().ok_or(Error::Rng)
+        rng.try_fill_bytes(&mut *secret)?;
+        self.key = Some(Arc::new(Loaded::of(&*secret).ok_or(Error::Rng)?));
+        Ok(())
     }
 
     fn pubkey(&self) -> &[u8] {
-        &self.public
+        self.key.as_ref().map_or(&[0; KEY], |key| &key.public)
     }
 
     fn privkey(&self) -> &[u8] {
-        &*self.secret
+        self.key.as_ref().map_or(&[0; KEY], |key| &*key.secret)
     }
 
     /// Fails for the points of low order, which give all zeroes whatever the secret is (RFC 7748, section 6.1): the
@@ -117,7 +134,7 @@ impl Dh for X25519 {
         let key = self.key.as_ref().ok_or(Error::Dh)?;
         // snow hands over room for the keys of any curve.
         let theirs = UnparsedPublicKey::new(&agreement::X25519, pubkey.get(..KEY).ok_or(Error::Dh)?);
-        agreement::agree(key, theirs, Error::Dh, |shared| {
+        agreement::agree(&key.key, theirs, Error::Dh, |shared| {
             out.get_mut(..KEY).ok_or(Error::Dh)?.copy_from_slice(shared);
             Ok(())
         })

@@ -1,6 +1,5 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use peerage_core::budget::Budget;
 use peerage_security::tls::KeyExchange;
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
@@ -30,9 +29,10 @@ const BATCH: usize = 10;
 #[non_exhaustive]
 pub struct Config {
     /// Packets may be as long, in bytes of UDP payload, where the network carries them; MTU discovery finds that out.
-    /// At most [`MAX_LARGE_PACKET`], at least [`MAX_PACKET`], which is the default. Longer ones cost less of the processor,
-    /// in networks that have them: loopback, Ethernet with jumbo frames. Their buffers are taken from the budget.
-    pub max_packet: u16,
+    /// At most [`MAX_LARGE_PACKET`], at least [`MAX_PACKET`]. Longer ones cost less of the processor, in networks that have
+    /// them: loopback, Ethernet with jumbo frames. A connection's buffers for them are taken from its budget. Default
+    /// (`None`): [`MAX_LARGE_PACKET`] within this machine, [`MAX_PACKET`] everywhere else.
+    pub max_packet: Option<u16>,
     /// How keys are agreed on. Default: the hybrid of X25519 and ML-KEM first.
     pub key_exchange: KeyExchange,
     /// Writes what happens on each connection into a file of its own in this directory
@@ -43,46 +43,46 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// When a silent peer is asked for a sign of life. Default [`KEEP_ALIVE`].
     pub keep_alive: Duration,
-    /// Where sockets take the memory that they need beyond what they need by default. (Connections have their own, by
-    /// [`UpgradeOpts::budget`](crate::UpgradeOpts::budget).) Default: unlimited.
-    pub budget: Budget,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_packet: MAX_PACKET,
+            max_packet: None,
             key_exchange: KeyExchange::default(),
             qlog: None,
             idle_timeout: IDLE_TIMEOUT,
             keep_alive: KEEP_ALIVE,
-            budget: Budget::unlimited(),
         }
     }
 }
 
 impl Config {
-    fn packet(&self) -> u16 {
-        self.max_packet.clamp(MAX_PACKET, MAX_LARGE_PACKET)
+    fn packet(&self, reach: Reach) -> u16 {
+        let default = match reach {
+            Reach::Machine => MAX_LARGE_PACKET,
+            Reach::Network => MAX_PACKET,
+        };
+        self.max_packet.unwrap_or(default).clamp(MAX_PACKET, MAX_LARGE_PACKET)
     }
 
     /// What is told to peers as the longest that is taken: over IPv4 a packet may be a little longer.
-    pub(super) fn largest_packet(&self) -> u16 {
-        self.packet().max(1472)
+    pub(super) fn largest_packet(&self, reach: Reach) -> u16 {
+        self.packet(reach).max(1472)
     }
 
     /// Bytes that a connection takes from its budget from the beginning: its windows, and the packets that are being sent
     /// if they are long.
-    pub(super) fn base_memory(&self) -> usize {
+    pub(super) fn base_memory(&self, reach: Reach) -> usize {
         let windows = u64::from(window::RECEIVE_WINDOW).saturating_add(window::SEND_WINDOW.into());
-        let longer = usize::from(self.packet().saturating_sub(MAX_PACKET));
+        let longer = usize::from(self.packet(reach).saturating_sub(MAX_PACKET));
         usize::try_from(windows).unwrap_or(usize::MAX).saturating_add(longer.saturating_mul(BATCH))
     }
 
-    pub(super) fn transport(&self, flight: &Flight) -> TransportConfig {
+    pub(super) fn transport(&self, reach: Reach, flight: &Flight) -> TransportConfig {
         let mut transport = TransportConfig::default();
         let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(self.packet());
+        discovery.upper_bound(self.packet(reach));
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
             // libp2p knows neither unidirectional streams nor datagrams.
@@ -99,27 +99,57 @@ impl Config {
     }
 }
 
+/// How far the packets of a socket go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Its address is on loopback, and so is every peer's.
+    Machine,
+    /// Wherever the routes lead.
+    Network,
+}
+
+impl Reach {
+    pub(super) fn of(local: IpAddr) -> Self {
+        if local.is_loopback() { Self::Machine } else { Self::Network }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn packets_are_as_long_as_is_asked_for_within_limits() {
-        let packets = |max_packet| {
+        let packets = |max_packet, reach| {
             let config = Config { max_packet, ..Config::default() };
-            (config.packet(), config.largest_packet())
+            (config.packet(reach), config.largest_packet(reach))
         };
-        assert_eq!(packets(0), (MAX_PACKET, 1472));
-        assert_eq!(packets(MAX_PACKET), (MAX_PACKET, 1472));
-        assert_eq!(packets(MAX_LARGE_PACKET), (MAX_LARGE_PACKET, MAX_LARGE_PACKET));
-        assert_eq!(packets(MAX_LARGE_PACKET + 1).0, MAX_LARGE_PACKET);
+        for reach in [Reach::Machine, Reach::Network] {
+            assert_eq!(packets(Some(0), reach), (MAX_PACKET, 1472));
+            assert_eq!(packets(Some(MAX_PACKET), reach), (MAX_PACKET, 1472));
+            assert_eq!(packets(Some(MAX_LARGE_PACKET), reach), (MAX_LARGE_PACKET, MAX_LARGE_PACKET));
+            assert_eq!(packets(Some(MAX_LARGE_PACKET + 1), reach).0, MAX_LARGE_PACKET);
+        }
+        assert_eq!(packets(None, Reach::Network), (MAX_PACKET, 1472));
+        assert_eq!(packets(None, Reach::Machine), (MAX_LARGE_PACKET, MAX_LARGE_PACKET));
         assert!(usize::from(MAX_LARGE_PACKET) * BATCH <= 65_507);
     }
 
     #[test]
+    fn within_the_machine_are_loopback_addresses_alone() {
+        let reach = |ip: &str| Reach::of(ip.parse().unwrap());
+        for ip in ["127.0.0.1", "127.9.9.9", "::1"] {
+            assert_eq!(reach(ip), Reach::Machine, "{ip}");
+        }
+        for ip in ["0.0.0.0", "::", "10.0.0.1", "2001:db8::1"] {
+            assert_eq!(reach(ip), Reach::Network, "{ip}");
+        }
+    }
+
+    #[test]
     fn long_packets_cost_memory() {
-        let base = |max_packet| Config { max_packet, ..Config::default() }.base_memory();
-        assert_eq!(base(MAX_PACKET), 384 * 1024);
-        assert_eq!(base(MAX_LARGE_PACKET) - base(MAX_PACKET), 10 * (6500 - 1452));
+        let base = |reach| Config::default().base_memory(reach);
+        assert_eq!(base(Reach::Network), 384 * 1024);
+        assert_eq!(base(Reach::Machine) - base(Reach::Network), 10 * (6500 - 1452));
     }
 }

@@ -58,7 +58,7 @@ impl Handshake {
         let (crypto, verdict) = tls.quic_client()?;
         let crypto = QuicClientConfig::try_from(crypto).map_err(Failure::internal)?;
         let flight = Flight::default();
-        let mut transport = quic.config.transport(&flight);
+        let mut transport = quic.config.transport(port.reach(), &flight);
         qlog::attach(&mut transport, quic.config.qlog.as_deref(), "client", remote);
         let mut client = ClientConfig::new(Arc::new(crypto));
         client.transport_config(Arc::new(transport));
@@ -78,7 +78,7 @@ impl Handshake {
         let flight = Flight::default();
         let port = Arc::clone(&guest.port);
         let incoming = guest.admit().ok_or_else(|| Failure::internal("nobody to admit"))?;
-        let mut transport = quic.config.transport(&flight);
+        let mut transport = quic.config.transport(port.reach(), &flight);
         qlog::attach(&mut transport, quic.config.qlog.as_deref(), "server", incoming.remote_address());
         let mut server = quic.server.clone();
         server.crypto = Arc::new(crypto);
@@ -120,7 +120,7 @@ impl Handshake {
         remote: Multiaddr,
         opts: UpgradeOpts,
     ) -> Result<Established, UpgradeFailure> {
-        let memory = opts.budget.reserve(quic.config.base_memory())?;
+        let memory = opts.budget.reserve(quic.config.base_memory(self.port.reach()))?;
         let connection = self.done().await?;
         self.connecting = None;
         let certificates = connection.peer_identity().and_then(|any| any.downcast().ok());

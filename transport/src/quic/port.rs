@@ -1,8 +1,9 @@
 //! UDP sockets with a QUIC endpoint on each: those that are listened on, and one for each family to dial from.
 
 use std::{
+    collections::BTreeMap,
     fmt, io, mem,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     Config,
+    config::Reach,
     contained::{Contained, Panic, contain},
     runtime::Runtime,
 };
@@ -74,7 +76,7 @@ impl Port {
         let socket = socket.quic()?;
         let runtime = Arc::new(Runtime::default());
         let endpoint = Endpoint::new_with_abstract_socket(
-            endpoint_config(config)?,
+            endpoint_config(config, Reach::of(local.ip()))?,
             None,
             Arc::clone(&socket) as _,
             Arc::clone(&runtime) as _,
@@ -113,6 +115,11 @@ impl Port {
         let _turn = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
         let connecting = begin(&self.endpoint)?;
         Ok((connecting, self.runtime.take().map(Contained::new)))
+    }
+
+    /// How far what is sent from here goes.
+    pub(super) fn reach(&self) -> Reach {
+        Reach::of(self.local.ip())
     }
 
     /// Whether one more may be left to [`Port::see_off`].
@@ -189,12 +196,12 @@ async fn run(mut endpoint: Contained, leaving: &Leaving) -> Result<(), Panic> {
     .await
 }
 
-fn endpoint_config(config: &Config) -> io::Result<EndpointConfig> {
+fn endpoint_config(config: &Config, reach: Reach) -> io::Result<EndpointConfig> {
     let mut endpoint = EndpointConfig::default();
     endpoint.supported_versions(vec![1]);
     // STUN and DTLS, which may come to the same socket, are told from QUIC by the bit that this would let peers change.
     endpoint.grease_quic_bit(false);
-    endpoint.max_udp_payload_size(config.largest_packet()).map_err(io::Error::other)?;
+    endpoint.max_udp_payload_size(config.largest_packet(reach)).map_err(io::Error::other)?;
     Ok(endpoint)
 }
 
@@ -208,8 +215,8 @@ pub(super) struct Ports {
 #[derive(Debug, Default)]
 struct Known {
     listened: Vec<Weak<Port>>,
-    dial_v4: Option<Arc<Port>>,
-    dial_v6: Option<Arc<Port>>,
+    /// By the address that they are bound to, which tells the family, and loopback from the rest.
+    dialing: BTreeMap<IpAddr, Arc<Port>>,
 }
 
 impl Ports {
@@ -250,14 +257,18 @@ impl Ports {
         if reuse && let Some(port) = known.listened().find(suits) {
             return Ok(port);
         }
-        let (slot, any): (_, SocketAddr) = match remote {
-            SocketAddr::V4(_) => (&mut known.dial_v4, (Ipv4Addr::UNSPECIFIED, 0).into()),
-            SocketAddr::V6(_) => (&mut known.dial_v6, (Ipv6Addr::UNSPECIFIED, 0).into()),
+        let own = match (remote.ip(), Reach::of(remote.ip())) {
+            (IpAddr::V4(_), Reach::Network) => Ipv4Addr::UNSPECIFIED.into(),
+            (IpAddr::V4(_), Reach::Machine) => Ipv4Addr::LOCALHOST.into(),
+            (IpAddr::V6(_), Reach::Network) => Ipv6Addr::UNSPECIFIED.into(),
+            (IpAddr::V6(_), Reach::Machine) => Ipv6Addr::LOCALHOST.into(),
         };
-        match slot {
-            Some(port) if !port.is_over() => Ok(Arc::clone(port)),
-            _ => Ok(Arc::clone(slot.insert(Port::open(&self.sockets, any, config)?))),
+        if let Some(port) = known.dialing.get(&own).filter(|port| !port.is_over()) {
+            return Ok(Arc::clone(port));
         }
+        let port = Port::open(&self.sockets, SocketAddr::new(own, 0), config)?;
+        known.dialing.insert(own, Arc::clone(&port));
+        Ok(port)
     }
 }
 

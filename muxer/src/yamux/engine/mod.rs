@@ -419,6 +419,13 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Streams that are not over, or whose end is not sent.
+    pub(super) fn entries(&self) -> usize {
+        self.streams.len()
+    }
+}
+
 #[cfg(test)]
 impl Engine {
     pub(super) fn inbound(&self) -> usize {
@@ -427,10 +434,6 @@ impl Engine {
 
     pub(super) fn outbound(&self) -> usize {
         self.outbound
-    }
-
-    pub(super) fn entries(&self) -> usize {
-        self.streams.len()
     }
 
     pub(super) fn lingering(&self) -> usize {

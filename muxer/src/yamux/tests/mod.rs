@@ -4,6 +4,7 @@ mod differential;
 mod hostile;
 mod liveness;
 mod many;
+mod pushes;
 mod rough;
 #[path = "../../suite/mod.rs"]
 mod suite;

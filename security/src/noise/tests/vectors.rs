@@ -25,7 +25,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 fn dh(secret: &[u8]) -> Box<dyn Dh> {
-    let mut dh = Resolver.resolve_dh(&DHChoice::Curve25519).unwrap();
+    let mut dh = Resolver::default().resolve_dh(&DHChoice::Curve25519).unwrap();
     dh.set(secret);
     dh
 }
@@ -117,7 +117,7 @@ fn keys_of_a_wrong_length_do_nothing() {
 
 #[test]
 fn generated_keys_differ_and_fit() {
-    let mut rng = Resolver.resolve_rng().unwrap();
+    let mut rng = Resolver::default().resolve_rng().unwrap();
     let mut pairs = [dh(&[]), dh(&[])];
     for pair in &mut pairs {
         pair.generate(&mut *rng).unwrap();
@@ -128,16 +128,16 @@ fn generated_keys_differ_and_fit() {
 
 #[test]
 fn nothing_else_can_be_asked_for() {
-    assert!(Resolver.resolve_dh(&DHChoice::Curve448).is_none());
-    assert!(Resolver.resolve_hash(&HashChoice::SHA512).is_none());
-    assert!(Resolver.resolve_hash(&HashChoice::Blake2s).is_none());
-    assert!(Resolver.resolve_cipher(&CipherChoice::AESGCM).is_none());
+    assert!(Resolver::default().resolve_dh(&DHChoice::Curve448).is_none());
+    assert!(Resolver::default().resolve_hash(&HashChoice::SHA512).is_none());
+    assert!(Resolver::default().resolve_hash(&HashChoice::Blake2s).is_none());
+    assert!(Resolver::default().resolve_cipher(&CipherChoice::AESGCM).is_none());
 }
 
 /// RFC 8439, appendix A.5: its nonce begins with four zeroes, as those of Noise do.
 #[test]
 fn chacha20_poly1305() {
-    let mut cipher: Box<dyn Cipher> = Resolver.resolve_cipher(&CipherChoice::ChaChaPoly).unwrap();
+    let mut cipher: Box<dyn Cipher> = Resolver::default().resolve_cipher(&CipherChoice::ChaChaPoly).unwrap();
     let (mut sealed, mut opened) = ([0; 300], [0; 300]);
     assert_eq!(cipher.encrypt(0, &[], b"no key", &mut sealed), 0);
     assert_eq!(cipher.decrypt(0, &[], &[0; 32], &mut opened), Err(Error::Decrypt));
@@ -167,7 +167,7 @@ fn chacha20_poly1305() {
 /// FIPS 180-4's example, and RFC 4231's second of HMAC.
 #[test]
 fn sha256() {
-    let mut hash: Box<dyn Hash> = Resolver.resolve_hash(&HashChoice::SHA256).unwrap();
+    let mut hash: Box<dyn Hash> = Resolver::default().resolve_hash(&HashChoice::SHA256).unwrap();
     let mut out = [0; 64];
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     for _ in 0..2 {
@@ -229,12 +229,14 @@ fn whole_conversations() {
         let [mut initiator, mut responder] = [Role::Initiator, Role::Responder].map(|role| {
             let of = usize::from(role == Role::Responder);
             let (own, ephemeral) = (hex(vector.statics[of]), hex(vector.ephemerals[of]));
-            let builder =
-                Builder::with_resolver(super::super::handshake::NAME.parse().unwrap(), Box::new(Resolver))
-                    .local_private_key(&own)
-                    .and_then(|builder| builder.prologue(&prologue))
-                    .unwrap()
-                    .fixed_ephemeral_key_for_testing_only(&ephemeral);
+            let builder = Builder::with_resolver(
+                super::super::handshake::NAME.parse().unwrap(),
+                Box::new(Resolver::default()),
+            )
+            .local_private_key(&own)
+            .and_then(|builder| builder.prologue(&prologue))
+            .unwrap()
+            .fixed_ephemeral_key_for_testing_only(&ephemeral);
             match role {
                 Role::Initiator => builder.build_initiator().unwrap(),
                 Role::Responder => builder.build_responder().unwrap(),
