@@ -41,6 +41,9 @@ use run::{Outcome, Settings};
 ///   requests-64    the same, 64 at any time
 ///   first-contact  connections, each by a new node with a first ping; only over a link
 ///   idle           memory of the listener for each connection that is only held
+///   gossip-*       signed messages from one node to another (pair, pair-64k), and to nineteen with ten peers in each mesh
+///                  (mesh, mesh-64k; paced: 50 a second); memory of topics and peers that only are there (topics, peers);
+///                  all nodes in one process, over the first of the transports
 ///   echo           size and build time of the same program; only where it is asked for
 ///
 /// In the last column of the table is the limit: the same over TCP alone, over rustls, or over quinn. The exit status is 0
@@ -224,9 +227,7 @@ async fn rounds(results: &mut Results, peers: &[&'static Peer], dir: &Path, case
     let mut cells: Vec<Cell> = peers.iter().map(new).collect();
     for round in 0..results.rounds {
         for (peer, cell) in peers.iter().zip(&mut cells) {
-            // A socket that is idle takes memory of the kernel alone: that is no limit of anything.
-            let nothing = *peer == &RAW && case.measure == Measure::Idle;
-            if nothing || cell.unsupported.is_some() {
+            if !peer.takes(case.measure) || cell.unsupported.is_some() {
                 continue;
             }
             match run::once(peer, dir, case, &results.settings, link).await {
@@ -249,7 +250,7 @@ async fn rounds(results: &mut Results, peers: &[&'static Peer], dir: &Path, case
 /// A line on stderr for each case, while it goes on.
 fn progress(cells: &[Cell]) {
     let Some(case) = cells.first().map(|cell| cell.case) else { return };
-    let mut line = format!("{:12}{:10}", case.measure.word(), case.transport.word());
+    let mut line = format!("{:16}{:10}", case.measure.word(), case.transport.word());
     for figure in plan::FIGURES.iter().filter(|figure| figure.measure == case.measure) {
         for cell in cells {
             let number = cell.summary(figure).map_or_else(

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bench_peer::Measure;
+
 /// A program in `interop/bench`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Peer {
@@ -16,6 +18,8 @@ pub(crate) struct Peer {
     dir: &'static str,
     /// How many idle connections are held by it, at most: some take their time to open them.
     pub(crate) idle: usize,
+    /// Whether it gossips.
+    gossips: bool,
     /// Programs that building or running it takes; of each group, one is enough.
     needs: &'static [&'static [&'static str]],
     /// What to install if one is missing.
@@ -29,11 +33,12 @@ pub(crate) const OURS: Peer = Peer {
     label: "peerage",
     dir: "peerage",
     idle: 1000,
+    gossips: true,
     needs: RUST,
     install: "Rust 1.95 or newer",
 };
 /// What the machine can do.
-pub(crate) const RAW: Peer = Peer { name: "raw", label: "limit", dir: "raw", ..OURS };
+pub(crate) const RAW: Peer = Peer { name: "raw", label: "limit", dir: "raw", gossips: false, ..OURS };
 
 /// With whom this library is compared.
 pub(crate) const OTHERS: [Peer; 5] = [
@@ -42,6 +47,7 @@ pub(crate) const OTHERS: [Peer; 5] = [
         name: "litep2p",
         label: "litep2p",
         dir: "litep2p",
+        gossips: false,
         needs: &[&["cargo"], &["protoc"]],
         install: "Rust 1.88 or newer, and protoc (Debian: protobuf-compiler)",
         ..OURS
@@ -50,6 +56,7 @@ pub(crate) const OTHERS: [Peer; 5] = [
         name: "go",
         label: "go-libp2p",
         dir: "go",
+        gossips: false,
         idle: 1000,
         needs: &[&["go"]],
         install: "Go 1.26 or newer",
@@ -58,6 +65,7 @@ pub(crate) const OTHERS: [Peer; 5] = [
         name: "js",
         label: "js-libp2p",
         dir: "js",
+        gossips: false,
         idle: 300,
         needs: &[&["node"], &["npm"]],
         install: "Node 20 or newer with npm",
@@ -66,6 +74,7 @@ pub(crate) const OTHERS: [Peer; 5] = [
         name: "py",
         label: "py-libp2p",
         dir: "py",
+        gossips: false,
         idle: 100,
         needs: &[&["python3.11", "python3"], &["cc", "gcc"]],
         install: "Python 3.11 with venv, its headers and those of GMP, and a C compiler",
@@ -78,6 +87,12 @@ pub(crate) fn find(name: &str) -> Option<&'static Peer> {
 }
 
 impl Peer {
+    /// Whether it can take a measure at all. A socket that is idle takes memory of the kernel alone: that is no limit of
+    /// anything.
+    pub(crate) fn takes(&self, measure: Measure) -> bool {
+        (self.gossips || !measure.is_gossip()) && !(*self == RAW && measure == Measure::Idle)
+    }
+
     /// One of its scripts.
     pub(crate) fn script(&self, dir: &Path, name: &str) -> PathBuf {
         dir.join(self.dir).join(name)

@@ -45,8 +45,20 @@ const fn rate(measure: Measure, title: &'static str) -> Figure {
     Figure { measure, title, unit: "1/s", less: false, cpu: "ms", of: per_second }
 }
 
+const fn median(measure: Measure, title: &'static str) -> Figure {
+    Figure { measure, title, unit: "µs", less: true, cpu: "ms", of: |run| run.p50_us }
+}
+
+const fn p99(measure: Measure, title: &'static str) -> Figure {
+    Figure { measure, title, unit: "µs", less: true, cpu: "ms", of: |run| run.p99_us }
+}
+
+const fn memory(measure: Measure, title: &'static str, of: fn(&Run) -> Option<f64>) -> Figure {
+    Figure { measure, title, unit: "KiB", less: true, cpu: "ms", of }
+}
+
 /// All of them, in the order of the tables.
-pub(crate) const FIGURES: [Figure; 11] = [
+pub(crate) const FIGURES: [Figure; 19] = [
     Figure {
         measure: Measure::Up,
         title: "one stream, up",
@@ -67,32 +79,19 @@ pub(crate) const FIGURES: [Figure; 11] = [
     rate(Measure::Connect, "connections one by one, with a ping"),
     trips(Measure::FirstContact, "dial and first answer, strangers"),
     trips(Measure::Connect, "dial and first answer, known peer"),
-    Figure {
-        measure: Measure::Ping,
-        title: "ping, median",
-        unit: "µs",
-        less: true,
-        cpu: "ms",
-        of: |run| run.p50_us,
-    },
-    Figure {
-        measure: Measure::Ping,
-        title: "ping, 99th percentile",
-        unit: "µs",
-        less: true,
-        cpu: "ms",
-        of: |run| run.p99_us,
-    },
+    median(Measure::Ping, "ping, median"),
+    p99(Measure::Ping, "ping, 99th percentile"),
     rate(Measure::Requests, "requests, one by one"),
     rate(Measure::Requests64, "requests, 64 at once"),
-    Figure {
-        measure: Measure::Idle,
-        title: "memory of an idle connection",
-        unit: "KiB",
-        less: true,
-        cpu: "ms",
-        of: |run| run.server_kib,
-    },
+    memory(Measure::Idle, "memory of an idle connection", |run| run.server_kib),
+    rate(Measure::GossipPair, "gossip, one to one, 1 KiB, delivered"),
+    rate(Measure::GossipPair64k, "gossip, one to one, 64 KiB, delivered"),
+    rate(Measure::GossipMesh, "gossip, one to 19, 1 KiB, delivered"),
+    rate(Measure::GossipMesh64k, "gossip, one to 19, 64 KiB, delivered"),
+    median(Measure::GossipPaced, "gossip, one to 19, 50 a second, median"),
+    p99(Measure::GossipPaced, "gossip, one to 19, 50 a second, 99th percentile"),
+    memory(Measure::GossipTopics, "memory of a topic for each peer in its mesh", |run| run.client_kib),
+    memory(Measure::GossipPeers, "memory of a peer that gossips", |run| run.server_kib),
 ];
 
 /// A measure over a transport.
@@ -131,13 +130,15 @@ pub(crate) fn cases(measures: &[String], transports: &[String], link: bool) -> V
         true => OVER_A_LINK.contains(&measure),
         false => measure != Measure::FirstContact,
     };
+    let transports: Vec<Transport> = transports.iter().filter_map(|word| word.parse().ok()).collect();
     for &measure in Measure::ALL {
-        for transport in transports.iter().filter_map(|word| word.parse().ok()) {
-            let asked = measures.iter().any(|word| word == measure.word());
-            if asked || measures.is_empty() && usual(measure) {
-                cases.push(Case { measure, transport });
-            }
+        let asked = measures.iter().any(|word| word == measure.word());
+        if !asked && !(measures.is_empty() && usual(measure)) {
+            continue;
         }
+        // What gossip costs has little to do with what is below it: over one of them it is enough.
+        let count = if measure.is_gossip() { 1 } else { transports.len() };
+        cases.extend(transports.iter().take(count).map(|&transport| Case { measure, transport }));
     }
     cases
 }
@@ -173,9 +174,13 @@ mod tests {
             assert!(FIGURES.iter().any(|figure| figure.measure == *measure), "{measure:?}");
         }
         let transports: Vec<String> = TRANSPORTS.iter().map(ToString::to_string).collect();
-        assert_eq!(cases(&[], &transports, false).len(), (Measure::ALL.len() - 1) * TRANSPORTS.len());
+        let gossip = Measure::ALL.iter().filter(|measure| measure.is_gossip()).count();
+        let others = Measure::ALL.len() - 1 - gossip;
+        assert_eq!(cases(&[], &transports, false).len(), others * TRANSPORTS.len() + gossip);
         assert_eq!(cases(&[], &transports, true).len(), OVER_A_LINK.len() * TRANSPORTS.len());
         let one = cases(&["up".to_owned()], &["quic".to_owned()], false);
         assert_eq!(one, [Case { measure: Measure::Up, transport: Transport::Quic }]);
+        let one = cases(&["gossip-pair".to_owned()], &transports, false);
+        assert_eq!(one, [Case { measure: Measure::GossipPair, transport: Transport::TcpNoise }]);
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct Run {
     /// CPU seconds of each side.
     pub(crate) client_cpu: f64,
     pub(crate) server_cpu: f64,
-    /// KiB by which each side grew for each idle connection.
+    /// KiB by which each side grew for each idle connection, or for whatever else only is there.
     pub(crate) client_kib: Option<f64>,
     pub(crate) server_kib: Option<f64>,
     /// Of the link between them, without what they do themselves.
@@ -125,7 +125,10 @@ pub(crate) async fn once(
     let hybrid = (settings.hybrid && *peer == OURS).then(|| ["--hybrid", "true"].map(str::to_owned));
     let shared: Vec<String> = shared.chain(hybrid.into_iter().flatten()).collect();
     let at = |host: &str| link.map(|_| ["--host".to_owned(), host.to_owned()]).into_iter().flatten();
+    // A server for peers that gossip does nothing else.
+    let gossip = (case.measure == Measure::GossipPeers).then(|| ["--gossip", "true"].map(str::to_owned));
     let server = ["server".to_owned()].into_iter().chain(at(FAR)).chain(shared.iter().cloned());
+    let server = server.chain(gossip.into_iter().flatten());
     let mut server = match link {
         Some(link) => link.far.spawn(&script, server),
         None => Child::spawn(&script, server),
@@ -189,7 +192,9 @@ async fn measure(
     let (server_before, client_before, moment) = before;
     let (server_after, client_after, end) = after;
     let grown = |before: Usage, after: Usage| match measure {
-        Measure::Idle => measured.connections.map(|count| (after.resident - before.resident) / count),
+        Measure::Idle | Measure::GossipTopics | Measure::GossipPeers => {
+            measured.connections.map(|count| (after.resident - before.resident) / count)
+        }
         _ => None,
     };
     Ok(Ok(Run {

@@ -5,7 +5,9 @@ use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 pub(crate) const USAGE: &str =
     "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N] [--host IPV4] [--hybrid true]
        peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
-where MEASURE is up, down, ping, connect, connect-32, first-contact, requests, requests-64 or idle";
+where MEASURE is up, down, ping, connect, connect-32, first-contact, requests, requests-64, idle, gossip-pair,
+gossip-pair-64k, gossip-mesh, gossip-mesh-64k, gossip-paced, gossip-topics or gossip-peers; a server for the last one takes
+--gossip true";
 
 /// Words for the variants of an enum.
 macro_rules! words {
@@ -76,6 +78,20 @@ words! {
         Requests64 = "requests-64",
         /// Connections that are only held, each from a node of its own.
         Idle = "idle",
+        /// Signed messages of 1 KiB from one node to another, 64 under way at any time.
+        GossipPair = "gossip-pair",
+        /// The same of 64 KiB, 8 under way.
+        GossipPair64k = "gossip-pair-64k",
+        /// Signed messages of 1 KiB from one node to nineteen, each with ten peers in its mesh, 64 under way at any time.
+        GossipMesh = "gossip-mesh",
+        /// The same of 64 KiB, 8 under way.
+        GossipMesh64k = "gossip-mesh-64k",
+        /// The same of 1 KiB, 50 a second.
+        GossipPaced = "gossip-paced",
+        /// Topics that are only subscribed to, by eleven nodes.
+        GossipTopics = "gossip-topics",
+        /// Peers that only are in the topic of the server.
+        GossipPeers = "gossip-peers",
     }
 }
 
@@ -89,6 +105,8 @@ pub struct Options {
     pub host: Ipv4Addr,
     /// Whether ML-KEM takes part where keys are agreed on, if the library has it and leaves the choice.
     pub hybrid: bool,
+    /// Whether the server gossips, and does nothing else.
+    pub(crate) gossip: bool,
     /// How many worker threads the process may have.
     pub workers: usize,
     /// How long to measure.
@@ -103,6 +121,13 @@ pub struct Options {
 pub(crate) enum Role {
     Server,
     Client { address: String, measure: Measure },
+}
+
+impl Measure {
+    /// Whether it is one of gossip.
+    pub fn is_gossip(self) -> bool {
+        self.word().starts_with("gossip-")
+    }
 }
 
 impl Options {
@@ -121,6 +146,7 @@ impl Options {
             transport: Transport::TcpNoise,
             host: Ipv4Addr::LOCALHOST,
             hybrid: false,
+            gossip: false,
             workers: 2,
             duration: Duration::from_secs(2),
             write: 64 << 10,
@@ -133,6 +159,7 @@ impl Options {
                 "--transport" => options.transport = value.parse()?,
                 "--host" => options.host = value.parse().map_err(|_| wrong(()))?,
                 "--hybrid" => options.hybrid = value.parse().map_err(|_| wrong(()))?,
+                "--gossip" => options.gossip = value.parse().map_err(|_| wrong(()))?,
                 "--workers" => options.workers = number(&value).map_err(wrong)?,
                 "--write" => options.write = number(&value).map_err(wrong)?,
                 "--connections" => options.connections = number(&value).map_err(wrong)?,
@@ -167,6 +194,7 @@ mod tests {
         let role = Role::Client { address: "/ip4/127.0.0.1/tcp/1".to_owned(), measure: Measure::Requests64 };
         assert_eq!((client.role, client.write), (role, 1000));
         assert_eq!(client.duration, Duration::from_millis(500));
+        assert!(parse("server --gossip true").unwrap().gossip && !client.gossip);
     }
 
     #[test]

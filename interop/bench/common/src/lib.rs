@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
 mod args;
+pub mod gossip;
 mod measure;
 mod say;
 mod serve;
@@ -51,6 +52,8 @@ pub trait Stack: Send + Sync + 'static {
     type Dialer: Dialer;
     /// A node that listens, until it is dropped.
     type Listener: Send;
+    /// A node that gossips; [`gossip::Silent`] if none does.
+    type Gossiper: gossip::Gossiper;
 
     /// The library and its version, and what else there is to know of how it is used.
     fn about(&self) -> String;
@@ -61,6 +64,12 @@ pub trait Stack: Send + Sync + 'static {
 
     /// Starts a node with an identity of its own. It is one of a `crowd`, or alone in this process.
     fn dialer(&self, options: &Options, crowd: bool) -> impl Future<Output = Result<Self::Dialer>> + Send;
+
+    /// Starts a node that gossips, with an identity of its own. It is one of many in this process.
+    fn gossiper(&self, options: &Options) -> impl Future<Output = Result<Self::Gossiper>> + Send {
+        let _ = options;
+        async { Err(Error::Unsupported("gossip".to_owned())) }
+    }
 }
 
 /// A node with at most one connection.
@@ -138,10 +147,20 @@ fn run<S: Stack>(
 async fn work<S: Stack>(stack: Arc<S>, options: Options) -> Result<()> {
     let ended = stdin_ends();
     match &options.role {
+        args::Role::Server if options.gossip => {
+            let (_node, address) = gossip::listen(&*stack, &options).await?;
+            say::listening(&address, &stack.about());
+            ended.await;
+        }
         args::Role::Server => {
             let (_listener, address) = stack.listen(&options).await?;
             say::listening(&address, &stack.about());
             ended.await;
+        }
+        args::Role::Client { address, measure } if measure.is_gossip() => {
+            let kept = gossip::take(&*stack, address, *measure, &options).await?;
+            ended.await;
+            drop(kept);
         }
         args::Role::Client { address, measure } => {
             let kept = measure::take(&*stack, address, *measure, &options).await?;

@@ -50,6 +50,7 @@ pub(crate) async fn take<S: Stack>(
         Measure::Requests => requests(connected(stack, address, options).await?, options, 1).await?,
         Measure::Requests64 => requests(connected(stack, address, options).await?, options, REQUESTS).await?,
         Measure::Idle => return idle(stack, address, options).await,
+        gossip => return Err(Error::Failed(format!("{} is taken elsewhere", gossip.word()))),
     }
     Ok(Vec::new())
 }
@@ -312,7 +313,7 @@ where
 }
 
 /// How many there were in which time, and how long half of them and all but the hundredth took.
-fn operations(mut times: Vec<Duration>, took: Duration) -> Value {
+pub(crate) fn operations(mut times: Vec<Duration>, took: Duration) -> Value {
     times.sort_unstable();
     json!({
         "operations": times.len(),

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bench_peer::{Dialer, Error, Options, PING, PROTOCOLS, Result, Stack, Transport, failed};
+use bench_peer::{Dialer, Error, Options, PING, PROTOCOLS, Result, Stack, Transport, failed, gossip::Silent};
 use litep2p::{
     Litep2p, Litep2pEvent,
     config::ConfigBuilder,
@@ -131,6 +131,7 @@ fn start(
 impl Stack for Lite {
     type Dialer = Node;
     type Listener = Running;
+    type Gossiper = Silent;
 
     fn about(&self) -> String {
         ABOUT.to_owned()

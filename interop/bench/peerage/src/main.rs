@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
 mod crowd;
+mod gossip;
 
 use std::{process::ExitCode, sync::Mutex};
 
@@ -14,6 +15,7 @@ use peerage::{
 };
 
 use crowd::Crowd;
+use gossip::Gossiping;
 
 /// More than any measure opens; the defaults are for nodes that strangers reach.
 const CONNECTIONS: usize = 4096;
@@ -43,9 +45,26 @@ fn builder(options: &Options) -> Builder {
     builder.security([security]).muxers([MuxerKind::Yamux]).limits(limits)
 }
 
+async fn listen(node: &Node, options: &Options) -> Result<()> {
+    let rest = match options.transport {
+        Transport::TcpNoise | Transport::TcpTls => "tcp/0",
+        Transport::Quic => "udp/0/quic-v1",
+        Transport::WsNoise => "tcp/0/ws",
+        Transport::WebRtc => "udp/0/webrtc-direct",
+    };
+    let address = format!("/ip4/{}/{rest}", options.host);
+    match node.listen(address.parse().map_err(failed("the address"))?).await {
+        Err(peerage::node::NodeListenError::Unsupported(address)) => {
+            Err(Error::Unsupported(address.to_string()))
+        }
+        other => other.map(drop).map_err(failed("listening")),
+    }
+}
+
 impl Stack for Peerage {
     type Dialer = Dialing;
     type Listener = Node;
+    type Gossiper = Gossiping;
 
     fn about(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
@@ -53,21 +72,8 @@ impl Stack for Peerage {
     }
 
     async fn listen(&self, options: &Options) -> Result<(Node, String)> {
-        let rest = match options.transport {
-            Transport::TcpNoise | Transport::TcpTls => "tcp/0",
-            Transport::Quic => "udp/0/quic-v1",
-            Transport::WsNoise => "tcp/0/ws",
-            Transport::WebRtc => "udp/0/webrtc-direct",
-        };
-        let address = format!("/ip4/{}/{rest}", options.host);
         let node = builder(options).workers(options.workers).start().await.map_err(failed("starting"))?;
-        let listening = node.listen(address.parse().map_err(failed("the address"))?).await;
-        match listening {
-            Err(peerage::node::NodeListenError::Unsupported(address)) => {
-                return Err(Error::Unsupported(address.to_string()));
-            }
-            other => drop(other.map_err(failed("listening"))?),
-        }
+        listen(&node, options).await?;
         // Pings are answered by every node of the library.
         for protocol in PROTOCOLS.into_iter().filter(|protocol| *protocol != PING) {
             let serving = node.serve(protocol, move |stream, _| serve(protocol, stream));
@@ -86,6 +92,14 @@ impl Stack for Peerage {
             builder.workers(options.workers).start().await.map_err(failed("starting"))?
         };
         Ok(Dialing { node, peer: Mutex::default() })
+    }
+
+    async fn gossiper(&self, options: &Options) -> Result<Gossiping> {
+        let (builder, gossip) = builder(options).with(gossip::protocol()?);
+        let starting = self.with_crowd(options.workers, |crowd| crowd.start(builder))?;
+        let node = starting.await?;
+        listen(&node, options).await?;
+        Gossiping::new(node, gossip)
     }
 }
 

@@ -11,7 +11,7 @@ mod tls;
 
 use std::process::ExitCode;
 
-use bench_peer::{Dialer, Error, Options, Result, Stack, Transport};
+use bench_peer::{Dialer, Error, Options, Result, Stack, Transport, gossip::Silent};
 
 use stream::Stream;
 
@@ -46,6 +46,7 @@ fn transport(options: &Options) -> Result<Transport> {
 impl Stack for Raw {
     type Dialer = Node;
     type Listener = Listener;
+    type Gossiper = Silent;
 
     fn about(&self) -> String {
         "tokio 1.54, rustls 0.23 and quinn 0.11 on aws-lc, AES-128-GCM, X25519".to_owned()

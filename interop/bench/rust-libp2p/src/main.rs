@@ -1,6 +1,7 @@
 //! A benchmark peer on rust-libp2p. See ../README.md for the command line and what is printed.
 
 mod behaviour;
+mod gossip;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -23,6 +24,7 @@ use tokio::{
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
 use behaviour::Control;
+use gossip::Gossiping;
 
 /// As in Cargo.toml and Cargo.lock.
 const ABOUT: &str = "rust-libp2p 0.57.1 (noise and TLS on ring, ChaCha20 first; yamux 0.14; quinn 0.11)";
@@ -73,9 +75,19 @@ fn new_transport(transport: Transport, key: &Keypair) -> Result<Boxed<(PeerId, S
     })
 }
 
+/// Any port, of the protocol that a transport is over.
+fn port(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Quic => "udp/0/quic-v1",
+        Transport::WsNoise => "tcp/0/ws",
+        _ => "tcp/0",
+    }
+}
+
 impl Stack for Libp2p {
     type Dialer = Node;
     type Listener = Task;
+    type Gossiper = Gossiping;
 
     fn about(&self) -> String {
         ABOUT.to_owned()
@@ -83,12 +95,7 @@ impl Stack for Libp2p {
 
     async fn listen(&self, options: &Options) -> Result<(Task, String)> {
         let mut swarm = new_swarm(options.transport)?;
-        let rest = match options.transport {
-            Transport::Quic => "udp/0/quic-v1",
-            Transport::WsNoise => "tcp/0/ws",
-            _ => "tcp/0",
-        };
-        let address = format!("/ip4/{}/{rest}", options.host);
+        let address = format!("/ip4/{}/{}", options.host, port(options.transport));
         swarm.listen_on(address.parse().map_err(failed("the address"))?).map_err(failed("listening"))?;
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -109,6 +116,10 @@ impl Stack for Libp2p {
         let (orders, ordered) = mpsc::channel(1);
         let running = tokio::spawn(run(swarm, ordered));
         Ok(Node { control, orders, _task: Task(running.abort_handle()) })
+    }
+
+    async fn gossiper(&self, options: &Options) -> Result<Gossiping> {
+        gossip::start(options).await
     }
 }
 
