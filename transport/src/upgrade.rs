@@ -39,7 +39,7 @@ pub use self::{
     error::{UpgradeError, UpgradeErrorKind},
 };
 use crate::{
-    DialOpts, Established, Fault, Io, Link, Opening, Progress, Raw, Role, Stage, Unfinished,
+    DialOpts, Established, Fault, Io, Link, Opening, Progress, Raw, Resumption, Role, Stage, Unfinished,
     read_ahead::ReadAhead,
     select::{self, Optimistic},
 };
@@ -75,6 +75,9 @@ pub struct UpgradeOpts {
     pub budget: Budget,
     /// What the initiator believes of the peer.
     pub belief: Belief,
+    /// Whether a listener wants a connection that resumes a session before the handshake is done, to answer what comes
+    /// early; it is then [`Unproven`](crate::Unproven). Else early data wait for the end of the handshake.
+    pub early: bool,
 }
 
 /// What is believed of the security protocols that a peer takes. To be right about it saves a round trip.
@@ -100,6 +103,7 @@ impl UpgradeOpts {
             progress: None,
             budget: Budget::unlimited(),
             belief: Belief::None,
+            early: false,
         }
     }
 }
@@ -113,6 +117,7 @@ impl From<&DialOpts> for UpgradeOpts {
             progress: None,
             budget: Budget::unlimited(),
             belief: opts.belief.clone(),
+            early: false,
         }
     }
 }
@@ -274,7 +279,8 @@ impl Shared {
         understood.store(true, Ordering::Relaxed);
         let Secured { peer, muxer, early_muxer, muxed } = secured;
         let security = security.protocol();
-        Ok(Established { peer, local, remote, limited, security, muxer, early_muxer, muxed })
+        let resumption = Resumption::default();
+        Ok(Established { peer, local, remote, limited, security, muxer, early_muxer, resumption, muxed })
     }
 
     /// Settles on a muxer, if the handshake has not, and starts it.
