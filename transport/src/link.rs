@@ -172,8 +172,8 @@ pub enum Early {
 /// The rest of a handshake, at whose end it is known that the peer is there, and was not recorded. Until then the connection
 /// carries what came early, and its answers, which nobody but the peer can read.
 ///
-/// A future: it ends by what the connection's driver finds out, which has to be polled meanwhile. It looks at no
-/// clock.
+/// A future: it ends by what the connection's driver finds out, which has to be polled meanwhile, and by the upgrade's
+/// deadline.
 pub struct Unproven(BoxFuture<'static, Result<(), UpgradeError>>);
 
 impl Unproven {

@@ -40,6 +40,7 @@ pub use self::{
 };
 use crate::{
     DialOpts, Established, Fault, Io, Link, Opening, Progress, Raw, Resumption, Role, Stage, Unfinished,
+    Unproven,
     read_ahead::ReadAhead,
     select::{self, Optimistic},
 };
@@ -178,10 +179,15 @@ impl Upgrader {
         progress.enter(Stage::Security);
         let (deadline, late) = self.deadline(opts.deadline);
         let handshake = unfinished.finish(UpgradeOpts { progress: Some(progress.clone()), ..opts });
-        match time::timeout_at(deadline, handshake).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout).at(progress.stage())),
-        }
+        let over = move |stage| Failure::new(late, UpgradeErrorKind::Timeout).at(stage);
+        let finished = time::timeout_at(deadline, handshake).await;
+        let mut established = finished.unwrap_or_else(|_| Err(over(progress.stage())))?;
+        let proof = &mut established.resumption.unproven;
+        *proof = proof.take().map(|proof| {
+            let in_time = time::timeout_at(deadline, proof);
+            Unproven::new(async move { in_time.await.unwrap_or_else(|_| Err(over(Stage::Security))) })
+        });
+        Ok(established)
     }
 
     /// Secures and multiplexes `raw`. The link is closed when this fails or is dropped.
