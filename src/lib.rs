@@ -76,7 +76,7 @@ pub use peerage_core::{
 pub use peerage_discovery::mdns;
 pub use peerage_host::{
     AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
-    DialErrorKind, Direction, ErrorCode, Event, Events, Gated, Gater, Keep, KeyFile, KeyFileError,
+    DialErrorKind, Direction, ErrorCode, Event, Events, First, Gated, Gater, Keep, KeyFile, KeyFileError,
     LimitError, Limits, Matcher, Node, NodeRef, OpenError, OpenOptions, Optimism, Outcome, OwnAddress,
     Policy, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId, StartError, Stream,
     StreamError, StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify,
@@ -88,9 +88,9 @@ pub use peerage_pubsub::Gossipsub;
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.
 pub mod transport {
     pub use peerage_transport::{
-        DialOpts, Established, Fault, Io, Link, ListenError, ListenOpts, Listener, ListenerEvent, Opening,
-        Progress, Raw, Role, Stage, Transport, TransportError, dns, memory, pnet, quic, tcp, udp, upgrade,
-        webrtc, websocket,
+        DialOpts, Early, EarlyData, Established, Fault, Io, Link, ListenError, ListenOpts, Listener,
+        ListenerEvent, Opening, Progress, Raw, Resumption, Role, Stage, Transport, TransportError, Unproven,
+        dns, memory, pnet, quic, tcp, udp, upgrade, webrtc, websocket,
     };
 }
 

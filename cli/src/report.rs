@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use peerage::{
     Report,
-    dial::{AttemptReport, AttemptResult, SourceReport},
+    dial::{AttemptReport, AttemptResult, EarlySent, SourceReport},
 };
 use serde::Serialize;
 
@@ -37,6 +37,9 @@ struct Attempt {
     /// What of its path seems to lead nowhere, for which it was left for the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     doubt: Option<&'static str>,
+    /// What became of data that it carried ahead of the handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    early: Option<&'static str>,
     /// How far it came.
     stage: String,
     /// When each stage began.
@@ -94,6 +97,7 @@ fn attempt(attempt: &AttemptReport) -> Attempt {
         source: attempt.source.clone(),
         via: attempt.via,
         doubt: attempt.doubt,
+        early: attempt.early.as_ref().map(EarlySent::code),
         stage: attempt.stage.to_string(),
         stages_ms: attempt.stages.iter().map(|(stage, at)| (stage.to_string(), millis(*at))).collect(),
         result,

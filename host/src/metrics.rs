@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{limits::Usage, node::Inner};
+use crate::{dial::EarlySent, limits::Usage, node::Inner};
 
 /// The content type of the text, as HTTP names it.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,6 +32,8 @@ const MAX_PROTOCOLS: usize = 128;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     dials: Mutex<BTreeMap<(bool, Stage), u64>>,
+    /// By what became of it.
+    early: Mutex<BTreeMap<&'static str, u64>>,
     panics: AtomicU64,
     missed: AtomicU64,
 }
@@ -41,6 +43,13 @@ impl Counters {
     pub(crate) fn dialed(&self, connected: bool, stage: Stage) {
         let mut dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
         let count = dials.entry((connected, stage)).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// A dial carried data ahead of its handshake.
+    pub(crate) fn early(&self, became: &EarlySent) {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = early.entry(became.code()).or_default();
         *count = count.saturating_add(1);
     }
 
@@ -130,6 +139,9 @@ pub(crate) fn text(node: &Inner) -> String {
         (vec![("outcome", outcome.to_owned()), ("stage", stage.to_string())], count)
     });
     sheet.counter("dial_attempts", "Addresses that were tried, by the stage they reached", dials);
+    let early = node.counters.early.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let early = early.into_iter().map(|(became, count)| (by("outcome", became), count));
+    sheet.counter("early_data", "Dials that carried data ahead of their handshake (0-RTT)", early);
     let panics = node.counters.panics.load(Ordering::Relaxed);
     sheet.counter("panics", "Panics of actors, tasks and handlers", [(Vec::new(), panics)]);
     let missed = node.counters.missed.load(Ordering::Relaxed);

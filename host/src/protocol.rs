@@ -98,6 +98,11 @@ pub struct ServeOptions {
     pub limits: StreamLimits,
     /// Whether it is also served on connections that go through a relay, which bounds time and bytes. Default: no.
     pub allow_limited: bool,
+    /// Whether it does no harm to do again what a peer asked for, or to do it later than it was asked. Then the handler may be
+    /// called before the peer's handshake is done, where the transport has such data (QUIC), and a known peer's question is answered
+    /// in one round trip. By then it is known who wrote what it reads; not that it was now, nor that it was for
+    /// the first time ([`Stream::is_early`]). Default: no.
+    pub replay_safe: bool,
 }
 
 impl ServeOptions {
@@ -105,6 +110,28 @@ impl ServeOptions {
     #[must_use]
     pub fn limits(mut self, limits: StreamLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Says that what peers ask for may be done twice.
+    ///
+    /// ```
+    /// # async fn example(node: peerage_host::Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// use peerage_core::ProtocolId;
+    /// use peerage_host::ServeOptions;
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// let options = ServeOptions::default().replay_safe();
+    /// node.serve_with(ProtocolId::new("/height/1")?, options, |mut stream, _peer| async move {
+    ///     stream.write_all(b"8848").await?;
+    ///     stream.close_write().await
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn replay_safe(mut self) -> Self {
+        self.replay_safe = true;
         self
     }
 

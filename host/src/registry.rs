@@ -9,7 +9,7 @@ use std::{
 
 use peerage_core::{ProtocolId, protocol_id};
 
-use crate::limits::StreamLimits;
+use crate::protocol::ServeOptions;
 
 /// The most matchers that a node serves at once, of all kinds together.
 pub const MAX_SERVED: usize = 1024;
@@ -102,7 +102,7 @@ pub enum ServeError {
 #[derive(Clone, Debug)]
 pub(crate) struct Found<H> {
     pub(crate) id: ServingId,
-    pub(crate) limits: StreamLimits,
+    pub(crate) options: ServeOptions,
     pub(crate) handler: H,
 }
 
@@ -111,38 +111,31 @@ pub(crate) struct Registry<H>(Arc<RwLock<Table<H>>>);
 
 struct Table<H> {
     last: u64,
-    exact: BTreeMap<ProtocolId, Entry<H>>,
-    prefixes: BTreeMap<String, Entry<H>>,
+    exact: BTreeMap<ProtocolId, Found<H>>,
+    prefixes: BTreeMap<String, Found<H>>,
     /// Copied on write, so that a search takes it out of the lock for the price of a counter.
-    predicates: Arc<Vec<(Predicate, Entry<H>)>>,
+    predicates: Arc<Vec<(Predicate, Found<H>)>>,
 }
 
 type Predicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
-
-#[derive(Clone)]
-struct Entry<H> {
-    allow_limited: bool,
-    found: Found<H>,
-}
 
 impl<H: Clone> Registry<H> {
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Serves what `matcher` matches. `allow_limited`: also over connections that a relay bounds in time and bytes.
+    /// Serves what `matcher` matches.
     pub(crate) fn add(
         &self,
         matcher: Matcher,
-        limits: StreamLimits,
-        allow_limited: bool,
+        options: ServeOptions,
         handler: H,
     ) -> Result<ServingId, ServeError> {
         self.write(|table| {
             table.check(&matcher)?;
             table.last = table.last.saturating_add(1);
             let id = ServingId(table.last);
-            let entry = Entry { allow_limited, found: Found { id, limits, handler } };
+            let entry = Found { id, options, handler };
             match matcher {
                 Matcher::Exact(protocol) => drop(table.exact.insert(protocol, entry)),
                 Matcher::Prefix(prefix) => drop(table.prefixes.insert(prefix, entry)),
@@ -158,10 +151,10 @@ impl<H: Clone> Registry<H> {
     pub(crate) fn remove(&self, id: ServingId) -> bool {
         self.write(|table| {
             let before = table.len();
-            table.exact.retain(|_, entry| entry.found.id != id);
-            table.prefixes.retain(|_, entry| entry.found.id != id);
-            if table.predicates.iter().any(|(_, entry)| entry.found.id == id) {
-                Arc::make_mut(&mut table.predicates).retain(|(_, entry)| entry.found.id != id);
+            table.exact.retain(|_, entry| entry.id != id);
+            table.prefixes.retain(|_, entry| entry.id != id);
+            if table.predicates.iter().any(|(_, entry)| entry.id == id) {
+                Arc::make_mut(&mut table.predicates).retain(|(_, entry)| entry.id != id);
             }
             table.len() < before
         })
@@ -227,7 +220,7 @@ impl<H> Table<H> {
         if self.len() < MAX_SERVED { Ok(()) } else { Err(ServeError::TooMany) }
     }
 
-    fn by_name(&self, name: &str) -> Option<&Entry<H>> {
+    fn by_name(&self, name: &str) -> Option<&Found<H>> {
         self.exact.get(name).or_else(|| {
             // Of the prefixes of one name a longer one sorts later.
             let mut up_to = self.prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(name))).rev();
@@ -236,9 +229,9 @@ impl<H> Table<H> {
     }
 }
 
-impl<H: Clone> Entry<H> {
+impl<H: Clone> Found<H> {
     fn on(&self, limited: bool) -> Option<Found<H>> {
-        (self.allow_limited || !limited).then(|| self.found.clone())
+        (self.options.allow_limited || !limited).then(|| self.clone())
     }
 }
 
@@ -271,6 +264,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use crate::limits::StreamLimits;
 
     fn exact(name: &str) -> Matcher {
         Matcher::exact(name).unwrap()
@@ -285,7 +279,7 @@ mod tests {
     }
 
     fn serve(registry: &Registry<&'static str>, matcher: Matcher, handler: &'static str) -> ServingId {
-        registry.add(matcher, StreamLimits::default(), false, handler).unwrap()
+        registry.add(matcher, ServeOptions::default(), handler).unwrap()
     }
 
     fn found(registry: &Registry<&'static str>, name: &str) -> Option<&'static str> {
@@ -327,13 +321,13 @@ mod tests {
     #[test]
     fn limited_connections_are_for_those_who_allow_them() {
         let registry = Registry::new();
-        let limits = StreamLimits::new(2, 20);
-        let id = registry.add(exact("/relayed/1"), limits, true, "relayed").unwrap();
+        let options = ServeOptions::default().limits(StreamLimits::new(2, 20)).allow_limited();
+        let id = registry.add(exact("/relayed/1"), options, "relayed").unwrap();
         serve(&registry, exact("/direct/1"), "direct");
-        registry.add(prefix("/direct"), limits, true, "prefix").unwrap();
+        registry.add(prefix("/direct"), options, "prefix").unwrap();
 
         let relayed = registry.find("/relayed/1", true).unwrap();
-        assert_eq!((relayed.id, relayed.limits), (id, limits));
+        assert_eq!((relayed.id, relayed.options.limits), (id, options.limits));
         assert!(registry.find("/relayed/1", false).is_some());
         assert!(
             registry.find("/direct/1", true).is_none(),
@@ -356,7 +350,7 @@ mod tests {
         let registry = Registry::new();
         let id = serve(&registry, exact("/x/1"), "x");
         serve(&registry, prefix("/x"), "prefix");
-        let again = |matcher| registry.add(matcher, StreamLimits::default(), false, "again");
+        let again = |matcher| registry.add(matcher, ServeOptions::default(), "again");
         assert_eq!(again(exact("/x/1")), Err(ServeError::AlreadyServed { name: "/x/1".to_owned() }));
         assert_eq!(again(prefix("/x")), Err(ServeError::AlreadyServed { name: "/x".to_owned() }));
         assert!(registry.remove(id));
@@ -372,7 +366,7 @@ mod tests {
     #[test]
     fn prefixes_of_one_to_256_bytes() {
         let registry = Registry::new();
-        let add = |len: usize| registry.add(prefix(&"x".repeat(len)), StreamLimits::default(), false, ());
+        let add = |len: usize| registry.add(prefix(&"x".repeat(len)), ServeOptions::default(), ());
         assert_eq!(add(0), Err(ServeError::BadPrefix { len: 0 }));
         assert!(add(1).is_ok());
         assert!(add(256).is_ok());
@@ -391,7 +385,7 @@ mod tests {
             };
             ids.push(serve(&registry, matcher, ""));
         }
-        let one_more = |matcher| registry.add(matcher, StreamLimits::default(), false, "");
+        let one_more = |matcher| registry.add(matcher, ServeOptions::default(), "");
         assert_eq!(one_more(exact("/more")), Err(ServeError::TooMany));
         assert_eq!(one_more(prefix("/more")), Err(ServeError::TooMany));
         assert_eq!(one_more(predicate(|_| true)), Err(ServeError::TooMany));
@@ -410,7 +404,7 @@ mod tests {
         let id = serve(
             &registry,
             predicate(move |name| {
-                let _ = inner.add(exact("/from/within"), StreamLimits::default(), false, "within");
+                let _ = inner.add(exact("/from/within"), ServeOptions::default(), "within");
                 assert!(name != "/bad");
                 true
             }),

@@ -39,6 +39,7 @@ pub struct Stream {
     memory: OnceLock<Budget>,
     within: MemoryScope,
     in_use: Option<Use>,
+    early: bool,
     _lease: StreamLease,
 }
 
@@ -61,6 +62,7 @@ impl Stream {
             memory,
             within,
             in_use: Some(in_use),
+            early: !on.proven.is_known(),
             _lease: lease,
         }
     }
@@ -83,6 +85,13 @@ impl Stream {
     /// Whether the connection goes through a relay that bounds time and bytes.
     pub fn is_limited(&self) -> bool {
         self.limited
+    }
+
+    /// Whether a peer opened it before its handshake was done. Then what is read may be a recording of what it said earlier, which
+    /// only handlers of protocols that are [safe from that](crate::ServeOptions::replay_safe) get to see. What is written can
+    /// nobody read but the peer.
+    pub fn is_early(&self) -> bool {
+        self.early
     }
 
     /// Where a handler asks for memory before it keeps what the peer sent: charged to this stream, its protocol, its

@@ -55,7 +55,7 @@ pub mod websocket;
 pub use peerage_security::pnet;
 
 pub use error::{Fault, ListenError, Stage, TransportError};
-pub use link::{Established, Io, Link, Opening, Raw, Unfinished};
+pub use link::{Early, Established, Io, Link, Opening, Raw, Resumption, Unfinished, Unproven};
 pub use progress::Progress;
-pub use transport::{DialOpts, ListenOpts, Listener, ListenerEvent, Role, Transport};
+pub use transport::{DialOpts, EarlyData, ListenOpts, Listener, ListenerEvent, Role, Transport};
 pub use upgrade::{UpgradeError, UpgradeOpts, Upgrader};

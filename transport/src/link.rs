@@ -1,8 +1,13 @@
-use std::{fmt, future::Future};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::{Multiaddr, PeerId, ProtocolId};
-use peerage_muxer::{Muxed, Outflow};
+use peerage_muxer::{Muxed, Outflow, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{UpgradeError, UpgradeOpts, websocket};
@@ -118,7 +123,7 @@ impl fmt::Debug for Unfinished {
     }
 }
 
-/// A secured, multiplexed connection whose peer has proven its identity.
+/// A secured, multiplexed connection whose peer has proven its identity (unless it is [`Unproven`] yet).
 #[derive(Debug)]
 pub struct Established {
     /// Who the other side is.
@@ -135,6 +140,58 @@ pub struct Established {
     pub muxer: ProtocolId,
     /// Whether the muxer came with the security handshake and cost no round trip.
     pub early_muxer: bool,
+    /// What came of an earlier connection's session, for transports that resume them.
+    pub resumption: Resumption,
     /// The connection and its driver.
     pub muxed: Muxed,
+}
+
+/// What became of the session that an earlier connection with the same peer had.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Resumption {
+    /// Whether it was resumed: the peer has proven who it is by having the session's secret, and not by signing anew.
+    pub resumed: bool,
+    /// On the dialer's side, what became of the data of [`DialOpts::early`](crate::DialOpts::early); `None` where none was
+    /// sent.
+    pub early: Option<Early>,
+    /// On the listener's side, with [`UpgradeOpts::early`]: the handshake is not done yet.
+    pub unproven: Option<Unproven>,
+}
+
+/// What became of early data.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Early {
+    /// The peer took them, on this stream, from which they have to be left out.
+    Taken(Stream),
+    /// The peer has seen none of them, and they may be sent as any others.
+    Refused,
+}
+
+/// The rest of a handshake, at whose end it is known that the peer is there, and was not recorded. Until then the connection
+/// carries what came early, and its answers, which nobody but the peer can read.
+///
+/// A future: it ends by what the connection's driver finds out, which has to be polled meanwhile, and by the upgrade's
+/// deadline.
+pub struct Unproven(BoxFuture<'static, Result<(), UpgradeError>>);
+
+impl Unproven {
+    pub(crate) fn new(proof: impl Future<Output = Result<(), UpgradeError>> + Send + 'static) -> Self {
+        Self(proof.boxed())
+    }
+}
+
+impl Future for Unproven {
+    type Output = Result<(), UpgradeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Unproven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unproven").finish_non_exhaustive()
+    }
 }

@@ -29,6 +29,13 @@
 //! - Streams: [`MAX_STREAMS`], accepted or not.
 //! - The connection itself: [`IDLE_TIMEOUT`].
 //!
+//! # A peer that is known
+//!
+//! Listeners hand out tickets, and a dial that expects a peer whose ticket is there resumes that session
+//! ([`peerage_security::tls::quic`]). Then the dial may carry the beginning of a first stream ahead of the handshake
+//! ([`DialOpts::early`]), and a listener may answer it before the handshake is done ([`UpgradeOpts::early`](crate::UpgradeOpts::early)):
+//! the answer is there after one round trip.
+//!
 //! # What strangers can do
 //!
 //! - Junk is dropped by its first byte, and by quinn.
@@ -64,7 +71,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use peerage_core::{Keypair, Multiaddr, ProtocolId};
+use peerage_core::{Keypair, Multiaddr, PeerId, ProtocolId};
 use peerage_security::tls;
 use quinn::{ServerConfig, crypto::rustls::QuicServerConfig};
 use tokio::time;
@@ -125,7 +132,7 @@ impl Quic {
     #[allow(clippy::expect_used, reason = "a machine without randomness can do nothing that follows")]
     pub fn new(keypair: &Keypair, sockets: Sockets, config: Config) -> Self {
         let tls = tls::Config::new(keypair).expect("the operating system gives randomness");
-        let tls = tls.exchanging(config.key_exchange);
+        let tls = tls.exchanging(config.key_exchange).early_data(config.early_data);
         let (crypto, _) = tls.quic_server().expect("the operating system gives randomness");
         let crypto = QuicServerConfig::try_from(crypto).expect("AES-128-GCM is among the ciphers");
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -181,6 +188,10 @@ impl Transport for Quic {
         true
     }
 
+    fn may_be_early(&self, peer: PeerId) -> bool {
+        self.shared.tls.may_be_early(peer)
+    }
+
     fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>> {
         let quic = Arc::clone(&self.shared);
         async move {
@@ -188,7 +199,7 @@ impl Transport for Quic {
             let source = route(remote)?;
             let port = quic.ports.dial(remote, opts.reuse_listen_port, &quic.config)?;
             let local = address::quic(SocketAddr::new(source, port.local.port()));
-            let answered = match Handshake::dial(&quic, port, remote, opts.expected) {
+            let answered = match Handshake::dial(&quic, port, remote, opts.expected, opts.early) {
                 Ok(mut handshake) => match time::timeout_at(opts.deadline, handshake.answered()).await {
                     Err(_) => return Err(TransportError::Timeout),
                     Ok(answered) => answered.map(|()| handshake),

@@ -27,6 +27,13 @@ pub trait Transport: Send + Sync + 'static {
         false
     }
 
+    /// Whether a dial to `peer` can carry [`DialOpts::early`]: there is a session to resume, with a peer that takes such data.
+    /// Default: `false`.
+    fn may_be_early(&self, peer: PeerId) -> bool {
+        let _ = peer;
+        false
+    }
+
     /// Opens a link to `address`, which [`Transport::dials`] accepted: it is there once the other side has answered. Ends
     /// by `opts.deadline`.
     fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>>;
@@ -54,6 +61,29 @@ pub struct DialOpts {
     pub reuse_listen_port: bool,
     /// What is believed of the peer's security protocols. Default: nothing.
     pub belief: Belief,
+    /// The beginning of the connection's first stream, to be sent along with the first message of the handshake, by transports
+    /// that [can](Transport::may_be_early); others leave it alone. What came of it is in
+    /// [`Resumption::early`](crate::Resumption::early). Default: nothing.
+    pub early: Option<EarlyData>,
+}
+
+/// What may be sent before the handshake is done. Only the peer can read it; but whoever is on the way can hold it back, and
+/// deliver it later, and once more than it was sent. So it must be something that does no harm when it is done
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EarlyData {
+    /// The first bytes of the stream.
+    pub bytes: Vec<u8>,
+    /// Whether the stream's writing half ends with them.
+    pub end: bool,
+}
+
+impl EarlyData {
+    /// These bytes, and more to follow once the handshake is done, unless they are the `end`.
+    pub fn new(bytes: Vec<u8>, end: bool) -> Self {
+        Self { bytes, end }
+    }
 }
 
 impl DialOpts {
@@ -65,6 +95,7 @@ impl DialOpts {
             role_override: Role::Initiator,
             reuse_listen_port: false,
             belief: Belief::None,
+            early: None,
         }
     }
 }

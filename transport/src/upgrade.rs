@@ -39,7 +39,8 @@ pub use self::{
     error::{UpgradeError, UpgradeErrorKind},
 };
 use crate::{
-    DialOpts, Established, Fault, Io, Link, Opening, Progress, Raw, Role, Stage, Unfinished,
+    DialOpts, Established, Fault, Io, Link, Opening, Progress, Raw, Resumption, Role, Stage, Unfinished,
+    Unproven,
     read_ahead::ReadAhead,
     select::{self, Optimistic},
 };
@@ -75,6 +76,9 @@ pub struct UpgradeOpts {
     pub budget: Budget,
     /// What the initiator believes of the peer.
     pub belief: Belief,
+    /// Whether a listener wants a connection that resumes a session before the handshake is done, to answer what comes
+    /// early; it is then [`Unproven`](crate::Unproven). Else early data wait for the end of the handshake.
+    pub early: bool,
 }
 
 /// What is believed of the security protocols that a peer takes. To be right about it saves a round trip.
@@ -100,6 +104,7 @@ impl UpgradeOpts {
             progress: None,
             budget: Budget::unlimited(),
             belief: Belief::None,
+            early: false,
         }
     }
 }
@@ -113,6 +118,7 @@ impl From<&DialOpts> for UpgradeOpts {
             progress: None,
             budget: Budget::unlimited(),
             belief: opts.belief.clone(),
+            early: false,
         }
     }
 }
@@ -173,10 +179,15 @@ impl Upgrader {
         progress.enter(Stage::Security);
         let (deadline, late) = self.deadline(opts.deadline);
         let handshake = unfinished.finish(UpgradeOpts { progress: Some(progress.clone()), ..opts });
-        match time::timeout_at(deadline, handshake).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::new(late, UpgradeErrorKind::Timeout).at(progress.stage())),
-        }
+        let over = move |stage| Failure::new(late, UpgradeErrorKind::Timeout).at(stage);
+        let finished = time::timeout_at(deadline, handshake).await;
+        let mut established = finished.unwrap_or_else(|_| Err(over(progress.stage())))?;
+        let proof = &mut established.resumption.unproven;
+        *proof = proof.take().map(|proof| {
+            let in_time = time::timeout_at(deadline, proof);
+            Unproven::new(async move { in_time.await.unwrap_or_else(|_| Err(over(Stage::Security))) })
+        });
+        Ok(established)
     }
 
     /// Secures and multiplexes `raw`. The link is closed when this fails or is dropped.
@@ -275,7 +286,8 @@ impl Shared {
         understood.store(true, Ordering::Relaxed);
         let Secured { peer, muxer, early_muxer, muxed } = secured;
         let security = security.protocol();
-        Ok(Established { peer, local, remote, limited, security, muxer, early_muxer, muxed })
+        let resumption = Resumption::default();
+        Ok(Established { peer, local, remote, limited, security, muxer, early_muxer, resumption, muxed })
     }
 
     /// Settles on a muxer, if the handshake has not, and starts it.

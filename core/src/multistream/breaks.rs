@@ -22,6 +22,20 @@ pub fn breaks(bytes: &[u8]) -> bool {
     }
 }
 
+/// Whether everybody who reads `bytes` as messages of multistream-select, and then the end of the stream, gives up without
+/// having found a proposal: the first message is no line, or is not there as a whole.
+pub fn breaks_at_its_end(bytes: &[u8]) -> bool {
+    match varint::decode(bytes) {
+        Ok(None) => true,
+        Err(varint::Error::NotMinimal) => false,
+        Ok(Some((length, prefix))) => {
+            let rest = bytes.len().saturating_sub(prefix);
+            breaks(bytes) || usize::try_from(length).map_or(true, |length| length > rest)
+        }
+        Err(_) => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

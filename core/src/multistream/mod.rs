@@ -32,7 +32,7 @@ mod dialer;
 mod line;
 mod listener;
 
-pub use breaks::breaks;
+pub use breaks::{breaks, breaks_at_its_end};
 pub use dialer::Dialer;
 pub use line::MAX_MESSAGE_LEN;
 pub use listener::Listener;

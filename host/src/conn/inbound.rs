@@ -13,6 +13,7 @@ use crate::{
     actor::panic_text,
     limits::{Direction, StreamLease},
     node::{Inner, STREAM_ACTOR},
+    registry::Found,
 };
 
 /// What runs for each stream of a served protocol; the error's text is logged.
@@ -56,18 +57,22 @@ async fn agree_and_handle(node: &Inner, handle: &Handle, stream: muxer::Stream, 
     let info = &handle.info;
     // It shall not be closed as idle while its protocol is agreed on.
     let in_use = handle.activity.stream(Direction::Inbound);
-    let Some((stream, lease, protocol, handler)) = agree(node, stream, lease, handle).await else {
+    let Some((stream, lease, protocol, found)) = agree(node, stream, lease, handle).await else {
         let _ = handle.port.input(Some(info.peer), Input::BadStream).await;
         return;
     };
+    // What comes early may be a recording.
+    if !found.options.replay_safe && !handle.proven.known().await {
+        return;
+    }
     let stream = Stream::new(Optimistic::agreed(stream), protocol.clone(), handle, in_use, lease);
     let span = debug_span!("stream", %protocol);
-    if let Err(error) = handler(stream).instrument(span).await {
+    if let Err(error) = (found.handler)(stream).instrument(span).await {
         tracing::debug!(peer = %info.peer, %protocol, error, "a stream's handler failed");
     }
 }
 
-type Agreed = (muxer::Stream, StreamLease, ProtocolId, Handler);
+type Agreed = (muxer::Stream, StreamLease, ProtocolId, Found<Handler>);
 
 async fn agree(
     node: &Inner,
@@ -97,10 +102,10 @@ async fn agree(
         stream.reset(ErrorCode::PROTOCOL_NEGOTIATION_FAILED);
         return None;
     };
-    if let Err(limit) = lease.assign(&protocol, found.limits) {
+    if let Err(limit) = lease.assign(&protocol, found.options.limits) {
         tracing::debug!(%peer, %limit, "refused a stream");
         stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
         return None;
     }
-    Some((stream, lease, protocol, found.handler))
+    Some((stream, lease, protocol, found))
 }

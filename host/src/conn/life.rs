@@ -1,19 +1,19 @@
-use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, convert::Infallible, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use peerage_muxer::{Driver, ErrorCode, Muxed};
 use peerage_transport::Established;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span};
 
 use super::{
-    Announced, Handle,
+    Begun, Handle, Proven,
     engine::{Action, Engine, Input},
     inbound,
 };
 use crate::{
-    actor::{Effects, Exit, Intensity, Port, Spawn, panic_text},
+    actor::{Effects, Exit, Intensity, Spawn, panic_text},
     hub::{self, ConnInfo},
     limits::ConnectionLease,
     node::Inner,
@@ -24,6 +24,14 @@ pub(crate) struct Candidate {
     pub(crate) info: ConnInfo,
     pub(crate) established: Box<Established>,
     pub(crate) lease: ConnectionLease,
+    /// What there is of it, if something was served before its peer was proven.
+    pub(crate) begun: Option<Begun>,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate").field("info", &self.info).finish_non_exhaustive()
+    }
 }
 
 /// What a stopping node gives its connections to say goodbye.
@@ -34,34 +42,24 @@ const HANDLERS_GRACE: Duration = Duration::from_secs(5);
 /// Brings an admitted connection to life on a worker: its actor, its driver, and the acceptance of streams are
 /// linked; when one ends, all end.
 pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
-    let Candidate { info, established, lease } = candidate;
+    let Candidate { info, established, lease, begun } = candidate;
     let Muxed { connection, driver } = established.muxed;
-    let worker = node.kernel.workers.next();
-    // There is one for each worker.
-    let Some(nursery) = node.nursery(worker) else { return };
     let (id, peer) = (info.id, info.peer);
     let span = debug_span!("connection", %id, %peer, direction = %info.direction);
-    let (activity, entered) = node.board.enter(id, &node.kernel.clock);
     if let Some(security) = info.negotiated_security() {
         node.known.secured(peer, security);
     }
-    let announced = Announced::before(node.known.names(peer));
-    let handle = Handle {
-        port: Port::new(format!("connections/{worker}/{id}")),
-        info: Arc::new(info),
-        muxer: connection,
-        memory: lease.memory().clone(),
-        activity,
-        announced,
-        ended: Arc::default(),
-    };
+    let begun = begun.unwrap_or_else(|| Begun::new(node, info, connection, &lease, Proven::YES));
+    let Begun { handle, worker, entered, handlers } = begun;
+    // There is one for each worker.
+    let Some(nursery) = node.nursery(worker) else { return };
     // Entered before the host speaks of it: who hears `Connected` can open a stream.
     node.directory.enter(handle.clone());
     let (reason, ended) = (Arc::new(std::sync::Mutex::new(None)), node.clone());
     let (own, noted) = (node.clone(), reason.clone());
     nursery.spawn(
         peer,
-        move |stop| live(own, handle, driver, worker, stop, noted).instrument(span),
+        move |stop| live(own, (handle, handlers), driver, worker, stop, noted).instrument(span),
         move |exit| {
             drop((lease, entered));
             let why = reason.lock().ok().and_then(|mut reason| reason.take());
@@ -74,7 +72,7 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
 
 async fn live(
     node: Arc<Inner>,
-    handle: Handle,
+    (handle, handlers): (Handle, JoinSet<()>),
     driver: Driver,
     worker: usize,
     stop: CancellationToken,
@@ -105,7 +103,7 @@ async fn live(
         port.post_input(Some(peer), Input::DriverEnded { why });
         std::future::pending::<Infallible>().await
     };
-    let handlers = Rc::new(RefCell::new(tokio::task::JoinSet::new()));
+    let handlers = Rc::new(RefCell::new(handlers));
     let accepting = async {
         inbound::accept(&node, &handle, &handlers).await;
         std::future::pending::<Infallible>().await

@@ -1,11 +1,13 @@
 //! Connections: an actor each, beside its driver and the streams that its peer opens.
 
 mod announced;
+mod begun;
 mod engine;
 mod inbound;
 mod life;
 
 pub(crate) use announced::{Announced, Sure};
+pub(crate) use begun::{Begun, Proven, prove};
 use engine::Command;
 pub(crate) use engine::Engine;
 pub(crate) use inbound::{Handler, NEGOTIATION_TIMEOUT};
@@ -36,6 +38,7 @@ pub(crate) struct Handle {
     pub(crate) activity: Activity,
     /// What the peer speaks.
     pub(crate) announced: Announced,
+    pub(crate) proven: Proven,
     /// Why this node has ended it, if it has.
     ended: Arc<OnceLock<(ErrorCode, String)>>,
 }

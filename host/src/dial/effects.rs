@@ -4,14 +4,14 @@ use futures::FutureExt as _;
 use peerage_core::{Multiaddr, PeerId, ProtocolId, engine};
 use peerage_muxer::ErrorCode;
 use peerage_transport::{
-    DialOpts, Fault, Progress, Stage, TransportError, dns,
+    DialOpts, Early, Fault, Progress, Stage, TransportError, dns,
     upgrade::{Belief, UpgradeError, UpgradeErrorKind},
 };
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span, debug_span, field};
 
-use super::{Action, AttemptId, DialId, Engine, Failed, Input, Trust, Won, screen::NodeScreen};
+use super::{Action, AttemptId, DialId, EarlySent, Engine, Failed, Input, Trust, Won, screen::NodeScreen};
 use crate::{
     Gone,
     actor::{Effects, Port, Spawn, Tasks, panic_text},
@@ -20,7 +20,7 @@ use crate::{
     hub::{self, Refused},
     limits::{Direction, NotAdmitted},
     listen,
-    node::Inner,
+    node::{Inner, early::Carried},
     reply::Reply,
     upgrade::{self, Outbound, Upgraded},
 };
@@ -149,7 +149,11 @@ impl Performer {
         let task = {
             let (port, progress, tried) = (port.clone(), progress.clone(), address.clone());
             let attempting = async move {
-                let result = connect(&node, address, opts, &progress).await;
+                let early = |early| {
+                    node.counters.early(&early);
+                    port.post_input(expected, Input::AttemptEarly { attempt, early });
+                };
+                let result = connect(&node, address, opts, &progress, &early).await;
                 let stage = result.as_ref().map_or_else(|failed| failed.stage, |_| Stage::Muxer);
                 node.counters.dialed(result.is_ok(), stage);
                 let (peer, result) = match result {
@@ -228,6 +232,7 @@ async fn connect(
     address: Multiaddr,
     opts: DialOpts,
     progress: &Arc<Progress>,
+    told: &dyn Fn(EarlySent),
 ) -> Result<Won<Candidate>, Failed> {
     let failed =
         |stage, error: &dyn ToString, fault| Failed { stage, error: error.to_string(), fault, found: None };
@@ -244,7 +249,19 @@ async fn connect(
     let known = opts.expected.and_then(|peer| node.known.security(peer));
     let (first, others) = node.guess(known);
     let guess = DialOpts { belief: first.clone().map_or(Belief::None, Belief::Takes), ..opts.clone() };
-    let unclaimed = match (secure(node, &transport.port, &address, guess, progress).await, first) {
+    let offer = opts.expected.filter(|peer| transport.object.may_be_early(*peer));
+    let offer = offer.and_then(|peer| node.offers.take(peer));
+    let early = offer.as_ref().map(|offer| offer.data.clone());
+    let lazy = DialOpts { early, ..guess.clone() };
+    let secured = match secure(node, &transport.port, &address, lazy, progress).await {
+        // Once, and without: with the session gone, there is nothing to send them with.
+        Err(Unsecured::Failed(failed)) if offer.is_some() && may_be_over_early_data(&failed) => {
+            told(EarlySent::Failed { error: failed.error });
+            secure(node, &transport.port, &address, guess, progress).await
+        }
+        secured => secured,
+    };
+    let unclaimed = match (secured, first) {
         (Err(Unsecured::Refused(error)), Some(refused)) if others => {
             tracing::debug!(error, %refused, "the peer is asked for another security protocol");
             opts.expected.inspect(|peer| node.known.misled(*peer));
@@ -257,9 +274,15 @@ async fn connect(
         Unsecured::Failed(failed) => failed,
         Unsecured::Refused(_) => failed(Stage::Security, &NOTHING_IN_COMMON, Fault::Remote),
     })?;
-    let Some(Upgraded { established, lease }) = unclaimed.claim() else {
+    let Some(Upgraded { mut established, lease }) = unclaimed.claim() else {
         return Err(local(&"the connection is gone"));
     };
+    let early = established.resumption.early.take();
+    match &early {
+        Some(Early::Taken(_)) => told(EarlySent::Taken),
+        Some(_) => told(EarlySent::Refused),
+        None => {}
+    }
 
     let info = node.info(&established, Direction::Outbound);
     tracing::debug!(connection = %info.id, peer = %info.peer, "secured and multiplexed");
@@ -269,7 +292,13 @@ async fn connect(
         return Err(failed(Stage::Muxer, &gated, Fault::Local));
     }
     match lease.admit(peer, info.id) {
-        Ok(lease) => Ok(Won { peer, connection: Candidate { info, established, lease } }),
+        Ok(lease) => {
+            if let (Some(Early::Taken(stream)), Some(offer)) = (early, offer) {
+                // Who offered it may not wait any more.
+                let _ = offer.reply.send(Carried { connection: info.id, stream });
+            }
+            Ok(Won { peer, connection: Candidate { info, established, lease, begun: None } })
+        }
         Err(NotAdmitted { error, place }) => {
             node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED, place);
             Err(failed(Stage::Muxer, &error, Fault::Local))
@@ -284,6 +313,11 @@ impl Inner {
         let known = known.filter(|known| ours.iter().any(|one| one.protocol() == *known));
         (known.or_else(|| ours.first().map(|one| one.protocol())), ours.len() > 1)
     }
+}
+
+/// Whether an attempt that carried early data may have failed because of that: a peer that is there did not want it.
+fn may_be_over_early_data(failed: &Failed) -> bool {
+    failed.fault == Fault::Remote && failed.found.is_none()
 }
 
 /// A link to `address`, secured and multiplexed.

@@ -388,6 +388,12 @@ impl<C: Send + 'static> engine::Engine for Engine<C> {
                     dial.race.stage(attempt, stage, now);
                 }
             }
+            Input::AttemptEarly { attempt, early } => {
+                let dial = self.attempts.get(&attempt).and_then(|id| self.dials.get_mut(id));
+                if let Some(dial) = dial {
+                    dial.race.early(attempt, early);
+                }
+            }
             Input::Resolved { attempt, addresses } => self.resolved(attempt, &addresses, now),
             Input::ResolveEnded { attempt, result } => self.resolve_ended(attempt, result, now),
             Input::AttemptEnded { attempt, result } => self.attempt_ended(attempt, result, now),

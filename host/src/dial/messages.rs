@@ -5,7 +5,7 @@ use peerage_transport::{Role, Stage};
 
 use super::{
     race::{Failed, Won},
-    report::{Connected, DialError, Skip},
+    report::{Connected, DialError, EarlySent, Skip},
 };
 use crate::{hub::Refused, limits::ConnectionId, reply::Reply};
 
@@ -102,6 +102,8 @@ pub(crate) enum Input<C> {
     ResolveEnded { attempt: AttemptId, result: Result<(), Failed> },
     /// An attempt reached a stage.
     AttemptStage { attempt: AttemptId, stage: Stage },
+    /// What became of data that an attempt carried ahead of its handshake.
+    AttemptEarly { attempt: AttemptId, early: EarlySent },
     /// An attempt is over, aborted or not.
     AttemptEnded { attempt: AttemptId, result: Result<Won<C>, Failed> },
     /// What the Host said to a connection. Owed for every [`Action::Adopt`].

@@ -24,6 +24,6 @@ pub use race::{MAX_ADDRESSES, MAX_LOOKUPS, MAX_NAME_DEPTH, MAX_PARALLEL, MAX_SAI
 pub use rank::{HEAD_START, NEAR_HEAD_START, RELAY_HEAD_START};
 pub(crate) use report::tidy;
 pub use report::{
-    AttemptReport, AttemptResult, Connected, DialError, DialErrorKind, MAX_REPORTED, MAX_SOURCES, Report,
-    Skip, SourceReport,
+    AttemptReport, AttemptResult, Connected, DialError, DialErrorKind, EarlySent, MAX_REPORTED, MAX_SOURCES,
+    Report, Skip, SourceReport,
 };

@@ -12,8 +12,8 @@ use super::{
     paths::{Doubts, Heard},
     rank::{self, Family, Lane, RELAY_HEAD_START},
     report::{
-        AttemptReport, AttemptResult, DialErrorKind, MAX_REPORTED, MAX_SOURCES, Report, Skip, SourceReport,
-        tidy_error,
+        AttemptReport, AttemptResult, DialErrorKind, EarlySent, MAX_REPORTED, MAX_SOURCES, Report, Skip,
+        SourceReport, tidy_error,
     },
 };
 use crate::addresses::is_path;
@@ -195,6 +195,7 @@ impl Race {
             ended,
             stage,
             stages,
+            early: None,
             result,
         });
         self.entries.push(Entry { expected, trust, depth });
@@ -410,6 +411,17 @@ impl Race {
         {
             attempt.stage = stage;
             attempt.stages.push((stage, now.since(self.began)));
+        }
+    }
+
+    /// Notes what became of data that an attempt carried ahead of its handshake.
+    pub(super) fn early(&mut self, id: AttemptId, early: EarlySent) {
+        let place = self.running.get(&id).copied();
+        if let Some(attempt) = place.and_then(|place| self.attempts.get_mut(place)) {
+            attempt.early = Some(match early {
+                EarlySent::Failed { error } => EarlySent::Failed { error: tidy_error(&error) },
+                early => early,
+            });
         }
     }
 

@@ -74,8 +74,51 @@ pub struct AttemptReport {
     pub stage: Stage,
     /// The stages that it entered, each with when it did, from the start of the dial.
     pub stages: Vec<(Stage, Duration)>,
+    /// What became of data that it carried ahead of the handshake; `None` if it carried none.
+    pub early: Option<EarlySent>,
     /// How it ended.
     pub result: AttemptResult,
+}
+
+/// What became of data that were sent ahead of a handshake ([`First`](crate::First)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EarlySent {
+    /// The peer took them.
+    Taken,
+    /// It did not, as a peer does that was started anew: they are sent after the handshake.
+    Refused,
+    /// The attempt failed, and was made again without them.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+impl EarlySent {
+    /// In one word, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Refused => "refused",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+impl fmt::Display for EarlySent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken => write!(f, "data went ahead of the handshake (0-RTT)"),
+            Self::Refused => write!(f, "data that went ahead of the handshake (0-RTT) were refused"),
+            Self::Failed { error } => {
+                write!(
+                    f,
+                    "tried again without data ahead of the handshake (0-RTT), with which it failed: {error}"
+                )
+            }
+        }
+    }
 }
 
 /// How an attempt ended.
@@ -276,6 +319,9 @@ impl fmt::Display for AttemptReport {
             AttemptResult::Abandoned => write!(f, ": given up at {stage}"),
             AttemptResult::Skipped(why) => write!(f, ": not tried, {why}"),
         }?;
+        if let Some(early) = &self.early {
+            write!(f, "; {early}")?;
+        }
         match self.doubt {
             Some(kind) => write!(f, "; {kind} seems to lead nowhere here, so it was left for the end"),
             None => Ok(()),
@@ -462,6 +508,7 @@ mod tests {
             ended: Some(Duration::from_millis(3450)),
             stage,
             stages: Vec::new(),
+            early: None,
             result,
         }
     }

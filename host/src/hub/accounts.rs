@@ -14,6 +14,11 @@ use super::{BAN_AFTER_BLAMES, BLAME_WINDOW, MAX_BANS, MAX_BLAMED};
 pub(crate) struct SharedAccounts(Arc<Mutex<Accounts>>);
 
 impl SharedAccounts {
+    /// For how much longer a peer is banned, if it is.
+    pub(crate) fn banned(&self, peer: &PeerId, now: Now) -> Option<Duration> {
+        self.lock().banned(peer, now)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Accounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

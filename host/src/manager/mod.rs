@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::limits::Limits;
 
-pub(crate) use board::{Activity, Board, Use};
+pub(crate) use board::{Activity, Board, Entered, Use};
 pub use board::{Keep, MAX_MARKED, MAX_TAG, MAX_TAGS_PER_PEER, TagError};
 pub(crate) use effects::{on_connection, spawn};
 pub(crate) use engine::{Action, Command, Engine};

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, inner, known, tree};
+use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, early, inner, known, tree};
 use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
@@ -400,9 +400,7 @@ impl Builder {
         };
         let registry = Registry::new();
         for (matcher, options, handler) in self.plan.serving.drain(..) {
-            registry
-                .add(matcher, options.limits, options.allow_limited, handler)
-                .map_err(|clash| StartError::Clash(clash.to_string()))?;
+            registry.add(matcher, options, handler).map_err(|clash| StartError::Clash(clash.to_string()))?;
         }
         let ports = Ports {
             book: Port::new("core/book"),
@@ -459,6 +457,7 @@ impl Builder {
             registry,
             directory: conn::Directory::default(),
             known: known::Known::default(),
+            offers: early::Offers::default(),
             accounts: hub::SharedAccounts::default(),
             subscribers: self.plan.subscribers,
             book_subscription,

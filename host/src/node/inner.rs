@@ -27,7 +27,7 @@ use crate::{
     listen::{self, ListenerId},
     manager,
     metrics::Counters,
-    node::{AddressSource, known::Known, plan::Subscriber},
+    node::{AddressSource, early::Offers, known::Known, plan::Subscriber},
     registry::Registry,
     store::Shared,
     upgrade,
@@ -57,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry<conn::Handler>,
     pub(crate) directory: conn::Directory,
     pub(crate) known: Known,
+    pub(crate) offers: Offers,
     pub(crate) accounts: SharedAccounts,
     pub(crate) subscribers: Vec<Subscriber>,
     /// The peer book's own subscription to connections.

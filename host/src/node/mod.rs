@@ -1,6 +1,7 @@
 //! The node: what users hold, and how it is put together.
 
 mod builder;
+pub(crate) mod early;
 mod inner;
 pub(crate) mod known;
 mod open;
@@ -9,7 +10,9 @@ mod source;
 mod tree;
 
 pub use builder::{AGENT, Builder, StartError};
-pub use open::{CONNECT_TIMEOUT, ConnectOptions, OPEN_TIMEOUT, OpenError, OpenOptions, Optimism, Target};
+pub use open::{
+    CONNECT_TIMEOUT, ConnectOptions, First, OPEN_TIMEOUT, OpenError, OpenOptions, Optimism, Target,
+};
 pub use plan::NodeRef;
 pub use source::AddressSource;
 
@@ -270,7 +273,7 @@ impl Node {
         O: Outcome,
     {
         let handler = protocol::handler(handler);
-        let id = self.inner.registry.add(matcher.into(), options.limits, options.allow_limited, handler)?;
+        let id = self.inner.registry.add(matcher.into(), options, handler)?;
         self.inner.changed();
         Ok(id)
     }

@@ -9,14 +9,17 @@ use peerage_transport::{
     Role,
     select::{self, Optimistic},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, timeout, timeout_at},
+};
 use tracing::{Instrument as _, debug_span, field};
 
-use super::{Inner, Node};
+use super::{Inner, Node, early::Early, known::Known};
 use crate::{
     ConnectionId, Stream,
     actor::{Gone, Port},
-    conn::{self, NEGOTIATION_TIMEOUT, Sure},
+    conn::{self, Announced, NEGOTIATION_TIMEOUT, Sure},
     dial::{self, Connected, DialError, DialErrorKind, Given, How, Report, RequestId, Trust},
     limits::{Direction, LimitError},
 };
@@ -108,6 +111,60 @@ pub struct OpenOptions {
     pub timeout: Duration,
     /// Whether the stream is handed out before the peer has agreed on the protocol. Default: [`Optimism::Known`].
     pub optimism: Optimism,
+    /// What is written on the stream before it is handed out. Default: nothing.
+    pub first: Option<First>,
+}
+
+/// What is written on a stream first, as far as it is known before the stream is there.
+///
+/// If it may be [done again](First::replay_safe), and a connection has to be made to a known peer, it can leave with the first
+/// message of the handshake, so that the peer's answer is there after one round trip (0-RTT). That is tried if
+/// the peer gave this node a ticket, as listeners of this implementation do over QUIC, and by [`OpenOptions::optimism`]; it
+/// may have 16 KiB. If that fails, because the peer was started anew or does not speak the protocol any more, it is sent as it would have
+/// been otherwise, and not tried with that peer again until a connection came about without. The
+/// [report](crate::Report) of the dial tells of it.
+///
+/// ```no_run
+/// # async fn example(node: peerage_host::Node, peer: peerage_core::PeerId) -> Result<(), Box<dyn std::error::Error>> {
+/// use peerage_core::ProtocolId;
+/// use peerage_host::{First, OpenOptions};
+/// use tokio::io::AsyncReadExt;
+///
+/// let mut options = OpenOptions::new([ProtocolId::new("/height/1")?]);
+/// options.first = Some(First::new("Mount Everest").end().replay_safe());
+/// let mut stream = node.open_with(peer, options).await?;
+/// let mut height = String::new();
+/// stream.read_to_string(&mut height).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct First {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) end: bool,
+    pub(crate) replay_safe: bool,
+}
+
+impl First {
+    /// These bytes. They are sent once, after the handshake.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into(), end: false, replay_safe: false }
+    }
+
+    /// And closes the writing half after them.
+    #[must_use]
+    pub fn end(mut self) -> Self {
+        self.end = true;
+        self
+    }
+
+    /// Says that it does no harm to do again what the bytes ask for, or to do it later: somebody on the way can have the peer read
+    /// them twice (nobody else can read them), and so may this node, if it has to send them again.
+    #[must_use]
+    pub fn replay_safe(mut self) -> Self {
+        self.replay_safe = true;
+        self
+    }
 }
 
 /// When a stream is handed out before the peer has agreed on its protocol: what is written first then leaves with the
@@ -126,6 +183,23 @@ pub enum Optimism {
     Always,
 }
 
+impl Optimism {
+    /// The one of `protocols` that the peer is taken to speak without being asked, and how sure that is.
+    pub(crate) fn hopes_for(
+        self,
+        announced: &Announced,
+        protocols: &[ProtocolId],
+        known: &Known,
+    ) -> Option<(ProtocolId, Sure)> {
+        let announced = || announced.first_of(protocols, known);
+        match self {
+            Self::Never => None,
+            Self::Known => announced(),
+            Self::Always => announced().or_else(|| Some((protocols.first()?.clone(), Sure::Perhaps))),
+        }
+    }
+}
+
 impl OpenOptions {
     /// The defaults, for these protocols.
     pub fn new(protocols: impl IntoIterator<Item = ProtocolId>) -> Self {
@@ -136,6 +210,7 @@ impl OpenOptions {
             allow_limited: false,
             timeout: OPEN_TIMEOUT,
             optimism: Optimism::default(),
+            first: None,
         }
     }
 }
@@ -168,6 +243,9 @@ pub enum OpenError {
     /// The peer speaks none of the proposed protocols, or broke the negotiation.
     #[error("no protocol was agreed on: {0}")]
     Negotiation(select::Error),
+    /// What was to be written first ([`OpenOptions::first`]) was not taken.
+    #[error("the stream broke over its first bytes: {0}")]
+    First(std::io::Error),
     /// It took too long.
     #[error("the peer did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -239,8 +317,27 @@ impl Node {
     /// # Errors
     /// [`OpenError`], in `options.timeout` at the latest.
     pub async fn open_with(&self, peer: PeerId, options: OpenOptions) -> Result<Stream, OpenError> {
-        let limit = options.timeout;
-        let deadline = after(limit);
+        let (limit, deadline) = (options.timeout, after(options.timeout));
+        let first = options.first.clone();
+        let (mut stream, sent) = self.open_first(peer, options).await?;
+        if let Some(First { bytes, end, .. }) = first.filter(|_| !sent) {
+            let writing = async {
+                stream.write_all(&bytes).await?;
+                if end { stream.close_write().await } else { Ok(()) }
+            };
+            let wrote = timeout_at(deadline, writing).await.map_err(|_| OpenError::Timeout(limit))?;
+            wrote.map_err(OpenError::First)?;
+        }
+        Ok(stream)
+    }
+
+    /// As [`Node::open_with`], but what comes first may still have to be sent: says whether it was.
+    pub(crate) async fn open_first(
+        &self,
+        peer: PeerId,
+        options: OpenOptions,
+    ) -> Result<(Stream, bool), OpenError> {
+        let (limit, deadline) = (options.timeout, after(options.timeout));
         let opening = self.inner.open(peer, options, deadline);
         // A little later than the dial inside, whose error says more.
         let latest = after(limit.saturating_add(DIALER_GRACE));
@@ -302,7 +399,13 @@ impl Inner {
         failed(DialErrorKind::Interrupted)
     }
 
-    async fn open(&self, peer: PeerId, options: OpenOptions, deadline: Instant) -> Result<Stream, OpenError> {
+    /// A stream, and whether its [`OpenOptions::first`] was sent.
+    async fn open(
+        &self,
+        peer: PeerId,
+        mut options: OpenOptions,
+        deadline: Instant,
+    ) -> Result<(Stream, bool), OpenError> {
         // A connection may turn out to be dead only when it is used; then one more is tried.
         let mut retried = false;
         loop {
@@ -310,8 +413,17 @@ impl Inner {
                 Some(handle) => handle,
                 None if options.dial => {
                     let given = asked(options.addresses.clone());
+                    let offered = self.offer(peer, &options);
                     let dialed = self.dial(Some(peer), given, How::default(), deadline).await;
                     let dialed = dialed.map_err(Box::new)?;
+                    if let Some(offered) = offered {
+                        match self.carried(offered, deadline).await {
+                            Early::Opened(stream) => return Ok((stream, true)),
+                            Early::NotCarried => {}
+                            // What was believed of the peer is not true any more.
+                            Early::NotTaken => options.optimism = Optimism::Never,
+                        }
+                    }
                     match self.directory.best(&dialed.peer, options.allow_limited) {
                         Some(handle) => handle,
                         // There is one through a relay, and the caller did not opt in.
@@ -328,7 +440,7 @@ impl Inner {
                     self.directory.end(handle.info.id, "it was found dead");
                     retried = true;
                 }
-                result => return result,
+                result => return result.map(|stream| (stream, false)),
             }
         }
     }
@@ -341,12 +453,7 @@ impl Inner {
         deadline: Instant,
     ) -> Result<Stream, OpenError> {
         let info = &handle.info;
-        let known = || handle.announced.first_of(&protocols, &self.known);
-        let announced = match optimism {
-            Optimism::Never => None,
-            Optimism::Known => known(),
-            Optimism::Always => known().or_else(|| Some((protocols.first()?.clone(), Sure::Perhaps))),
-        };
+        let announced = optimism.hopes_for(&handle.announced, &protocols, &self.known);
         // Charged to what is hoped for; which of the proposals it becomes is the peer's choice.
         let hoped = announced.as_ref().map(|(protocol, _)| protocol).or(protocols.first());
         let hoped = hoped.cloned().ok_or(OpenError::NoProtocol)?;

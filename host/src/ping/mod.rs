@@ -48,9 +48,11 @@ impl Protocol for Ping {
             None,
         );
         let limits = StreamLimits::new(MAX_INBOUND_STREAMS, StreamLimits::default().inbound_total);
-        registrar.serve(PROTOCOL, ServeOptions::default().limits(limits).allow_limited(), |stream, _| {
-            session::answer(stream)
-        });
+        registrar.serve(
+            PROTOCOL,
+            ServeOptions::default().limits(limits).allow_limited().replay_safe(),
+            |stream, _| session::answer(stream),
+        );
         Handle::new(port)
     }
 }

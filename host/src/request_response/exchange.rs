@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{Codec, CodecError, Config, Handler};
-use crate::{ErrorCode, NodeRef, OpenOptions, Stream};
+use crate::{ErrorCode, First, NodeRef, OpenOptions, Stream, node::early::MAX_EARLY};
 
 /// Bytes that are asked for at once; a message is never given room for more than came, and this.
 const CHUNK: usize = 16 * 1024;
@@ -18,6 +18,7 @@ pub struct Handle<C: Codec> {
     protocol: ProtocolId,
     codec: C,
     config: Config,
+    replay_safe: bool,
 }
 
 /// Why there is no response.
@@ -59,8 +60,14 @@ pub enum RequestError {
 }
 
 impl<C: Codec> Handle<C> {
-    pub(super) fn new(node: NodeRef, protocol: ProtocolId, codec: C, config: Config) -> Self {
-        Self { node, protocol, codec, config }
+    pub(super) fn new(
+        node: NodeRef,
+        protocol: ProtocolId,
+        codec: C,
+        config: Config,
+        replay_safe: bool,
+    ) -> Self {
+        Self { node, protocol, codec, config, replay_safe }
     }
 
     /// The protocol's name.
@@ -80,21 +87,26 @@ impl<C: Codec> Handle<C> {
             return Err(RequestError::TooLong { len, max });
         }
         let limit = self.config.timeout;
-        let exchange = timeout(limit, self.exchange(peer, &bytes)).await;
+        let exchange = timeout(limit, self.exchange(peer, bytes)).await;
         let (answer, _memory) = exchange.unwrap_or(Err(RequestError::Timeout(limit)))?;
         self.codec.decode_response(answer).map_err(RequestError::Decode)
     }
 
-    async fn exchange(&self, peer: PeerId, request: &[u8]) -> Result<(Vec<u8>, Reserved), RequestError> {
+    async fn exchange(&self, peer: PeerId, request: Vec<u8>) -> Result<(Vec<u8>, Reserved), RequestError> {
         let broke = |error: io::Error| RequestError::Stream(error.to_string());
         let node = self.node.get().ok_or(RequestError::Closed)?;
         let mut options = OpenOptions::new([self.protocol.clone()]);
         options.timeout = self.config.timeout;
-        let opened = node.open_with(peer, options).await;
+        if self.replay_safe && request.len() <= MAX_EARLY {
+            options.first = Some(First::new(request.clone()).end().replay_safe());
+        }
+        let opened = node.open_first(peer, options).await;
         drop(node);
-        let mut stream = opened.map_err(|error| RequestError::Open(error.to_string()))?;
-        stream.write_all(request).await.map_err(broke)?;
-        stream.close_write().await.map_err(broke)?;
+        let (mut stream, sent) = opened.map_err(|error| RequestError::Open(error.to_string()))?;
+        if !sent {
+            stream.write_all(&request).await.map_err(broke)?;
+            stream.close_write().await.map_err(broke)?;
+        }
         let max = self.config.max_response;
         match read(&mut stream, max).await.map_err(broke)? {
             Some(answer) => Ok(answer),
@@ -113,6 +125,7 @@ impl<C: Codec> Clone for Handle<C> {
             protocol: self.protocol.clone(),
             codec: self.codec.clone(),
             config: self.config.clone(),
+            replay_safe: self.replay_safe,
         }
     }
 }

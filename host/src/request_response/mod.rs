@@ -54,6 +54,7 @@ pub struct RequestResponse<C: Codec> {
     protocol: ProtocolId,
     codec: C,
     config: Config,
+    replay_safe: bool,
     handler: Option<Handler<C>>,
 }
 
@@ -128,7 +129,8 @@ impl<C: Codec> RequestResponse<C> {
     /// # Errors
     /// If `protocol` is not the name of one.
     pub fn new(protocol: &str, codec: C) -> Result<Self, protocol_id::Error> {
-        Ok(Self { protocol: ProtocolId::new(protocol)?, codec, config: Config::default(), handler: None })
+        let protocol = ProtocolId::new(protocol)?;
+        Ok(Self { protocol, codec, config: Config::default(), replay_safe: false, handler: None })
     }
 
     /// How messages are written and read, without a node.
@@ -140,6 +142,21 @@ impl<C: Codec> RequestResponse<C> {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Says that it does no harm to answer a request twice, or later than it was made: somebody on the way can have that
+    /// done (and not read any of it). Then a request to a known peer that is not connected leaves ahead of the handshake,
+    /// where both sides say so and the transport can (QUIC), and its answer is there after one round trip. Default: no.
+    ///
+    /// ```
+    /// # use peerage_host::request_response::RequestResponse;
+    /// let heights = RequestResponse::cbor::<String, u32>("/height/1")?.replay_safe();
+    /// # Ok::<(), peerage_core::protocol_id::Error>(())
+    /// ```
+    #[must_use]
+    pub fn replay_safe(mut self) -> Self {
+        self.replay_safe = true;
         self
     }
 
@@ -168,15 +185,16 @@ impl<C: Codec> Protocol for RequestResponse<C> {
     }
 
     fn register(self, registrar: &mut Registrar<'_>) -> Handle<C> {
-        let Self { protocol, codec, config, handler } = self;
+        let Self { protocol, codec, config, replay_safe, handler } = self;
         if let Some(handler) = handler {
             let (codec, config) = (codec.clone(), config.clone());
-            let options = ServeOptions::default().limits(config.limits);
+            let mut options = ServeOptions::default().limits(config.limits);
+            options.replay_safe = replay_safe;
             registrar.serve(protocol.clone(), options, move |stream, peer| {
                 exchange::answer(stream, peer, codec.clone(), config.clone(), handler.clone())
             });
         }
-        Handle::new(registrar.node(), protocol, codec, config)
+        Handle::new(registrar.node(), protocol, codec, config, replay_safe)
     }
 }
 

@@ -9,7 +9,10 @@ use peerage_transport::{
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
-use super::engine::{Action, Engine, How, Input, Upgraded};
+use super::{
+    early,
+    engine::{Action, Engine, How, Input, Upgraded},
+};
 use crate::{
     actor::{Effects, Port, Spawn, Tasks},
     conn::Candidate,
@@ -41,6 +44,7 @@ impl Effects<Action> for Performer {
             Action::Run { job, link, lease, how } => self.run(job, link, how, lease),
             Action::Answer { reply, result } => reply.send(result),
             Action::Admit(upgraded) => self.admit(upgraded),
+            Action::AdmitProven(candidate) => present(&self.node, *candidate),
             Action::InboundFailed { remote, error } => {
                 let why =
                     error.map_or_else(|| "its handshake panicked".to_owned(), |error| error.to_string());
@@ -61,6 +65,7 @@ impl Performer {
                 debug_span!(parent: span, "handshake", %remote, direction = %Direction::Outbound)
             }
         };
+        let node = self.node.clone();
         let task = async move {
             let budget = lease.memory().budget();
             let result = match how {
@@ -70,14 +75,15 @@ impl Performer {
                     result = dialer(&upgrader, link, opts, progress, budget) => result.map_err(Some),
                 },
             };
-            match result {
+            let (peer, input) = match result {
                 Ok(established) => {
                     let peer = established.peer;
                     let upgraded = Upgraded { established, lease };
-                    port.post_input(Some(peer), Input::Done { job, upgraded });
+                    (Some(peer), early::settle(&node, job, upgraded).await)
                 }
-                Err(error) => port.post_input(None, Input::Failed { job, error }),
-            }
+                Err(error) => (None, Input::Failed { job, error }),
+            };
+            port.post_input(peer, input);
         };
         let (node, port) = (self.node.clone(), self.port.clone());
         self.tasks.spawn(task.instrument(span), move |panic| {
@@ -86,34 +92,44 @@ impl Performer {
         });
     }
 
-    fn admit(&self, Upgraded { established, lease }: Upgraded) {
-        let info = self.node.info(&established, Direction::Inbound);
-        let peer = info.peer;
-        if let Err(gated) = self.node.gate(|gater| gater.secured(&info)) {
-            self.node.incoming_failed(info.remote, gated.to_string());
-            return self.node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());
-        }
-        match lease.admit(peer, info.id) {
-            Ok(lease) => {
-                let connection = Candidate { info: info.clone(), established, lease };
-                let admit = hub::Command::Admit { info, connection, reply: None };
-                self.node.ports.hub.post_for(peer, admit);
-            }
-            Err(NotAdmitted { error, place }) => {
-                let (remote, why) = (info.remote, error.to_string());
-                tracing::debug!(%remote, why, "refused an incoming connection");
-                self.node.incoming_failed(remote, why);
-                let code = ErrorCode::RESOURCE_LIMIT_EXCEEDED;
-                self.node.refuse(established.muxed, code, place);
-            }
+    fn admit(&self, upgraded: Upgraded) {
+        if let Some(candidate) = seat(&self.node, upgraded) {
+            present(&self.node, candidate);
         }
     }
+}
+
+/// Gives an incoming connection its place, or refuses it, if the program or a limit wants that.
+pub(super) fn seat(node: &Arc<Inner>, Upgraded { established, lease }: Upgraded) -> Option<Candidate> {
+    let info = node.info(&established, Direction::Inbound);
+    if let Err(gated) = node.gate(|gater| gater.secured(&info)) {
+        node.incoming_failed(info.remote, gated.to_string());
+        node.refuse(established.muxed, ErrorCode::GATED, lease.into_place());
+        return None;
+    }
+    match lease.admit(info.peer, info.id) {
+        Ok(lease) => Some(Candidate { info, established, lease, begun: None }),
+        Err(NotAdmitted { error, place }) => {
+            let (remote, why) = (info.remote, error.to_string());
+            tracing::debug!(%remote, why, "refused an incoming connection");
+            node.incoming_failed(remote, why);
+            node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED, place);
+            None
+        }
+    }
+}
+
+/// Hands it to the host.
+fn present(node: &Arc<Inner>, connection: Candidate) {
+    let info = connection.info.clone();
+    node.ports.hub.post_for(info.peer, hub::Command::Admit { info, connection, reply: None });
 }
 
 async fn listener(upgrader: &Upgrader, link: Link, budget: Budget) -> Result<Box<Established>, UpgradeError> {
     let now = Instant::now();
     let deadline = now.checked_add(TIMEOUT).unwrap_or(now);
-    upgrader.finish(link, UpgradeOpts { budget, ..UpgradeOpts::incoming(deadline) }).await.map(Box::new)
+    let opts = UpgradeOpts { budget, early: true, ..UpgradeOpts::incoming(deadline) };
+    upgrader.finish(link, opts).await.map(Box::new)
 }
 
 async fn dialer(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use crate::{limits::HandshakeLease, reply::Reply};
+use crate::{conn::Candidate, limits::HandshakeLease, reply::Reply};
 
 /// The handshakes under way. It hands each to a task and passes on how it ended; a handshake whose task panicked
 /// ends as any other failure, so that nobody waits for it in vain.
@@ -56,6 +56,10 @@ pub(crate) enum Command {
 pub(crate) enum Input {
     /// A handshake succeeded.
     Done { job: u64, upgraded: Upgraded },
+    /// One did, on whose connection something was served before.
+    Proven { job: u64, candidate: Box<Candidate> },
+    /// It was refused, and everybody has been told so.
+    Refused { job: u64 },
     /// It did not. `error` is empty when nobody wanted it any more, or its task panicked.
     Failed { job: u64, error: Option<UpgradeError> },
 }
@@ -70,6 +74,8 @@ pub(crate) enum Action {
     },
     /// An inbound connection wants to be admitted.
     Admit(Upgraded),
+    /// One that has its place in the ledger does.
+    AdmitProven(Box<Candidate>),
     Answer {
         reply: Reply<Result<Upgraded, UpgradeError>>,
         result: Result<Upgraded, UpgradeError>,
@@ -120,6 +126,14 @@ impl engine::Engine for Engine {
         let (job, result) = match input {
             Input::Done { job, upgraded } => (job, Ok(upgraded)),
             Input::Failed { job, error } => (job, Err(error)),
+            Input::Proven { job, candidate } => {
+                let known = self.running.remove(&job);
+                return self.actions.extend(known.map(|_| Action::AdmitProven(candidate)));
+            }
+            Input::Refused { job } => {
+                self.running.remove(&job);
+                return;
+            }
         };
         let action = match (self.running.remove(&job), result) {
             (None, _) => return,

@@ -1,5 +1,6 @@
 //! Upgrades: the actor that takes raw links through security and muxer, with one deadline each.
 
+mod early;
 mod effects;
 mod engine;
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod puppet;
 pub(crate) mod raw;
+pub(crate) mod way;
 
 use std::time::Duration;
 

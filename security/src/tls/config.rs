@@ -1,7 +1,4 @@
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
 use peerage_core::{Keypair, PeerId, ProtocolId};
 use rustls::{
@@ -11,12 +8,14 @@ use rustls::{
         CryptoProvider,
         aws_lc_rs::{self, cipher_suite, kx_group},
     },
-    server::{NoServerSessionStorage, ProducesTickets},
+    server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 
-use super::{Error, alpn, certificate, error::internal, verifier::Verifier};
+use super::{
+    Error, alpn, certificate, error::internal, sessions::Sessions, tickets::Tickets, verifier::Verifier,
+};
 
 /// How the two sides of TLS and QUIC agree on a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,6 +37,7 @@ pub struct Config {
     own: Arc<Own>,
     expected: Option<PeerId>,
     muxers: Vec<ProtocolId>,
+    early_data: bool,
 }
 
 /// The certificate with its key, which lives as long as the configuration and is never stored, and the cryptography,
@@ -45,19 +45,10 @@ pub struct Config {
 pub(super) struct Own {
     certified: Arc<SingleCertAndKey>,
     pub(super) provider: Arc<CryptoProvider>,
-    /// Seals tickets; made when it is first needed.
-    ticketer: OnceLock<Arc<dyn ProducesTickets>>,
-}
-
-impl Own {
-    /// The one of this configuration, with keys that it changes every six hours.
-    pub(super) fn ticketer(&self) -> Result<Arc<dyn ProducesTickets>, Error> {
-        if let Some(ticketer) = self.ticketer.get() {
-            return Ok(ticketer.clone());
-        }
-        let ticketer = aws_lc_rs::Ticketer::new().map_err(internal)?;
-        Ok(self.ticketer.get_or_init(|| ticketer).clone())
-    }
+    /// What QUIC servers gave.
+    pub(super) sessions: Arc<Sessions>,
+    /// What was given to QUIC clients.
+    pub(super) tickets: Arc<Tickets>,
 }
 
 impl Config {
@@ -72,9 +63,10 @@ impl Config {
         let own = Own {
             certified: Arc::new(SingleCertAndKey::from(certified)),
             provider: Arc::new(provider),
-            ticketer: OnceLock::new(),
+            sessions: Arc::default(),
+            tickets: Arc::default(),
         };
-        Ok(Self { own: Arc::new(own), expected: None, muxers: Vec::new() })
+        Ok(Self { own: Arc::new(own), expected: None, muxers: Vec::new(), early_data: false })
     }
 
     /// Fails the handshake with [`Error::WrongPeer`] if anybody else is there.
@@ -92,13 +84,21 @@ impl Config {
         self
     }
 
+    /// Sends early data with a session that is resumed, or takes it: over QUIC, and only there. Default: `false`.
+    #[must_use]
+    pub fn early_data(mut self, early_data: bool) -> Self {
+        self.early_data = early_data;
+        self
+    }
+
     /// Agrees on keys in this way. Default: [`KeyExchange::Hybrid`].
     #[must_use]
     pub fn exchanging(mut self, key_exchange: KeyExchange) -> Self {
         self.own = Arc::new(Own {
             certified: self.own.certified.clone(),
             provider: Arc::new(provider(aes_in_hardware(), key_exchange)),
-            ticketer: OnceLock::new(),
+            sessions: Arc::default(),
+            tickets: Arc::default(),
         });
         self
     }
@@ -109,6 +109,10 @@ impl Config {
 
     pub(super) fn expected(&self) -> Option<PeerId> {
         self.expected
+    }
+
+    pub(super) fn has_early_data(&self) -> bool {
+        self.early_data
     }
 
     pub(super) fn own(&self) -> &Own {
@@ -131,7 +135,7 @@ impl Config {
         config.alpn_protocols = alpn::offer(&self.muxers);
         // "MUST NOT send any value in the Server Name Indication" (TLS spec, "Future Extensibility").
         config.enable_sni = false;
-        // A resumed session would prove nothing anew of who is there.
+        // Over streams a resumed session would save no round trip. QUIC has its own say.
         config.resumption = Resumption::disabled();
         Ok(config)
     }

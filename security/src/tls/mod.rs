@@ -2,7 +2,8 @@
 //! ([spec](https://github.com/libp2p/specs/blob/master/tls/tls.md)).
 //!
 //! [`upgrade`] does everything on a socket. What TLS has beyond the spec is left out: no older versions, no sessions that
-//! are resumed, no data before the handshake is done, no compressed certificates, no server names.
+//! are resumed, no data before the handshake is done, no compressed certificates, no server names. (Over QUIC there are
+//! such sessions, and such data: [`quic`].)
 //!
 //! ```text
 //! initiator (client)                      responder (server)
@@ -21,11 +22,13 @@ mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod quic;
+mod sessions;
 mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod verifier;
 
 pub use certificate::CertificateError;
@@ -70,10 +73,10 @@ where
     };
     let (tls, public_key) = match (result, verifier.verdict()) {
         // It says more than the alert that was made of it.
-        (_, Some(Err(refused))) => return Err(refused.clone()),
+        (_, Some(Err(refused))) => return Err(refused),
         (Err(error), _) => return Err(error),
         (Ok(_), None) => return Err(Error::NoCertificate),
-        (Ok(tls), Some(Ok(public_key))) => (tls, public_key.clone()),
+        (Ok(tls), Some(Ok(public_key))) => (tls, public_key),
     };
     let muxer = alpn::agreed(tls.get_ref().1.alpn_protocol(), config.muxers());
     let authenticated = Authenticated { peer: public_key.peer_id(), public_key, muxer };

@@ -1,4 +1,4 @@
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peerage_core::{PeerId, PublicKey};
 use rustls::{
@@ -12,30 +12,44 @@ use rustls::{
 use super::{CertificateError, Error, certificate};
 
 /// Judges the peer's certificate, on either side, in one handshake, and remembers what it found: rustls asks whether,
-/// and the upgrade needs to know who, or why not.
+/// and the upgrade needs to know who, or why not. A handshake that resumes a session has the verifier of the one before
+/// it, which has forgotten what it found there.
 #[derive(Debug)]
 pub(super) struct Verifier {
     expected: Option<PeerId>,
     algorithms: WebPkiSupportedAlgorithms,
-    verdict: OnceLock<Result<PublicKey, Error>>,
+    verdict: Mutex<Option<Result<PublicKey, Error>>>,
 }
 
 impl Verifier {
     pub(super) fn new(expected: Option<PeerId>, algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { expected, algorithms, verdict: OnceLock::new() }
+        Self { expected, algorithms, verdict: Mutex::new(None) }
     }
 
     /// What came of the peer's certificate; `None` if it has not come. The key is the peer's only when the handshake is
     /// done.
-    pub(super) fn verdict(&self) -> Option<&Result<PublicKey, Error>> {
-        self.verdict.get()
+    pub(super) fn verdict(&self) -> Option<Result<PublicKey, Error>> {
+        self.lock().clone()
+    }
+
+    /// Another handshake begins.
+    pub(super) fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Result<PublicKey, Error>>> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn judge(&self, first: &[u8], others: usize, now: UnixTime) -> Result<(), TlsError> {
         let verdict = self.check(first, others, now);
         let answer = verdict.as_ref().map(|_| ()).map_err(alert);
-        // A second certificate must not be taken for the first.
-        self.verdict.set(verdict).map_err(|_| TlsError::General("a second certificate".to_owned()))?;
+        let mut first = self.lock();
+        if first.is_some() {
+            // It must not be taken for the first.
+            return Err(TlsError::General("a second certificate".to_owned()));
+        }
+        *first = Some(verdict);
         answer
     }
 

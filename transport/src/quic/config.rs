@@ -35,6 +35,9 @@ pub struct Config {
     pub max_packet: Option<u16>,
     /// How keys are agreed on. Default: the hybrid of X25519 and ML-KEM first.
     pub key_exchange: KeyExchange,
+    /// Whether early data are sent to peers that take them, and taken from peers that send them. Sessions are resumed
+    /// either way. Default: `true`.
+    pub early_data: bool,
     /// Writes what happens on each connection into a file of its own in this directory
     /// ([qlog](https://datatracker.ietf.org/doc/draft-ietf-quic-qlog-main-schema/)), for whoever looks for a fault: it
     /// costs time, and is not bounded. Default: `None`.
@@ -50,6 +53,7 @@ impl Default for Config {
         Self {
             max_packet: None,
             key_exchange: KeyExchange::default(),
+            early_data: true,
             qlog: None,
             idle_timeout: IDLE_TIMEOUT,
             keep_alive: KEEP_ALIVE,

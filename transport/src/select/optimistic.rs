@@ -7,6 +7,7 @@
 //! connection, with any.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -74,6 +75,20 @@ impl<S> Optimistic<S> {
         Ok(Self { io, hope: Some(Box::new(hope)) })
     }
 
+    /// A stream on which `protocol` was proposed already, with what comes first.
+    ///
+    /// # Errors
+    /// As of [`Dialer::new`], which takes one proposal.
+    pub fn proposed(io: S, protocol: ProtocolId) -> Result<Self, multistream::Error> {
+        let mut this = Self::hoping(io, protocol, true)?;
+        if let Some(hope) = &mut this.hope {
+            hope.unsent = Vec::new();
+            hope.open = false;
+            hope.flushed = true;
+        }
+        Ok(this)
+    }
+
     /// Whether the other side has agreed.
     pub fn is_agreed(&self) -> bool {
         self.hope.is_none()
@@ -86,6 +101,14 @@ impl<S> Optimistic<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Optimistic<S> {
+    /// Waits until the other side has agreed.
+    ///
+    /// # Errors
+    /// As reading.
+    pub async fn agreed_on(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_agreed(cx)).await
+    }
+
     /// Sends what was held back.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(hope) = &mut self.hope else {
@@ -223,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Optimistic<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures::future::{join, poll_fn};
+    use futures::future::join;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::{super::listen, *};
@@ -345,6 +368,25 @@ mod tests {
         drop(far);
         let error = near.read(&mut [0]).await.expect_err("no answer");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn what_was_proposed_is_not_proposed_again() {
+        let (mut near, mut far) = duplex(1024);
+        near.write_all(b"\x13/multistream/1.0.0\n\x08/echo/1\nhello").await.expect("room");
+        let mut near = Optimistic::proposed(near, protocol()).expect("one proposal");
+        let there = async {
+            agree(&mut far).await.expect("spoken here");
+            far.write_all(b"you").await.expect("room");
+        };
+        join(async { near.agreed_on().await.expect("agreed") }, there).await;
+        near.write_all(b", too").await.expect("room");
+        let mut got = [0; 10];
+        far.read_exact(&mut got).await.expect("there");
+        assert_eq!(&got, b"hello, too");
+        let mut answer = [0; 3];
+        near.read_exact(&mut answer).await.expect("there");
+        assert_eq!(&answer, b"you");
     }
 
     #[tokio::test]

@@ -23,7 +23,9 @@ use super::{
     session::{Ended, Session, Side},
     transport::Own,
 };
-use crate::{Established, Fault, Role, Stage, UpgradeError, UpgradeOpts, upgrade::UpgradeErrorKind};
+use crate::{
+    Established, Fault, Resumption, Role, Stage, UpgradeError, UpgradeOpts, upgrade::UpgradeErrorKind,
+};
 
 /// What js-libp2p calls the data channels as a muxer.
 pub const MUXER: ProtocolId = ProtocolId::from_static("/webrtc");
@@ -106,6 +108,7 @@ async fn complete<P: Path>(
         security: noise::PROTOCOL,
         muxer: MUXER,
         early_muxer: true,
+        resumption: Resumption::default(),
         muxed: Muxed { connection, driver: peerage_muxer::Driver::new(driver) },
     })
 }

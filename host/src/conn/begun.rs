@@ -1,0 +1,102 @@
+use std::{cell::RefCell, convert::Infallible, future::pending, rc::Rc, sync::Arc};
+
+use peerage_muxer::{self as muxer, Driver};
+use peerage_transport::{Unproven, UpgradeError};
+use tokio::{sync::watch, task::JoinSet};
+use tracing::{Instrument as _, debug_span};
+
+use super::{Announced, Handle, inbound};
+use crate::{actor::Port, hub::ConnInfo, limits::ConnectionLease, manager::Entered, node::Inner};
+
+/// A connection on which streams can be served, before it has its actor, and before anybody is told of it.
+pub(crate) struct Begun {
+    pub(super) handle: Handle,
+    /// Where it will live.
+    pub(super) worker: usize,
+    pub(super) entered: Entered,
+    pub(super) handlers: JoinSet<()>,
+}
+
+impl Begun {
+    pub(super) fn new(
+        node: &Arc<Inner>,
+        info: ConnInfo,
+        connection: muxer::Connection,
+        lease: &ConnectionLease,
+        proven: Proven,
+    ) -> Self {
+        let worker = node.kernel.workers.next();
+        let (activity, entered) = node.board.enter(info.id, &node.kernel.clock);
+        let handle = Handle {
+            port: Port::new(format!("connections/{worker}/{}", info.id)),
+            announced: Announced::before(node.known.names(info.peer)),
+            info: Arc::new(info),
+            muxer: connection,
+            memory: lease.memory().clone(),
+            activity,
+            proven,
+            ended: Arc::default(),
+        };
+        Self { handle, worker, entered, handlers: JoinSet::new() }
+    }
+}
+
+/// Waits until the peer of an incoming connection has proven that it is there, and serves meanwhile what it sent early. Nobody is
+/// told of the connection before that, and the handlers of protocols to which it could do harm are not called: somebody
+/// may have recorded what comes. To be called on a worker.
+pub(crate) async fn prove(
+    node: &Arc<Inner>,
+    info: ConnInfo,
+    proof: Unproven,
+    (connection, driver): (muxer::Connection, &mut Driver),
+    lease: &ConnectionLease,
+    serve: bool,
+) -> Result<Begun, UpgradeError> {
+    let (told, proven) = watch::channel(false);
+    let span = debug_span!("early", id = %info.id, peer = %info.peer);
+    let begun = Begun::new(node, info, connection, lease, Proven(Some(proven)));
+    let handlers = Rc::new(RefCell::new(JoinSet::new()));
+    let serving = async {
+        if serve {
+            inbound::accept(node, &begun.handle, &handlers).await;
+        }
+        pending::<Infallible>().await
+    };
+    let driving = async {
+        // The proof fails by the same.
+        let _ = driver.await;
+        pending::<Infallible>().await
+    };
+    let proof = async {
+        tokio::select! {
+            proof = proof => proof,
+            never = serving => match never {},
+            never = driving => match never {},
+        }
+    };
+    proof.instrument(span).await?;
+    let _ = told.send(true);
+    let handlers = handlers.take();
+    Ok(Begun { handlers, ..begun })
+}
+
+/// Whether the peer has proven that it is there, now or by and by.
+#[derive(Clone)]
+pub(crate) struct Proven(Option<watch::Receiver<bool>>);
+
+impl Proven {
+    /// It has.
+    pub(super) const YES: Self = Self(None);
+
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.as_ref().is_none_or(|proven| *proven.borrow())
+    }
+
+    /// Waits for it; `false` if it never will.
+    pub(super) async fn known(&self) -> bool {
+        match &self.0 {
+            None => true,
+            Some(proven) => proven.clone().wait_for(|proven| *proven).await.is_ok(),
+        }
+    }
+}
