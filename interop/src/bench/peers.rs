@@ -20,6 +20,8 @@ pub(crate) struct Peer {
     pub(crate) idle: usize,
     /// Whether it gossips.
     gossips: bool,
+    /// Whether it takes what happens to streams in a crowd: the programs in Rust do.
+    crowds: bool,
     /// Programs that building or running it takes; of each group, one is enough.
     needs: &'static [&'static [&'static str]],
     /// What to install if one is missing.
@@ -34,6 +36,7 @@ pub(crate) const OURS: Peer = Peer {
     dir: "peerage",
     idle: 1000,
     gossips: true,
+    crowds: true,
     needs: RUST,
     install: "Rust 1.95 or newer",
 };
@@ -57,6 +60,7 @@ pub(crate) const OTHERS: [Peer; 5] = [
         label: "go-libp2p",
         dir: "go",
         gossips: false,
+        crowds: false,
         idle: 1000,
         needs: &[&["go"]],
         install: "Go 1.26 or newer",
@@ -66,6 +70,7 @@ pub(crate) const OTHERS: [Peer; 5] = [
         label: "js-libp2p",
         dir: "js",
         gossips: false,
+        crowds: false,
         idle: 300,
         needs: &[&["node"], &["npm"]],
         install: "Node 20 or newer with npm",
@@ -75,6 +80,7 @@ pub(crate) const OTHERS: [Peer; 5] = [
         label: "py-libp2p",
         dir: "py",
         gossips: false,
+        crowds: false,
         idle: 100,
         needs: &[&["python3.11", "python3"], &["cc", "gcc"]],
         install: "Python 3.11 with venv, its headers and those of GMP, and a C compiler",
@@ -87,10 +93,13 @@ pub(crate) fn find(name: &str) -> Option<&'static Peer> {
 }
 
 impl Peer {
-    /// Whether it can take a measure at all. A socket that is idle takes memory of the kernel alone: that is no limit of
-    /// anything.
+    /// Whether it can take a measure at all. A socket that is idle takes memory of the kernel alone, and has no streams that
+    /// share it: that is no limit of anything.
     pub(crate) fn takes(&self, measure: Measure) -> bool {
-        (self.gossips || !measure.is_gossip()) && !(*self == RAW && measure == Measure::Idle)
+        let crowd = matches!(measure, Measure::PingBusy | Measure::Share | Measure::Saturated);
+        (self.gossips || !measure.is_gossip())
+            && (self.crowds || !crowd)
+            && !(*self == RAW && (measure == Measure::Idle || crowd))
     }
 
     /// One of its scripts.

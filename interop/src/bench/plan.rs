@@ -57,8 +57,12 @@ const fn memory(measure: Measure, title: &'static str, of: fn(&Run) -> Option<f6
     Figure { measure, title, unit: "KiB", less: true, cpu: "ms", of }
 }
 
+const fn percent(measure: Measure, title: &'static str, less: bool, of: fn(&Run) -> Option<f64>) -> Figure {
+    Figure { measure, title, unit: "% of the mean", less, cpu: "s/GB", of }
+}
+
 /// All of them, in the order of the tables.
-pub(crate) const FIGURES: [Figure; 19] = [
+pub(crate) const FIGURES: [Figure; 24] = [
     Figure {
         measure: Measure::Up,
         title: "one stream, up",
@@ -84,6 +88,11 @@ pub(crate) const FIGURES: [Figure; 19] = [
     rate(Measure::Requests, "requests, one by one"),
     rate(Measure::Requests64, "requests, 64 at once"),
     memory(Measure::Idle, "memory of an idle connection", |run| run.server_kib),
+    median(Measure::PingBusy, "ping beside a stream that sends all it can, median"),
+    p99(Measure::PingBusy, "ping beside a stream that sends all it can, 99th percentile"),
+    percent(Measure::Share, "slowest of 256 streams", false, |run| run.least_percent),
+    percent(Measure::Share, "fastest of 256 streams", true, |run| run.most_percent),
+    memory(Measure::Saturated, "memory of a connection that carries all it can", |run| run.server_kib),
     rate(Measure::GossipPair, "gossip, one to one, 1 KiB, delivered"),
     rate(Measure::GossipPair64k, "gossip, one to one, 64 KiB, delivered"),
     rate(Measure::GossipMesh, "gossip, one to 19, 1 KiB, delivered"),

@@ -60,6 +60,8 @@ struct Measured {
     connections: Option<f64>,
     p50_us: Option<f64>,
     p99_us: Option<f64>,
+    least_percent: Option<f64>,
+    most_percent: Option<f64>,
 }
 
 /// A measurement.
@@ -70,10 +72,13 @@ pub(crate) struct Run {
     pub(crate) operations: Option<f64>,
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
+    /// What the slowest and the fastest of many have, in hundredths of the mean.
+    pub(crate) least_percent: Option<f64>,
+    pub(crate) most_percent: Option<f64>,
     /// CPU seconds of each side.
     pub(crate) client_cpu: f64,
     pub(crate) server_cpu: f64,
-    /// KiB by which each side grew for each idle connection, or for whatever else only is there.
+    /// KiB by which each side grew for each connection, or for whatever else only is there.
     pub(crate) client_kib: Option<f64>,
     pub(crate) server_kib: Option<f64>,
     /// Of the link between them, without what they do themselves.
@@ -192,7 +197,7 @@ async fn measure(
     let (server_before, client_before, moment) = before;
     let (server_after, client_after, end) = after;
     let grown = |before: Usage, after: Usage| match measure {
-        Measure::Idle | Measure::GossipTopics | Measure::GossipPeers => {
+        Measure::Idle | Measure::Saturated | Measure::GossipTopics | Measure::GossipPeers => {
             measured.connections.map(|count| (after.resident - before.resident) / count)
         }
         _ => None,
@@ -203,6 +208,8 @@ async fn measure(
         operations: measured.operations,
         p50_us: measured.p50_us,
         p99_us: measured.p99_us,
+        least_percent: measured.least_percent,
+        most_percent: measured.most_percent,
         client_cpu: client_after.cpu - client_before.cpu,
         server_cpu: server_after.cpu - server_before.cpu,
         client_kib: grown(client_before, client_after),

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 pub(crate) const USAGE: &str =
     "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N] [--host IPV4] [--hybrid true]
        peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
-where MEASURE is up, down, ping, connect, connect-32, first-contact, requests, requests-64, idle, gossip-pair,
-gossip-pair-64k, gossip-mesh, gossip-mesh-64k, gossip-paced, gossip-topics or gossip-peers; a server for the last one takes
+where MEASURE is up, down, ping, connect, connect-32, first-contact, requests, requests-64, idle, ping-busy, share,
+saturated, gossip-pair, gossip-pair-64k, gossip-mesh, gossip-mesh-64k, gossip-paced, gossip-topics or gossip-peers; a server for the last one takes
 --gossip true";
 
 /// Words for the variants of an enum.
@@ -78,6 +78,12 @@ words! {
         Requests64 = "requests-64",
         /// Connections that are only held, each from a node of its own.
         Idle = "idle",
+        /// Pings on one stream, beside another one that sends all it can.
+        PingBusy = "ping-busy",
+        /// 256 streams that send all they can: what the slowest and the fastest have of the mean.
+        Share = "share",
+        /// 100 connections with a stream each that sends all it can.
+        Saturated = "saturated",
         /// Signed messages of 1 KiB from one node to another, 64 under way at any time.
         GossipPair = "gossip-pair",
         /// The same of 64 KiB, 8 under way.

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
 mod args;
+mod crowding;
 pub mod gossip;
 mod measure;
 mod say;

@@ -13,7 +13,9 @@ use tokio::{
 };
 
 use crate::{
-    Dialer, Error, Measure, Options, PERF, PING, REQUEST, Result, Stack, failed, say,
+    Dialer, Error, Measure, Options, PERF, PING, REQUEST, Result, Stack,
+    crowding::{self, Kept},
+    failed, say,
     serve::{PING_SIZE, REQUEST_SIZE},
 };
 
@@ -39,7 +41,7 @@ pub(crate) async fn take<S: Stack>(
     address: &str,
     measure: Measure,
     options: &Options,
-) -> Result<Vec<S::Dialer>> {
+) -> Result<Kept<S::Dialer>> {
     match measure {
         Measure::Up => up(&connected(stack, address, options).await?, options).await?,
         Measure::Down => down(&connected(stack, address, options).await?, options).await?,
@@ -49,20 +51,23 @@ pub(crate) async fn take<S: Stack>(
         Measure::Connect32 => connect(stack, address, options, NODES, false).await?,
         Measure::Requests => requests(connected(stack, address, options).await?, options, 1).await?,
         Measure::Requests64 => requests(connected(stack, address, options).await?, options, REQUESTS).await?,
-        Measure::Idle => return idle(stack, address, options).await,
+        Measure::Idle => return idle(stack, address, options).await.map(Kept::idle),
+        Measure::PingBusy => crowding::ping_beside_bulk(stack, address, options).await?,
+        Measure::Share => crowding::share(stack, address, options).await?,
+        Measure::Saturated => return crowding::saturate(stack, address, options).await,
         gossip => return Err(Error::Failed(format!("{} is taken elsewhere", gossip.word()))),
     }
-    Ok(Vec::new())
+    Ok(Kept::idle(Vec::new()))
 }
 
-async fn connected<S: Stack>(stack: &S, address: &str, options: &Options) -> Result<S::Dialer> {
+pub(crate) async fn connected<S: Stack>(stack: &S, address: &str, options: &Options) -> Result<S::Dialer> {
     let dialer = stack.dialer(options, false).await?;
     in_time("connecting", dialer.dial(address)).await?;
     Ok(dialer)
 }
 
 /// An end to everything that a peer may never answer.
-async fn in_time<T>(doing: &'static str, future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn in_time<T>(doing: &'static str, future: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(STUCK, future)
         .await
         .unwrap_or_else(|_| Err(Error::Failed(format!("{doing}: no answer within {} s", STUCK.as_secs()))))
@@ -139,7 +144,7 @@ async fn ping<D: Dialer>(dialer: &D, options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn round_trip<S>(stream: &mut S) -> Result<Duration>
+pub(crate) async fn round_trip<S>(stream: &mut S) -> Result<Duration>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -272,7 +277,7 @@ async fn idle<S: Stack>(stack: &S, address: &str, options: &Options) -> Result<V
 }
 
 /// Opens so many connections more, each by a node of its own.
-async fn hold<S: Stack>(
+pub(crate) async fn hold<S: Stack>(
     stack: &S,
     address: &str,
     options: &Options,
