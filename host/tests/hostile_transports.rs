@@ -1,19 +1,28 @@
-//! The hostile scenarios whose peers are seen above a muxer (S5, S6, S8, S26) or below the handshake (S1),
-//! against whole nodes over WebSocket, QUIC and webrtc-direct, on loopback. What they have below and above is
+//! The hostile scenarios whose peers are seen above a muxer (S5, S6, S8, S9, S10, S26) or below the handshake (S1),
+//! against whole nodes over WebSocket with TLS and without, QUIC and webrtc-direct, on loopback. What they have below and above is
 //! the same code that `hostile_peers.rs`, `slowloris.rs` and `identify_bombs.rs` attack in virtual time; what
 //! QUIC has of its own is in `quic_frames.rs`.
 
 mod common;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use common::{
+    bombs::{Bomb, Says, bombs},
+    pki::Pki,
     raw::{ask_for, line_attacks},
     *,
 };
 use futures::future::join_all;
 use peerage_core::{Keypair, Multiaddr};
-use peerage_host::{Event, Node, Usage};
+use peerage_host::{
+    Builder, Event, Node, Usage,
+    identify::{Identify, IdentifyError},
+};
 use peerage_muxer::{Connection, ErrorCode};
 use peerage_transport::{
     DialOpts, Transport, UpgradeOpts, Upgrader,
@@ -37,14 +46,23 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
     WebSocket,
+    SecureWebSocket,
     Quic,
     WebRtc,
+}
+
+/// WebSockets with a certificate for this machine, whose authority is trusted.
+fn with_certificate() -> websocket::Config {
+    static CONFIG: OnceLock<websocket::Config> = OnceLock::new();
+    // What is in the files is read at once.
+    CONFIG.get_or_init(|| Pki::new("hostile", &["127.0.0.1"]).config()).clone()
 }
 
 impl Over {
     fn any(self) -> &'static str {
         match self {
             Self::WebSocket => "/ip4/127.0.0.1/tcp/0/ws",
+            Self::SecureWebSocket => "/ip4/127.0.0.1/tcp/0/tls/ws",
             Self::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
             Self::WebRtc => "/ip4/127.0.0.1/udp/0/webrtc-direct",
         }
@@ -53,13 +71,19 @@ impl Over {
     fn transport(self, keypair: &Keypair) -> Arc<dyn Transport> {
         match self {
             Self::WebSocket => Arc::new(WebSocket::new(websocket::Config::default())),
+            Self::SecureWebSocket => Arc::new(WebSocket::new(with_certificate())),
             Self::Quic => Arc::new(Quic::new(keypair, Sockets::new(), quic::Config::default())),
             Self::WebRtc => Arc::new(WebRtc::new(keypair, Sockets::new())),
         }
     }
 
+    /// A node in the making.
+    fn builder(self, keypair: Keypair) -> Builder {
+        Node::builder(keypair).in_thread().websocket(with_certificate())
+    }
+
     async fn node(self) -> Node {
-        let builder = Node::builder(Keypair::generate()).in_thread().listen(self.any()).expect("an address");
+        let builder = self.builder(Keypair::generate()).listen(self.any()).expect("an address");
         let node = builder.start().await.expect("it starts");
         serve_echo(&node);
         node
@@ -154,10 +178,12 @@ fn attack(over: Over) {
         is_served(&bob, &alice).await;
         drop((deaf, peer));
 
-        if over == Over::Quic {
-            opened_and_reset(&alice).await;
-            is_served(&bob, &alice).await;
+        match over {
+            Over::Quic => opened_and_reset(&alice).await,
+            Over::WebRtc => opened_and_reset_in_turn(&alice).await,
+            Over::WebSocket | Over::SecureWebSocket => {}
         }
+        is_served(&bob, &alice).await;
         assert!(alice.tree().0.iter().all(|actor| actor.panics == 0), "{}", alice.tree());
         bob.disconnect(alice.peer_id()).await;
         until("all is given back", || alice.usage() == Usage::default()).await;
@@ -167,7 +193,7 @@ fn attack(over: Over) {
 }
 
 /// S6: streams that are opened and reset, over and over, end their connection. (What yamux says of it is in
-/// `hostile_peers.rs`; WebRTC's channels are free again only when both sides have said so.)
+/// `hostile_peers.rs`.)
 async fn opened_and_reset(alice: &Node) {
     let mut events = alice.events();
     let peer = Peer::dial(Over::Quic, &at(alice)).await.expect("an honest handshake");
@@ -194,9 +220,89 @@ async fn opened_and_reset(alice: &Node) {
     assert!(why.contains("came to nothing") || why.contains("broke the protocol"), "{why}");
 }
 
+/// S6 over WebRTC, whose channels are free again only when both sides have said so: as fast as this node lets a peer, it
+/// costs no more than the streams of one peer, and everything is given back.
+async fn opened_and_reset_in_turn(alice: &Node) {
+    let peer = Peer::dial(Over::WebRtc, &at(alice)).await.expect("an honest handshake");
+    let flood = async {
+        for _ in 0..2000 {
+            let Ok(mut stream) = peer.connection.open().await else { return };
+            let begun = async {
+                stream.write_all(b"\x13/multi").await?;
+                stream.flush().await
+            };
+            let _ = begun.await;
+            stream.reset(ErrorCode::NONE);
+            assert!(alice.usage().streams_inbound <= 512, "{:?}", alice.usage());
+        }
+    };
+    timeout(PATIENCE, flood).await.expect("it is ended, or all are taken");
+}
+
+/// S9 and S10: what a peer says of itself is bounded, and its connection goes on.
+fn says_too_much(over: Over) {
+    run(async move {
+        let (alice, identify) = over.builder(Keypair::generate()).with(Identify::default());
+        let alice = alice.listen(over.any()).expect("an address").start().await.expect("it starts");
+        serve_echo(&alice);
+        for Bomb { name, bytes, ends, expected } in bombs() {
+            // Those that say nothing more are the other test's, in virtual time.
+            if expected(Err(&IdentifyError::Timeout)) {
+                continue;
+            }
+            // Whose own record is among what is said.
+            let (eve, ()) = over.builder(keypair(7)).with(Says { bytes, ends });
+            let eve = eve.start().await.expect("it starts");
+            timeout(PATIENCE, eve.connect(address(&alice))).await.expect("in time").expect("connected");
+            let heard = async {
+                loop {
+                    match identify.info(eve.peer_id()).await {
+                        // The dialer's side of a connection is there first.
+                        Err(IdentifyError::NotConnected) => tokio::task::yield_now().await,
+                        said => break said,
+                    }
+                }
+            };
+            let said = timeout(PATIENCE, heard).await.expect("in time");
+            let said = said.as_ref().map(std::convert::AsRef::as_ref);
+            assert!(expected(said), "{over:?}, {name}: {said:?}");
+            is_served(&eve, &alice).await;
+            eve.shutdown().await;
+        }
+        assert!(alice.tree().0.iter().all(|actor| actor.panics == 0), "{}", alice.tree());
+        until("all is given back", || alice.usage() == Usage::default()).await;
+        alice.shutdown().await;
+    });
+}
+
+#[test]
+fn bombs_over_websocket() {
+    says_too_much(Over::WebSocket);
+}
+
+#[test]
+fn bombs_over_secure_websocket() {
+    says_too_much(Over::SecureWebSocket);
+}
+
+#[test]
+fn bombs_over_quic() {
+    says_too_much(Over::Quic);
+}
+
+#[test]
+fn bombs_over_webrtc() {
+    says_too_much(Over::WebRtc);
+}
+
 #[test]
 fn streams_over_websocket() {
     attack(Over::WebSocket);
+}
+
+#[test]
+fn streams_over_secure_websocket() {
+    attack(Over::SecureWebSocket);
 }
 
 #[test]
@@ -242,6 +348,9 @@ async fn valve(to: SocketAddr, number: u8, mut passes: usize) -> SocketAddr {
 const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+/// The beginning of a ClientHello of 508 bytes.
+const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 thirty-two random bytes, or so ..";
+
 /// S1: handshakes that stop somewhere are over by the deadline; an honest dial succeeds meanwhile.
 fn hang(over: Over, stops: std::ops::Range<usize>) {
     run(async move {
@@ -250,9 +359,14 @@ fn hang(over: Over, stops: std::ops::Range<usize>) {
         let socket = to.socket_addr().expect("a socket").addr;
         let (mut dials, mut sockets) = (Vec::new(), Vec::new());
         for (number, stop) in stops.clone().cycle().take(20).enumerate() {
-            if over == Over::WebSocket {
+            let head = match over {
+                Over::WebSocket => Some(HEAD),
+                Over::SecureWebSocket => Some(HELLO),
+                Over::Quic | Over::WebRtc => None,
+            };
+            if let Some(head) = head {
                 let mut stream = TcpStream::connect(socket).await.expect("it accepts");
-                stream.write_all(&HEAD[..stop * HEAD.len() / (stops.end - 1)]).await.expect("written");
+                stream.write_all(&head[..stop * head.len() / (stops.end - 1)]).await.expect("written");
                 sockets.push(stream);
                 continue;
             }
@@ -280,6 +394,11 @@ fn hang(over: Over, stops: std::ops::Range<usize>) {
 #[test]
 fn handshakes_that_stop_over_websocket() {
     hang(Over::WebSocket, 0..11);
+}
+
+#[test]
+fn handshakes_that_stop_over_secure_websocket() {
+    hang(Over::SecureWebSocket, 0..11);
 }
 
 /// After the first part of the hello, and after the whole.

@@ -1,6 +1,8 @@
 //! Nodes inside one paused runtime, over memory transport: virtual time, no threads, no sockets.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod bombs;
+pub(crate) mod pki;
 pub(crate) mod puppet;
 pub(crate) mod raw;
 pub(crate) mod way;
