@@ -25,8 +25,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of small frames that are written at once.
 const GATHER: usize = 64 << 10;
-/// Bytes that are read at once.
+/// Bytes that are read at once, of a peer that sends so much at once; and of one that has not yet, for most say little.
 const CHUNK: usize = 16 << 10;
+const FIRST_CHUNK: usize = 1 << 10;
 /// RPCs that go to the engine at once, at most: what is read at once may be thousands of empty ones.
 const MAX_RPCS: usize = 32;
 
@@ -175,7 +176,7 @@ async fn read(
     // What the peer wants by what it has said here: a new life of the actor does not know, and nobody would say it again.
     let mut wanted: BTreeSet<Topic> = BTreeSet::new();
     let (mut decoder, mut last_topic) = (frame::Decoder::new(limits.bytes), None);
-    let (mut chunk, mut buffered) = (vec![0; CHUNK], budget.nothing());
+    let (mut chunk, mut buffered) = (vec![0; FIRST_CHUNK], budget.nothing());
     loop {
         let read = tokio::select! {
             biased;
@@ -211,6 +212,9 @@ async fn read(
             filled?;
         }
         buffered.resize(decoder.buffered())?;
+        if read == chunk.len() && read < CHUNK {
+            chunk = vec![0; read.saturating_mul(4).min(CHUNK)];
+        }
     }
 }
 
