@@ -61,7 +61,7 @@ pub(crate) fn engine(data: &[u8]) {
     settle(&mut sim);
     for frame in unframed(data).into_iter().take(64) {
         let Ok(rpc) = codec::decode(&frame, &Limits::default()) else { break };
-        sim.input(Input::Rpc { peer, rpc: Box::new(rpc), charge: None });
+        sim.input(Input::Rpcs { peer, rpcs: vec![rpc], charge: None });
         settle(&mut sim);
         let sizes = sim.engine().sizes();
         assert!(sizes.topics <= 101 && sizes.backoffs <= 1 && sizes.promises <= 64, "{sizes:?}");

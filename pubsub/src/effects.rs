@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const MESH_VALUE: i32 = 20;
 /// The manager's tag for it.
 const TAG: &str = "gossipsub";
-/// Signatures that are verified on the actor's thread before another gets its turn.
+/// Signatures that are verified on the actor's thread before another gets its turn, and that are reported together.
 const VERIFY_BUDGET: usize = 4;
 /// When more than so many wait, threads that may block help.
 const BACKLOG: usize = 8;
@@ -244,8 +244,18 @@ async fn help(verifier: Rc<RefCell<Verifier>>, port: Port<Engine>) {
         let port = port.clone();
         // A panic in it would be the cryptography's; those messages are never accepted then.
         let _ = spawn_blocking(move || {
-            for (ticket, peer, message) in batch {
-                port.post_input(Some(peer), Input::Verified { ticket, result: signing::verify(&message) });
+            let mut batch = batch.into_iter();
+            loop {
+                let some = batch.by_ref().take(VERIFY_BUDGET);
+                let some: Vec<_> =
+                    some.map(|(ticket, peer, message)| (ticket, peer, signing::verify(&message))).collect();
+                if some.is_empty() {
+                    break;
+                }
+                // Told together: each that comes alone wakes the actor's thread, and that wakes a subscriber's.
+                for (ticket, peer, result) in some {
+                    port.post_input(Some(peer), Input::Verified { ticket, result });
+                }
             }
         })
         .await;

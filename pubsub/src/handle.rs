@@ -3,16 +3,17 @@ use std::{fmt, future::Future, sync::Arc};
 use bytes::Bytes;
 use peerage_core::{Multiaddr, PeerId};
 use peerage_host::Port;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 
 use crate::{
     config::TopicConfig,
     engine::{Command, Engine, PublishError, Published, SetTopicError},
     event::Event,
+    inbox::Inbox,
     message::Message,
     parcel::Parcel,
     score::{Breakdown, TopicParams},
-    shared::{Backlog, Shared},
+    shared::Shared,
     stats::Stats,
     topic::{Topic, TopicError},
     validator::{ValidateOptions, Validator, Verdict},
@@ -46,8 +47,8 @@ impl Handle {
         topic: impl TryInto<Topic, Error = TopicError>,
     ) -> Result<Subscription, TopicError> {
         let topic = topic.try_into()?;
-        let (id, messages, backlog) = self.shared.subscribe(&topic, &self.port);
-        Ok(Subscription { handle: self.clone(), topic, id, messages, backlog })
+        let (id, inbox) = self.shared.subscribe(&topic, &self.port);
+        Ok(Subscription { handle: self.clone(), topic, id, inbox })
     }
 
     /// Publishes a message: it is sent to all peers of the topic, or, if the configuration says so, to the mesh alone. One
@@ -208,32 +209,27 @@ pub struct Subscription {
     handle: Handle,
     topic: Topic,
     id: u64,
-    messages: mpsc::Receiver<Message>,
-    backlog: Arc<Backlog>,
+    inbox: Arc<Inbox>,
 }
 
 impl Subscription {
     /// The next message; `None` once gossip, or its node, has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Message> {
-        let message = tokio::select! {
+        tokio::select! {
             biased;
-            message = self.messages.recv() => message,
+            message = self.inbox.next() => Some(message),
             () = self.handle.port.closed() => None,
-        }?;
-        self.backlog.shrinks(&message);
-        Some(message)
+        }
     }
 
     /// The next message, if there is one now.
     pub fn try_next(&mut self) -> Option<Message> {
-        let message = self.messages.try_recv().ok()?;
-        self.backlog.shrinks(&message);
-        Some(message)
+        self.inbox.try_next()
     }
 
     /// How many messages were missed since this was asked the last time.
     pub fn missed(&self) -> u64 {
-        self.backlog.missed()
+        self.inbox.missed()
     }
 
     /// What it is of.

@@ -32,6 +32,7 @@ pub mod engine;
 mod event;
 pub mod gater;
 mod handle;
+mod inbox;
 mod mcache;
 mod message;
 mod metrics;

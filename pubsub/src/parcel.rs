@@ -27,12 +27,9 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Writes it. The data is a part of the frame from now on: what it came in need not be kept.
-    pub fn new(id: MessageId, mut message: WireMessage) -> Self {
-        let (frame, data) = codec::publish_parts(&message);
-        if message.data.is_some() {
-            message.data = Some(frame.slice(data));
-        }
+    /// Writes it. All that the message says is a part of the frame from now on: what it came in need not be kept.
+    pub fn new(id: MessageId, message: WireMessage) -> Self {
+        let (frame, message) = codec::publish_parts(message);
         Self { id, message, frame, charge: None }
     }
 
@@ -66,15 +63,17 @@ mod tests {
     use crate::{Author, Signing, Topic, default_id};
 
     #[test]
-    fn the_data_is_a_part_of_the_frame() {
+    fn all_is_a_part_of_the_frame() {
         let author = Author::new(Keypair::from_ed25519_seed([1; 32]), 0);
         for data in [Bytes::new(), Bytes::from_static(b"rain"), Bytes::from(vec![7; 100_000])] {
             for signing in [Signing::Strict, Signing::Anonymous] {
                 let message = author.write(Topic::new("t").unwrap(), data.clone(), signing);
                 let parcel = Parcel::new(default_id(&message), message.clone());
                 assert_eq!(parcel.message, message);
-                let kept = parcel.message.data.unwrap();
-                assert!(kept.is_empty() || parcel.frame.as_ptr_range().contains(&kept.as_ptr()));
+                let WireMessage { from, data, sequence, signature, .. } = parcel.message;
+                for kept in [from, data, sequence, signature].into_iter().flatten() {
+                    assert!(kept.is_empty() || parcel.frame.as_ptr_range().contains(&kept.as_ptr()));
+                }
             }
         }
     }

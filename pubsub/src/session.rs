@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    codec::{self, DecodeError},
+    codec::{self, DecodeError, Rpc},
     engine::{Engine, Input},
     queue::Queue,
     shared::Shared,
@@ -25,8 +25,11 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of small frames that are written at once.
 const GATHER: usize = 64 << 10;
-/// Bytes that are read at once.
+/// Bytes that are read at once, of a peer that sends so much at once; and of one that has not yet, for most say little.
 const CHUNK: usize = 16 << 10;
+const FIRST_CHUNK: usize = 1 << 10;
+/// RPCs that go to the engine at once, at most: what is read at once may be thousands of empty ones.
+const MAX_RPCS: usize = 32;
 
 /// Why a stream to a peer is not there any more.
 pub(crate) struct Ended {
@@ -172,8 +175,8 @@ async fn read(
 
     // What the peer wants by what it has said here: a new life of the actor does not know, and nobody would say it again.
     let mut wanted: BTreeSet<Topic> = BTreeSet::new();
-    let mut decoder = frame::Decoder::new(limits.bytes);
-    let (mut chunk, mut buffered) = (vec![0; CHUNK], budget.nothing());
+    let (mut decoder, mut last_topic) = (frame::Decoder::new(limits.bytes), None);
+    let (mut chunk, mut buffered) = (vec![0; FIRST_CHUNK], budget.nothing());
     loop {
         let read = tokio::select! {
             biased;
@@ -190,19 +193,80 @@ async fn read(
             return Ok(());
         }
         let mut input = chunk.get(..read).unwrap_or_default();
-        while let Some(frame) = decoder.decode(&mut input)? {
-            let charge = budget.reserve(frame.len())?;
-            let rpc = Box::new(codec::decode(&frame, &limits)?);
-            for change in &rpc.subscriptions {
-                if !change.subscribe {
-                    wanted.remove(&change.topic);
-                } else if wanted.len() < shared.config.max_topics_per_peer {
-                    wanted.insert(change.topic.clone());
+        while !input.is_empty() {
+            let mut batch = Batch::default();
+            let filled = batch.fill(&mut decoder, &mut input, &limits, &mut last_topic);
+            // What was said before a flaw is heard.
+            if !batch.rpcs.is_empty() {
+                for change in batch.rpcs.iter().flat_map(|rpc| &rpc.subscriptions) {
+                    if !change.subscribe {
+                        wanted.remove(&change.topic);
+                    } else if wanted.len() < shared.config.max_topics_per_peer {
+                        wanted.insert(change.topic.clone());
+                    }
                 }
+                let charge = Some(budget.reserve(batch.bytes)?);
+                let input = Input::Rpcs { peer, rpcs: batch.rpcs, charge };
+                port.input(Some(peer), input).await.map_err(|_| ListenError::Closed)?;
             }
-            let input = Input::Rpc { peer, rpc, charge: Some(charge) };
-            port.input(Some(peer), input).await.map_err(|_| ListenError::Closed)?;
+            filled?;
         }
         buffered.resize(decoder.buffered())?;
+        if read == chunk.len() && read < CHUNK {
+            chunk = vec![0; read.saturating_mul(4).min(CHUNK)];
+        }
+    }
+}
+
+/// What goes to the engine as one piece of mail, for each costs a wake-up and more.
+#[derive(Default)]
+struct Batch {
+    rpcs: Vec<Rpc>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Takes RPCs off the front of `input`, until it is used up or [`MAX_RPCS`] are there.
+    fn fill(
+        &mut self,
+        decoder: &mut frame::Decoder,
+        input: &mut &[u8],
+        limits: &codec::Limits,
+        last_topic: &mut Option<Topic>,
+    ) -> Result<(), ListenError> {
+        while self.rpcs.len() < MAX_RPCS
+            && let Some(frame) = decoder.decode(input)?
+        {
+            self.rpcs.push(codec::decode_with(&frame, limits, last_topic)?);
+            self.bytes = self.bytes.saturating_add(frame.len());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many frames of one empty RPC each, and then these bytes.
+    fn stream(rpcs: usize, then: &[u8]) -> Vec<u8> {
+        [vec![0; rpcs], then.to_vec()].concat()
+    }
+
+    #[test]
+    fn batches_are_bounded_and_keep_what_came_before_a_flaw() {
+        let limits = codec::Limits::default();
+        // A frame that is no protobuf, and one that is too long.
+        for flaw in [&[1, 0xff][..], &[0xff, 0xff, 0xff, 0x7f]] {
+            let bytes = stream(MAX_RPCS + 1, flaw);
+            let (mut input, mut decoder) = (bytes.as_slice(), frame::Decoder::new(limits.bytes));
+            let mut fill = || {
+                let mut batch = Batch::default();
+                let filled = batch.fill(&mut decoder, &mut input, &limits, &mut None);
+                (batch.rpcs.len(), filled.is_ok())
+            };
+            assert_eq!(fill(), (MAX_RPCS, true));
+            assert_eq!(fill(), (1, false));
+        }
     }
 }

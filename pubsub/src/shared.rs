@@ -2,18 +2,19 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use peerage_core::{PeerId, budget::Budget};
 use peerage_host::Port;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::{
     config::{Config, MAX_TOPIC_RULES, TopicConfig},
     engine::{Command, Engine, Memory, SetTopicError},
     event::{DropReason, Event},
+    inbox::Inbox,
     message::Message,
     queue::Lane,
     signing::Author,
@@ -50,48 +51,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Desk {
     id: u64,
-    messages: mpsc::Sender<Message>,
-    backlog: Arc<Backlog>,
-}
-
-impl Desk {
-    /// Whether there was room for a message.
-    fn give(&self, message: &Message, max: usize) -> bool {
-        if !self.backlog.grows(message.data.len(), max) {
-            return false;
-        }
-        let given = self.messages.try_send(message.clone()).is_ok();
-        if !given {
-            self.backlog.shrinks(message);
-        }
-        given
-    }
-}
-
-/// What a subscriber has not read yet.
-#[derive(Debug, Default)]
-pub(crate) struct Backlog {
-    /// Bytes that wait.
-    bytes: AtomicUsize,
-    missed: AtomicU64,
-}
-
-impl Backlog {
-    /// Takes room for a message; one always fits.
-    fn grows(&self, by: usize, max: usize) -> bool {
-        let fits = |bytes: usize| Some(bytes.saturating_add(by)).filter(|sum| *sum <= max || bytes == 0);
-        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-    }
-
-    /// A message was read.
-    pub(crate) fn shrinks(&self, message: &Message) {
-        self.bytes.fetch_sub(message.data.len(), Ordering::Relaxed);
-    }
-
-    /// How many were missed since this was asked the last time.
-    pub(crate) fn missed(&self) -> u64 {
-        self.missed.swap(0, Ordering::Relaxed)
-    }
+    inbox: Arc<Inbox>,
 }
 
 /// What former lives have counted, and what this one has.
@@ -125,18 +85,14 @@ impl Shared {
     }
 
     /// Adds a subscriber. The engine is told under the lock, so that it hears of comings and goings in their order.
-    pub(crate) fn subscribe(
-        &self,
-        topic: &Topic,
-        port: &Port<Engine>,
-    ) -> (u64, mpsc::Receiver<Message>, Arc<Backlog>) {
-        let (sender, receiver) = mpsc::channel(self.config.subscriber_queue);
-        let (id, backlog) = (self.next_id(), Arc::new(Backlog::default()));
-        let desk = Desk { id, messages: sender, backlog: backlog.clone() };
+    pub(crate) fn subscribe(&self, topic: &Topic, port: &Port<Engine>) -> (u64, Arc<Inbox>) {
+        let inbox = Inbox::new(self.config.subscriber_queue, self.config.subscriber_bytes);
+        let (id, inbox) = (self.next_id(), Arc::new(inbox));
+        let desk = Desk { id, inbox: inbox.clone() };
         let mut desks = lock(&self.desks);
         desks.entry(topic.clone()).or_default().push(desk);
         port.post(Command::Subscribe(topic.clone()));
-        (id, receiver, backlog)
+        (id, inbox)
     }
 
     pub(crate) fn unsubscribe(&self, topic: &Topic, id: u64, port: &Port<Engine>) {
@@ -159,8 +115,7 @@ impl Shared {
         let mut lost = 0_u64;
         if let Some(of_topic) = lock(&self.desks).get(&message.topic) {
             for desk in of_topic {
-                if !desk.give(message, self.config.subscriber_bytes) {
-                    desk.backlog.missed.fetch_add(1, Ordering::Relaxed);
+                if !desk.inbox.give(message) {
                     lost = lost.saturating_add(1);
                 }
             }

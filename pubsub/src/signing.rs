@@ -102,10 +102,10 @@ impl Author {
 }
 
 fn to_sign(message: &WireMessage) -> Vec<u8> {
-    let part = codec::signed_part(message);
-    let mut bytes = Vec::with_capacity(DOMAIN.len().saturating_add(part.len()));
+    let size = codec::signed_len(message).saturating_add(DOMAIN.len());
+    let mut bytes = Vec::with_capacity(size);
     bytes.extend_from_slice(DOMAIN);
-    bytes.extend_from_slice(&part);
+    codec::put_signed(message, &mut bytes);
     bytes
 }
 
@@ -162,8 +162,7 @@ pub fn default_id(message: &WireMessage) -> MessageId {
             MessageId::truncated(digest.as_ref())
         }
         (from, sequence) => {
-            let parts = [from.as_deref().unwrap_or_default(), sequence.as_deref().unwrap_or_default()];
-            MessageId::truncated(&parts.concat())
+            MessageId::joined(from.as_deref().unwrap_or_default(), sequence.as_deref().unwrap_or_default())
         }
     }
 }

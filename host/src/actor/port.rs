@@ -139,6 +139,14 @@ impl<E: Engine> Port<E> {
 
     /// One bound for both waits: for credit, and for an actor.
     async fn send(&self, from: Option<PeerId>, mail: Mail<E>) -> Result<(), Gone> {
+        // Mostly there is room, and nothing to wait for. Who waits for room is not overtaken: credits that come back go to
+        // them first.
+        if let Slot::Present(deliver, _) = &*self.inner.actor.borrow()
+            && let Ok(credit) = self.inner.credits.clone().try_acquire_owned()
+        {
+            deliver(Letter { mail, from, credit: Some(credit) });
+            return Ok(());
+        }
         let ready = async {
             let deliver = self.actor().await?;
             let credit = self.inner.credits.clone().acquire_owned().await.map_err(|_| Gone)?;

@@ -40,10 +40,19 @@ pub enum DecodeError {
 /// # Errors
 /// [`DecodeError`].
 pub fn decode(frame: &Bytes, limits: &Limits) -> Result<Rpc, DecodeError> {
+    decode_with(frame, limits, &mut None)
+}
+
+/// The same, for one RPC after another of a stream: a message of the same topic as the last one shares its name.
+pub(crate) fn decode_with(
+    frame: &Bytes,
+    limits: &Limits,
+    last: &mut Option<Topic>,
+) -> Result<Rpc, DecodeError> {
     if frame.len() > limits.bytes {
         return Err(DecodeError::TooLong { len: frame.len(), max: limits.bytes });
     }
-    let mut reader = Reader { frame, limits, rpc: Rpc::default(), counts: Counts::default() };
+    let mut reader = Reader { frame, limits, last, rpc: Rpc::default(), counts: Counts::default() };
     reader.rpc(frame)?;
     Ok(reader.rpc)
 }
@@ -51,6 +60,8 @@ pub fn decode(frame: &Bytes, limits: &Limits) -> Result<Rpc, DecodeError> {
 struct Reader<'a> {
     frame: &'a Bytes,
     limits: &'a Limits,
+    /// The topic of the last message.
+    last: &'a mut Option<Topic>,
     rpc: Rpc,
     counts: Counts,
 }
@@ -115,8 +126,9 @@ impl Reader<'_> {
     fn message(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         // A message that is small beside its frame must not keep all of the frame alive.
         let alone = bytes.len() >= self.frame.len() / 2;
+        let frame = self.frame;
         let keep = |part: &[u8]| match alone {
-            true => self.frame.slice_ref(part),
+            true => frame.slice_ref(part),
             false => Bytes::copy_from_slice(part),
         };
         let (mut from, mut data, mut sequence, mut topic, mut signature, mut key) =
@@ -128,7 +140,7 @@ impl Reader<'_> {
                 field::message::FROM => from = Some(keep(part)),
                 field::message::DATA => data = Some(keep(part)),
                 field::message::SEQUENCE => sequence = Some(keep(part)),
-                field::message::TOPIC => topic = read_topic(part),
+                field::message::TOPIC => topic = self.message_topic(part),
                 field::message::SIGNATURE => signature = Some(keep(part)),
                 field::message::KEY => key = Some(keep(part)),
                 _ => {}
@@ -141,6 +153,13 @@ impl Reader<'_> {
             None => self.skip(),
         }
         Ok(())
+    }
+
+    fn message_topic(&mut self, name: &[u8]) -> Option<Topic> {
+        if self.last.as_ref().is_none_or(|last| last.as_str().as_bytes() != name) {
+            *self.last = read_topic(name);
+        }
+        self.last.clone()
     }
 
     fn control(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {

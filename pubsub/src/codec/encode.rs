@@ -17,50 +17,88 @@ const SUBSCRIPTIONS: usize = 100;
 
 /// A message as a whole frame, ready for every peer.
 pub fn publish(message: &WireMessage) -> Bytes {
-    publish_parts(message).0
+    Parts::write(message).0
 }
 
-/// The same, and where in it the data is.
-pub(crate) fn publish_parts(message: &WireMessage) -> (Bytes, Range<usize>) {
-    let (encoded, data) = encode_message(message, true);
-    let mut head = Vec::with_capacity(16);
-    // The field's key and length, as `put_bytes` writes them, without copying the message.
-    varint::encode(u64::from(field::PUBLISH) << 3 | 2, &mut head);
-    varint::encode(encoded.len() as u64, &mut head);
-    let rpc = head.len().saturating_add(encoded.len()) as u64;
-    let mut out = Vec::with_capacity(encoded.len().saturating_add(32));
-    varint::encode(rpc, &mut out);
-    out.extend_from_slice(&head);
-    let before = out.len();
-    out.extend_from_slice(&encoded);
-    (out.into(), data.start.saturating_add(before)..data.end.saturating_add(before))
+/// The same, and the message with all its parts in the frame, so that what it came in need not be kept.
+pub(crate) fn publish_parts(message: WireMessage) -> (Bytes, WireMessage) {
+    let (frame, parts) = Parts::write(&message);
+    let kept = |part: Range<usize>, was: Option<Bytes>| was.map(|_| frame.slice(part));
+    let message = WireMessage {
+        from: kept(parts.from, message.from),
+        data: kept(parts.data, message.data),
+        sequence: kept(parts.sequence, message.sequence),
+        topic: message.topic,
+        signature: kept(parts.signature, message.signature),
+        key: kept(parts.key, message.key),
+    };
+    (frame, message)
+}
+
+/// Where in a frame the parts of its message are; empty for those that it does not have.
+#[derive(Default)]
+struct Parts {
+    from: Range<usize>,
+    data: Range<usize>,
+    sequence: Range<usize>,
+    signature: Range<usize>,
+    key: Range<usize>,
+}
+
+impl Parts {
+    fn write(message: &WireMessage) -> (Bytes, Self) {
+        let proof = len(&message.signature).saturating_add(len(&message.key));
+        let inner = signed_len(message).saturating_add(proof);
+        // The RPC's one field, as `put_bytes` writes it, without writing the message twice.
+        let rpc = inner.saturating_add(head_len(inner));
+        let mut out = Vec::with_capacity(rpc.saturating_add(varint::len(rpc as u64)));
+        varint::encode(rpc as u64, &mut out);
+        varint::encode(u64::from(field::PUBLISH) << 3 | 2, &mut out);
+        varint::encode(inner as u64, &mut out);
+        let mut parts = Self::default();
+        put_signed_parts(message, &mut out, &mut parts);
+        parts.signature = put(field::message::SIGNATURE, &message.signature, &mut out);
+        parts.key = put(field::message::KEY, &message.key, &mut out);
+        (out.into(), parts)
+    }
 }
 
 /// What the author signs: the message without signature and key, its fields in order (spec "Message Signing").
-pub(crate) fn signed_part(message: &WireMessage) -> Vec<u8> {
-    encode_message(message, false).0
+pub(crate) fn put_signed(message: &WireMessage, out: &mut Vec<u8>) {
+    put_signed_parts(message, out, &mut Parts::default());
 }
 
-/// The fields in order, and where among them the data is.
-fn encode_message(message: &WireMessage, whole: bool) -> (Vec<u8>, Range<usize>) {
-    let data = message.data.as_ref().map_or(0, Bytes::len);
-    let mut out = Vec::with_capacity(data.saturating_add(256));
-    put(field::message::FROM, &message.from, &mut out);
-    put(field::message::DATA, &message.data, &mut out);
-    let data = out.len().saturating_sub(data)..out.len();
-    put(field::message::SEQUENCE, &message.sequence, &mut out);
-    put_bytes(field::message::TOPIC, message.topic.as_str().as_bytes(), &mut out);
-    if whole {
-        put(field::message::SIGNATURE, &message.signature, &mut out);
-        put(field::message::KEY, &message.key, &mut out);
-    }
-    (out, data)
+/// How many bytes that is.
+pub(crate) fn signed_len(message: &WireMessage) -> usize {
+    let topic = message.topic.as_str().len();
+    [&message.from, &message.data, &message.sequence]
+        .into_iter()
+        .map(len)
+        .fold(topic.saturating_add(head_len(topic)), usize::saturating_add)
 }
 
-fn put(number: u32, part: &Option<Bytes>, out: &mut Vec<u8>) {
-    if let Some(part) = part {
-        put_bytes(number, part, out);
-    }
+fn put_signed_parts(message: &WireMessage, out: &mut Vec<u8>, parts: &mut Parts) {
+    parts.from = put(field::message::FROM, &message.from, out);
+    parts.data = put(field::message::DATA, &message.data, out);
+    parts.sequence = put(field::message::SEQUENCE, &message.sequence, out);
+    put_bytes(field::message::TOPIC, message.topic.as_str().as_bytes(), out);
+}
+
+/// Writes a field that may be absent; where its bytes are then.
+fn put(number: u32, part: &Option<Bytes>, out: &mut Vec<u8>) -> Range<usize> {
+    let Some(part) = part else { return 0..0 };
+    put_bytes(number, part, out);
+    out.len().saturating_sub(part.len())..out.len()
+}
+
+/// Bytes of a field that may be absent.
+fn len(part: &Option<Bytes>) -> usize {
+    part.as_ref().map_or(0, |part| part.len().saturating_add(head_len(part.len())))
+}
+
+/// Bytes of a field's key and length: all fields here have numbers below 16.
+fn head_len(len: usize) -> usize {
+    varint::len(len as u64).saturating_add(1)
 }
 
 /// What this node wants, as frames of a number of subscriptions that everybody takes.

@@ -6,9 +6,10 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use decode::decode_with;
 pub use decode::{DecodeError, decode};
 pub use encode::{Control, publish, subscriptions};
-pub(crate) use encode::{publish_parts, signed_part, test_extension};
+pub(crate) use encode::{publish_parts, put_signed, signed_len, test_extension};
 
 use bytes::Bytes;
 use peerage_core::PeerId;

@@ -203,6 +203,12 @@ fn the_signed_part_is_the_message_without_signature_and_key() {
         signature: Some(Bytes::from_static(b"sig")),
         key: Some(Bytes::from_static(b"k")),
     };
+    let signed_part = |message: &WireMessage| {
+        let mut out = Vec::new();
+        put_signed(message, &mut out);
+        assert_eq!(out.len(), signed_len(message));
+        out
+    };
     assert_eq!(signed_part(&message), b"\x0a\x01f\x12\x00\x1a\x01s\x22\x01t");
     let without = WireMessage { data: None, ..message };
     assert_eq!(signed_part(&without), b"\x0a\x01f\x1a\x01s\x22\x01t", "empty is not the same as absent");

@@ -195,7 +195,7 @@ impl Engine {
         for other in others {
             self.duplicate(*other, &id, &topic, now);
         }
-        let Some(parcel) = self.charged(&Parcel::new(id.clone(), message)) else {
+        let Some(parcel) = self.charged(Parcel::new(id.clone(), message)) else {
             return self.refuse(from, &topic, Some(id), Refusal::NoMemory, now);
         };
         let parcel = Arc::new(parcel);
@@ -231,10 +231,13 @@ impl Engine {
     }
 
     /// Finds memory for a message. What is kept for who asks gives way, the oldest first.
-    fn charged(&mut self, parcel: &Parcel) -> Option<Parcel> {
+    fn charged(&mut self, mut parcel: Parcel) -> Option<Parcel> {
         loop {
-            match parcel.clone().charged_to(&self.net.budget) {
-                Ok(charged) => return Some(charged),
+            match self.net.budget.reserve(parcel.frame.len()) {
+                Ok(charge) => {
+                    parcel.charge = Some(Arc::new(charge));
+                    return Some(parcel);
+                }
                 Err(_) if self.cache.forget_oldest() => {}
                 Err(_) => return None,
             }

@@ -171,12 +171,12 @@ pub enum Input {
         topics: Vec<Topic>,
     },
     /// A peer has said something.
-    Rpc {
+    Rpcs {
         /// Who.
         peer: PeerId,
-        /// What.
-        rpc: Box<Rpc>,
-        /// The memory that it takes until it was handled.
+        /// What, in its order.
+        rpcs: Vec<Rpc>,
+        /// The memory that they take until they were handled.
         charge: Option<Reserved>,
     },
     /// A peer has sent what is no RPC, or breaks a limit.

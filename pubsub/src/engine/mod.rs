@@ -311,8 +311,8 @@ impl engine::Engine for Engine {
                 self.inbound(peer, stream, now);
                 topics.into_iter().for_each(|topic| self.peer_wants(peer, topic));
             }
-            Input::Rpc { peer, rpc, charge } => {
-                self.rpc(peer, *rpc, now);
+            Input::Rpcs { peer, rpcs, charge } => {
+                rpcs.into_iter().for_each(|rpc| self.rpc(peer, rpc, now));
                 drop(charge);
             }
             Input::Malformed { peer } => self.misbehaved(peer, Misdeed::Malformed, 1),

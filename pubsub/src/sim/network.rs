@@ -389,7 +389,7 @@ impl Network {
                     return self.input(to, Input::Malformed { peer });
                 };
                 self.world.tally.copies(rpc.messages.len());
-                self.input(to, Input::Rpc { peer, rpc: Box::new(rpc), charge: None });
+                self.input(to, Input::Rpcs { peer, rpcs: vec![rpc], charge: None });
             }
             Kind::Sybil(sybil) => {
                 let out = sybil.heard(peer, frame, age, self.world.now);

@@ -1,6 +1,9 @@
 //! A node that gossips, with a task for each subscription, as a program has it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bench_peer::{
     Error, Result, failed,
@@ -13,12 +16,21 @@ use peerage::{
     Gossipsub, Multiaddr, Node,
     pubsub::{Config, Handle, Topic},
 };
+use tokio::sync::Semaphore;
+
+/// Messages that are being handed to the node at once.
+const PUBLISHING: usize = 64;
 
 pub(crate) struct Gossiping {
     node: Node,
     gossip: Handle,
     address: String,
+    publishing: Arc<Semaphore>,
+    wrong: Wrong,
 }
+
+/// Why a message did not go everywhere.
+type Wrong = Arc<Mutex<Option<String>>>;
 
 pub(crate) fn protocol() -> Result<Gossipsub> {
     let mut config = Config::default();
@@ -37,7 +49,8 @@ impl Gossiping {
     pub(crate) fn new(node: Node, gossip: Handle) -> Result<Self> {
         let address = node.addresses().first().map(Multiaddr::to_string);
         let address = address.ok_or_else(|| Error::Failed("it listens nowhere".to_owned()))?;
-        Ok(Self { node, gossip, address })
+        let (publishing, wrong) = (Arc::new(Semaphore::new(PUBLISHING)), Wrong::default());
+        Ok(Self { node, gossip, address, publishing, wrong })
     }
 }
 
@@ -62,13 +75,24 @@ impl Gossiper for Gossiping {
     }
 
     async fn publish(&self, topic: &'static str, data: Vec<u8>) -> Result<()> {
-        let published = self.gossip.publish(topic, data).await.map_err(failed("publishing"))?;
-        if published.full > 0 || published.peers == 0 {
-            return Err(Error::Failed(format!(
-                "{} peers took it, {} did not",
-                published.peers, published.full
-            )));
+        if let Some(why) = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(Error::Failed(why));
         }
+        let place = self.publishing.clone().acquire_owned().await.map_err(failed("publishing"))?;
+        let (gossip, wrong) = (self.gossip.clone(), self.wrong.clone());
+        tokio::spawn(async move {
+            let why = match gossip.publish(topic, data).await {
+                Ok(published) if published.full == 0 && published.peers > 0 => None,
+                Ok(published) => {
+                    Some(format!("{} took a message, {} did not", published.peers, published.full))
+                }
+                Err(error) => Some(format!("publishing: {error}")),
+            };
+            if why.is_some() {
+                *wrong.lock().unwrap_or_else(PoisonError::into_inner) = why;
+            }
+            drop(place);
+        });
         Ok(())
     }
 

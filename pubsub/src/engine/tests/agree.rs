@@ -97,8 +97,8 @@ impl Pair {
                     quiet = false;
                     let mut input = &frame[..];
                     while let Some(rpc) = decoder.decode(&mut input).unwrap() {
-                        let rpc = Box::new(codec::decode(&rpc, &Limits::default()).unwrap());
-                        let input = Input::Rpc { peer: peer(n as u16), rpc, charge: None };
+                        let rpc = codec::decode(&rpc, &Limits::default()).unwrap();
+                        let input = Input::Rpcs { peer: peer(n as u16), rpcs: vec![rpc], charge: None };
                         self.0[1 - n].sim.input(input);
                     }
                     self.settle();

@@ -186,7 +186,7 @@ impl Rig {
     }
 
     pub(super) fn hears(&mut self, n: u16, rpc: Rpc) {
-        self.input(Input::Rpc { peer: peer(n), rpc: Box::new(rpc), charge: None });
+        self.input(Input::Rpcs { peer: peer(n), rpcs: vec![rpc], charge: None });
     }
 
     /// A peer that is connected, and wants a topic.

@@ -12,8 +12,8 @@ use crate::{Error, Options, Result, Stack, say};
 const FIRST: usize = 16;
 /// How long nodes are left alone before memory is looked at: some heartbeats.
 const SETTLE: Duration = Duration::from_secs(3);
-/// The most topics at once: how many others know of one peer.
-const TOPICS: usize = 1000;
+/// The most topics: with the first ones fewer than a hundred, for of more than that rust-libp2p makes no meshes here.
+const TOPICS: usize = 80;
 /// The most peers: each takes a whole node in the other process.
 const PEERS: usize = 300;
 
