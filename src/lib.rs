@@ -45,6 +45,7 @@
 //! | put a node together | [`Node::builder`], [`Builder`] |
 //! | connect, and know how it went | [`Node::connect`], [`Report`], [`DialError`] |
 //! | talk with a peer | [`Node::open`], [`Stream`] |
+//! | have an answer of a known peer in one round trip | [`First`], [`ServeOptions::replay_safe`] |
 //! | ask, and be asked: one message there, one back | [`request_response`] |
 //! | be talked to | [`Node::serve`], [`Node::serve_with`] |
 //! | find the nodes of this machine, or of the networks it is in | [`mdns`] |

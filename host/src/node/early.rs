@@ -83,7 +83,7 @@ pub(super) struct Offered {
 /// What an offer became.
 pub(super) enum Early {
     /// A stream, on which it was sent.
-    Opened(Stream),
+    Opened(Box<Stream>),
     /// Nothing: it was sent to nobody, or by a connection that is gone.
     NotCarried,
     /// The peer has it, and does not speak the protocol, or the stream broke.
@@ -123,7 +123,7 @@ impl Inner {
         let in_use = handle.activity.stream(Direction::Outbound);
         let wait = Instant::now().checked_add(NEGOTIATION_TIMEOUT).map_or(deadline, |at| at.min(deadline));
         match timeout_at(wait, stream.agreed_on()).await {
-            Ok(Ok(())) => Early::Opened(Stream::new(stream, protocol, &handle, in_use, lease)),
+            Ok(Ok(())) => Early::Opened(Box::new(Stream::new(stream, protocol, &handle, in_use, lease))),
             Ok(Err(error)) => {
                 tracing::debug!(%connection, %protocol, %error, "what was sent early was not taken");
                 Early::NotTaken

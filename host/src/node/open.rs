@@ -418,7 +418,7 @@ impl Inner {
                     let dialed = dialed.map_err(Box::new)?;
                     if let Some(offered) = offered {
                         match self.carried(offered, deadline).await {
-                            Early::Opened(stream) => return Ok((stream, true)),
+                            Early::Opened(stream) => return Ok((*stream, true)),
                             Early::NotCarried => {}
                             // What was believed of the peer is not true any more.
                             Early::NotTaken => options.optimism = Optimism::Never,

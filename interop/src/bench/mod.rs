@@ -40,6 +40,7 @@ use run::{Outcome, Settings};
 ///   requests       65 bytes there and back, each on a new stream, one after another
 ///   requests-64    the same, 64 at any time
 ///   first-contact  connections, each by a new node with a first ping; only over a link
+///   early          requests to a known peer that leave ahead of the handshake; only over a link and QUIC
 ///   idle           memory of the listener for each connection that is only held
 ///   gossip-*       signed messages from one node to another (pair, pair-64k), and to nineteen with ten peers in each mesh
 ///                  (mesh, mesh-64k; paced: 50 a second); memory of topics and peers that only are there (topics, peers);

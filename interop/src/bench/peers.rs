@@ -94,12 +94,13 @@ pub(crate) fn find(name: &str) -> Option<&'static Peer> {
 
 impl Peer {
     /// Whether it can take a measure at all. A socket that is idle takes memory of the kernel alone, and has no streams that
-    /// share it: that is no limit of anything.
+    /// share it: that is no limit of anything. Nobody else sends anything ahead of a handshake.
     pub(crate) fn takes(&self, measure: Measure) -> bool {
         let crowd = matches!(measure, Measure::PingBusy | Measure::Share | Measure::Saturated);
         (self.gossips || !measure.is_gossip())
             && (self.crowds || !crowd)
             && !(*self == RAW && (measure == Measure::Idle || crowd))
+            && (*self == OURS || measure != Measure::Early)
     }
 
     /// One of its scripts.

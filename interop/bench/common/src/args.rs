@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 pub(crate) const USAGE: &str =
     "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N] [--host IPV4] [--hybrid true]
        peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
-where MEASURE is up, down, ping, connect, connect-32, first-contact, requests, requests-64, idle, ping-busy, share,
+where MEASURE is up, down, ping, connect, connect-32, first-contact, early, requests, requests-64, idle, ping-busy, share,
 saturated, gossip-pair, gossip-pair-64k, gossip-mesh, gossip-mesh-64k, gossip-paced, gossip-topics or gossip-peers; a server for the last one takes
 --gossip true";
 
@@ -72,6 +72,8 @@ words! {
         Connect32 = "connect-32",
         /// Connections, one after another, each by a new node and with a first ping.
         FirstContact = "first-contact",
+        /// As connections one after another, but a request that leaves ahead of the handshake instead of the ping.
+        Early = "early",
         /// Requests, each on a new stream, one after another.
         Requests = "requests",
         /// The same with 64 under way at any time.

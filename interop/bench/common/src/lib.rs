@@ -84,6 +84,17 @@ pub trait Dialer: Send + Sync + 'static {
     /// Opens a stream.
     fn open(&self, protocol: &'static str) -> impl Future<Output = Result<Self::Stream>> + Send;
 
+    /// Connects and asks in one: the request leaves before there is a connection. Gives the stream on which the answer comes.
+    fn ask(
+        &self,
+        address: &str,
+        protocol: &'static str,
+        request: &[u8],
+    ) -> impl Future<Output = Result<Self::Stream>> + Send {
+        let _ = (address, protocol, request);
+        async { Err(Error::Unsupported("data ahead of a handshake".to_owned())) }
+    }
+
     /// Closes the connection, so that this node can dial the same address again.
     fn hang_up(&self) -> impl Future<Output = Result<()>> + Send;
 }

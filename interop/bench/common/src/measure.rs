@@ -48,6 +48,7 @@ pub(crate) async fn take<S: Stack>(
         Measure::Ping => ping(&connected(stack, address, options).await?, options).await?,
         Measure::Connect => connect(stack, address, options, 1, true).await?,
         Measure::FirstContact => first_contact(stack, address, options).await?,
+        Measure::Early => early(stack, address, options).await?,
         Measure::Connect32 => connect(stack, address, options, NODES, false).await?,
         Measure::Requests => requests(connected(stack, address, options).await?, options, 1).await?,
         Measure::Requests64 => requests(connected(stack, address, options).await?, options, REQUESTS).await?,
@@ -203,6 +204,41 @@ async fn first_contact<S: Stack>(stack: &S, address: &str, options: &Options) ->
     }
     say::result(&operations(times, began.elapsed()));
     Ok(())
+}
+
+/// A node that has met the listener, and asks it something ahead of the handshake.
+async fn early<S: Stack>(stack: &S, address: &str, options: &Options) -> Result<()> {
+    let dialer = stack.dialer(options, false).await?;
+    connection(&dialer, address, true).await?;
+    ask(&dialer, address).await?;
+    say::begin();
+    let began = Instant::now();
+    let mut times = Vec::new();
+    while began.elapsed() < options.duration {
+        times.push(ask(&dialer, address).await?);
+    }
+    say::result(&operations(times, began.elapsed()));
+    Ok(())
+}
+
+/// Asks, and closes when the connection has said all that it has to say to somebody who will come back: a ticket, which is
+/// there before the answer to a ping.
+async fn ask<D: Dialer>(dialer: &D, address: &str) -> Result<Duration> {
+    let began = Instant::now();
+    let asking = async {
+        let mut request = [64; REQUEST_SIZE]; // the first of them is the length
+        let mut stream = dialer.ask(address, REQUEST, &request).await?;
+        stream.read_exact(&mut request).await.map_err(failed("reading an answer"))?;
+        let took = began.elapsed();
+        stream.shutdown().await.map_err(failed("half-closing"))?;
+        Ok((stream, took))
+    };
+    let (stream, took) = in_time("asking", asking).await?;
+    let mut ping = in_time("opening", dialer.open(PING)).await?;
+    round_trip(&mut ping).await?;
+    drop((stream, ping));
+    in_time("hanging up", dialer.hang_up()).await?;
+    Ok(took)
 }
 
 /// Dials and closes. What it took does not count the close, but how many there are in a second does.

@@ -8,9 +8,10 @@ mod gossip;
 
 use std::{process::ExitCode, sync::Mutex};
 
-use bench_peer::{Dialer, Error, Options, PING, PROTOCOLS, Result, Stack, Transport, failed, serve};
+use bench_peer::{Dialer, Error, Options, PING, PROTOCOLS, REQUEST, Result, Stack, Transport, failed, serve};
 use peerage::{
-    Builder, Keypair, Limits, Multiaddr, Node, PeerId, Stream,
+    Builder, First, Keypair, Limits, Multiaddr, Node, OpenOptions, Optimism, PeerId, ProtocolId,
+    ServeOptions, Stream,
     transport::upgrade::{KeyExchange, MuxerKind, Security},
 };
 
@@ -76,7 +77,11 @@ impl Stack for Peerage {
         listen(&node, options).await?;
         // Pings are answered by every node of the library.
         for protocol in PROTOCOLS.into_iter().filter(|protocol| *protocol != PING) {
-            let serving = node.serve(protocol, move |stream, _| serve(protocol, stream));
+            // A request gives back what it brings, however often.
+            let options = ServeOptions::default();
+            let options = if protocol == REQUEST { options.replay_safe() } else { options };
+            let name = ProtocolId::new(protocol).map_err(failed("the protocol"))?;
+            let serving = node.serve_with(name, options, move |stream, _| serve(protocol, stream));
             serving.map_err(failed("serving"))?;
         }
         let address = node.addresses().first().map(Multiaddr::to_string);
@@ -137,6 +142,18 @@ impl Dialer for Dialing {
 
     async fn open(&self, protocol: &'static str) -> Result<Stream> {
         self.node.open(self.peer()?, protocol).await.map_err(failed("opening"))
+    }
+
+    async fn ask(&self, address: &str, protocol: &'static str, request: &[u8]) -> Result<Stream> {
+        let address: Multiaddr = address.parse().map_err(failed("the address"))?;
+        let peer = address.peer_id().ok_or_else(|| Error::Failed("the address names no peer".to_owned()))?;
+        *self.peer.lock().map_err(failed("the peer"))? = Some(peer);
+        let mut options = OpenOptions::new([ProtocolId::new(protocol).map_err(failed("the protocol"))?]);
+        options.addresses = vec![address];
+        // Identify may not have told by then.
+        options.optimism = Optimism::Always;
+        options.first = Some(First::new(request).replay_safe());
+        self.node.open_with(peer, options).await.map_err(failed("asking"))
     }
 
     async fn hang_up(&self) -> Result<()> {
