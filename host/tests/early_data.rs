@@ -12,10 +12,15 @@ use std::{
 };
 
 use common::{puppet::socket, way::Way, *};
-use peerage_core::{Multiaddr, ProtocolId};
+use futures::{FutureExt as _, future::BoxFuture};
+use peerage_core::{Multiaddr, PeerId, ProtocolId};
 use peerage_host::{
-    Builder, Event, First, Node, OpenError, OpenOptions, ServeOptions, Stream,
+    Builder, Event, First, Node, OpenError, OpenOptions, Optimism, ServeOptions, Stream,
     request_response::RequestResponse,
+};
+use peerage_transport::{
+    DialOpts, Link, ListenError, ListenOpts, Listener, Transport, TransportError,
+    memory::{Memory, Network},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -305,6 +310,68 @@ fn a_server_that_was_started_anew_is_asked_again_and_not_early_the_next_time() {
     });
 }
 
+/// Memory transport to a peer that is said to take early data, and hangs up over them.
+struct Touchy(Memory, Arc<AtomicUsize>);
+
+impl Transport for Touchy {
+    fn name(&self) -> &'static str {
+        "touchy"
+    }
+
+    fn dials(&self, address: &Multiaddr) -> bool {
+        self.0.dials(address)
+    }
+
+    fn listens(&self, address: &Multiaddr) -> bool {
+        self.0.listens(address)
+    }
+
+    fn may_be_early(&self, _: PeerId) -> bool {
+        true
+    }
+
+    fn dial(&self, address: Multiaddr, opts: DialOpts) -> BoxFuture<'static, Result<Link, TransportError>> {
+        if opts.early.is_none() {
+            return self.0.dial(address, opts);
+        }
+        self.1.fetch_add(1, Ordering::Relaxed);
+        async { Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()) }.boxed()
+    }
+
+    fn listen(
+        &self,
+        address: Multiaddr,
+        opts: ListenOpts,
+    ) -> BoxFuture<'static, Result<Box<dyn Listener>, ListenError>> {
+        self.0.listen(address, opts)
+    }
+}
+
+#[test]
+fn an_attempt_that_fails_over_them_is_made_once_more_without() {
+    run(async {
+        let network = Network::new();
+        let node = builder(&network, SERVER).listen("/memory/0").expect("an address");
+        let server = Server::of(node.start().await.expect("it starts"), replay_safe());
+        let touched = Arc::new(AtomicUsize::new(0));
+        let touchy = Touchy(network.transport(), Arc::clone(&touched));
+        let client = Node::builder(keypair(CLIENT)).in_thread().transport(touchy);
+        let client = client.start().await.expect("it starts");
+        let address = address(&server.node);
+        let mut options = asking(&address, question().replay_safe());
+        options.optimism = Optimism::Always;
+        let stream = client.open_with(peer(SERVER), options).await.expect("it opens");
+        assert_eq!(answer(stream).await, "late");
+        assert_eq!((touched.load(Ordering::Relaxed), early(&client, "failed"), server.calls()), (1, 1, 1));
+        // Without an offer there is nothing to be touchy about.
+        client.disconnect(peer(SERVER)).await;
+        let mut options = asking(&address, question());
+        options.optimism = Optimism::Always;
+        client.open_with(peer(SERVER), options).await.expect("it opens");
+        assert_eq!(touched.load(Ordering::Relaxed), 1);
+    });
+}
+
 #[test]
 fn another_peer_at_the_address_is_found_out() {
     on_loopback(async {
@@ -332,7 +399,7 @@ fn a_protocol_that_is_gone_is_negotiated_anew() {
         let gone = ProtocolId::new("/gone/1").expect("a name");
         let mut options = asking(&address, question().replay_safe());
         options.protocols.insert(0, gone.clone());
-        options.optimism = peerage_host::Optimism::Always;
+        options.optimism = Optimism::Always;
         let served = server.node.serve("/gone/1", |_, _| async {}).expect("not served yet");
         meet(&client, &server, &address).await;
         server.node.unserve(served);

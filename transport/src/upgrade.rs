@@ -77,7 +77,7 @@ pub struct UpgradeOpts {
     /// What the initiator believes of the peer.
     pub belief: Belief,
     /// Whether a listener wants a connection that resumes a session before the handshake is done, to answer what comes
-    /// early; it is then [`Unproven`](crate::Unproven). Else early data wait for the end of the handshake.
+    /// early; it is then [`Unproven`]. Else early data wait for the end of the handshake.
     pub early: bool,
 }
 

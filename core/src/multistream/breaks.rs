@@ -67,7 +67,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_no_proposal_if_nothing_follows() {
+        for (bytes, nothing) in [
+            (&b""[..], true),
+            (b"\x80", true),
+            (b"\x05ab", true),
+            (b"\x05abcd", true),
+            (b"\x05abcde", true),
+            (b"GET / HTTP/1.1\r\n", true),
+            (b"\x05abcd\n", false),
+            (b"\x03ls\n", false),
+            (b"\x85\x00abcde", false),
+        ] {
+            assert_eq!(breaks_at_its_end(bytes), nothing, "{:?}", bytes.escape_ascii().to_string());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_listener_is_asked_for_what_is_no_proposal(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assume!(breaks_at_its_end(&bytes));
+            let mut listener = Listener::new();
+            listener.handle_input(b"\x13/multistream/1.0.0\n\x03/x\n", |_| None).unwrap();
+            let mut asked = false;
+            let read = listener.handle_input(&bytes, |_| {
+                asked = true;
+                None
+            });
+            prop_assert!(!asked && (read.is_err() || listener.handle_end().is_err()));
+        }
+
         #[test]
         fn no_listener_survives_what_breaks(first in prop::collection::vec(any::<u8>(), 0..300), more: Vec<u8>) {
             prop_assume!(breaks(&first));

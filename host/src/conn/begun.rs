@@ -15,6 +15,8 @@ pub(crate) struct Begun {
     pub(super) worker: usize,
     pub(super) entered: Entered,
     pub(super) handlers: JoinSet<()>,
+    /// Those who wait for it hear that the peer has proven that it is there, and that it is wanted.
+    told: Option<watch::Sender<bool>>,
 }
 
 impl Begun {
@@ -23,7 +25,17 @@ impl Begun {
         info: ConnInfo,
         connection: muxer::Connection,
         lease: &ConnectionLease,
+    ) -> Self {
+        Self::made(node, info, connection, lease, Proven(None), None)
+    }
+
+    fn made(
+        node: &Arc<Inner>,
+        info: ConnInfo,
+        connection: muxer::Connection,
+        lease: &ConnectionLease,
         proven: Proven,
+        told: Option<watch::Sender<bool>>,
     ) -> Self {
         let worker = node.kernel.workers.next();
         let (activity, entered) = node.board.enter(info.id, &node.kernel.clock);
@@ -37,7 +49,14 @@ impl Begun {
             proven,
             ended: Arc::default(),
         };
-        Self { handle, worker, entered, handlers: JoinSet::new() }
+        Self { handle, worker, entered, handlers: JoinSet::new(), told }
+    }
+
+    /// It is admitted: whoever waited for the proof goes on.
+    pub(super) fn admitted(&mut self) {
+        if let Some(told) = self.told.take() {
+            let _ = told.send(true);
+        }
     }
 }
 
@@ -54,7 +73,7 @@ pub(crate) async fn prove(
 ) -> Result<Begun, UpgradeError> {
     let (told, proven) = watch::channel(false);
     let span = debug_span!("early", id = %info.id, peer = %info.peer);
-    let begun = Begun::new(node, info, connection, lease, Proven(Some(proven)));
+    let begun = Begun::made(node, info, connection, lease, Proven(Some(proven)), Some(told));
     let handlers = Rc::new(RefCell::new(JoinSet::new()));
     let serving = async {
         if serve {
@@ -75,19 +94,15 @@ pub(crate) async fn prove(
         }
     };
     proof.instrument(span).await?;
-    let _ = told.send(true);
     let handlers = handlers.take();
     Ok(Begun { handlers, ..begun })
 }
 
-/// Whether the peer has proven that it is there, now or by and by.
+/// Whether the peer has proven that it is there, now or by and by. Without a channel it has.
 #[derive(Clone)]
 pub(crate) struct Proven(Option<watch::Receiver<bool>>);
 
 impl Proven {
-    /// It has.
-    pub(super) const YES: Self = Self(None);
-
     pub(crate) fn is_known(&self) -> bool {
         self.0.as_ref().is_none_or(|proven| *proven.borrow())
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span};
 
 use super::{
-    Begun, Handle, Proven,
+    Begun, Handle,
     engine::{Action, Engine, Input},
     inbound,
 };
@@ -49,8 +49,9 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
     if let Some(security) = info.negotiated_security() {
         node.known.secured(peer, security);
     }
-    let begun = begun.unwrap_or_else(|| Begun::new(node, info, connection, &lease, Proven::YES));
-    let Begun { handle, worker, entered, handlers } = begun;
+    let mut begun = begun.unwrap_or_else(|| Begun::new(node, info, connection, &lease));
+    begun.admitted();
+    let Begun { handle, worker, entered, handlers, .. } = begun;
     // There is one for each worker.
     let Some(nursery) = node.nursery(worker) else { return };
     // Entered before the host speaks of it: who hears `Connected` can open a stream.

@@ -513,6 +513,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_became_of_early_data_is_told() {
+        let told = |early| {
+            let early = Some(early);
+            AttemptReport { early, ..attempt(1, Stage::Muxer, AttemptResult::Connected) }.to_string()
+        };
+        assert!(told(EarlySent::Taken).ends_with("connected; data went ahead of the handshake (0-RTT)"));
+        assert!(told(EarlySent::Refused).ends_with("were refused"));
+        let failed = told(EarlySent::Failed { error: "it broke".to_owned() });
+        assert!(failed.contains("tried again without") && failed.ends_with("it broke"), "{failed}");
+    }
+
     fn failed(port: u16, stage: Stage) -> AttemptReport {
         attempt(port, stage, AttemptResult::Failed { error: "it broke".to_owned(), fault: Fault::Remote })
     }
