@@ -144,7 +144,8 @@ pub(crate) fn cases(measures: &[String], transports: &[String], link: bool) -> V
     let transports: Vec<Transport> = transports.iter().filter_map(|word| word.parse().ok()).collect();
     for &measure in Measure::ALL {
         let asked = measures.iter().any(|word| word == measure.word());
-        if !asked && !(measures.is_empty() && usual(measure)) {
+        let taken = asked || (measures.is_empty() && usual(measure));
+        if !taken {
             continue;
         }
         // What gossip costs has little to do with what is below it: over one of them it is enough.
