@@ -134,23 +134,45 @@ async fn hang_up(node: &Node, other: &Node) {
     common::until("both are alone", || node.connections().is_empty() && other.connections().is_empty()).await;
 }
 
+/// Whether a scenario takes so many round trips at each of its steps.
+///
+/// One ClientHello in 256 has, at random, a byte that could end a line of multistream-select. Then nothing is sent ahead, and
+/// there is a round trip more (`multistream::breaks`). A scenario that met one is tried again: five in a row are not chance.
+async fn takes<F: Future<Output = Vec<u32>>>(expected: &[u32], scenario: impl Fn() -> F) {
+    let mut unlucky = Vec::new();
+    for _ in 0..5 {
+        let counted = scenario().await;
+        if counted == expected {
+            return;
+        }
+        let one_more = |(counted, expected): (&u32, &u32)| (*expected..=expected + 1).contains(counted);
+        assert!(counted.iter().zip(expected).all(one_more), "{counted:?} and not {expected:?}");
+        unlucky.push(counted);
+    }
+    panic!("{unlucky:?}, and never {expected:?}");
+}
+
 #[test]
 fn a_first_contact_a_known_peer_and_a_connection_that_is_there() {
     for security in [[Security::Noise], [Security::Tls]] {
         run(async move {
-            let network = Network::new();
-            let far = listener(&network, &security).await;
-            let near = dialer(&network, &security).await;
-            let to = address(&far);
-            // TCP; security; its end with the proposal; the request.
-            assert_eq!(first_byte(&near, &to, Optimism::Known).await, 4, "{security:?}");
-            sleep(Duration::from_secs(1)).await;
-            assert_eq!(first_byte(&near, &to, Optimism::Known).await, 1, "identify said that it speaks it");
-            assert_eq!(first_byte(&near, &to, Optimism::Never).await, 2);
-            hang_up(&near, &far).await;
-            assert_eq!(first_byte(&near, &to, Optimism::Known).await, 3, "{security:?}");
-            hang_up(&near, &far).await;
-            assert_eq!(first_byte(&near, &to, Optimism::Never).await, 4);
+            // First TCP; security; its end with the proposal; the request. Then what identify has said is known.
+            takes(&[4, 1, 2, 3, 4], || async {
+                let network = Network::new();
+                let far = listener(&network, &security).await;
+                let near = dialer(&network, &security).await;
+                let to = address(&far);
+                let stranger = first_byte(&near, &to, Optimism::Known).await;
+                sleep(Duration::from_secs(1)).await;
+                let there = first_byte(&near, &to, Optimism::Known).await;
+                let there_in_doubt = first_byte(&near, &to, Optimism::Never).await;
+                hang_up(&near, &far).await;
+                let known = first_byte(&near, &to, Optimism::Known).await;
+                hang_up(&near, &far).await;
+                let known_in_doubt = first_byte(&near, &to, Optimism::Never).await;
+                vec![stranger, there, there_in_doubt, known, known_in_doubt]
+            })
+            .await;
         });
     }
 }
@@ -175,7 +197,7 @@ impl store::Store for Kept {
 
 #[test]
 fn a_peer_is_known_after_a_restart() {
-    run(async {
+    run(takes(&[3], || async {
         let network = Network::new();
         let (far, kept) = (listener(&network, &[Security::Tls]).await, Kept::default());
         let near = || in_making(&network, Security::DEFAULT).store_in(kept.clone()).start();
@@ -187,23 +209,24 @@ fn a_peer_is_known_after_a_restart() {
         let node = near().await.expect("it starts");
         // Until the rows are read.
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(first_byte(&node, &to, Optimism::Known).await, 3);
-    });
+        vec![first_byte(&node, &to, Optimism::Known).await]
+    }));
 }
 
 #[test]
 fn a_first_contact_in_a_hurry() {
-    run(async {
+    run(takes(&[3], || async {
         let network = Network::new();
         let far = listener(&network, Security::DEFAULT).await;
         let near = dialer(&network, Security::DEFAULT).await;
-        assert_eq!(first_byte(&near, &address(&far), Optimism::Always).await, 3);
-    });
+        vec![first_byte(&near, &address(&far), Optimism::Always).await]
+    }));
 }
 
 #[test]
 fn a_wrong_guess_costs_a_dial_and_is_not_made_again() {
-    run(async {
+    // TCP and the refusal; TCP, TLS, its end with the request. And then without the former.
+    run(takes(&[5, 3], || async {
         let network = Network::new();
         let far = listener(&network, &[Security::Noise]).await;
         let near = dialer(&network, Security::DEFAULT).await;
@@ -213,11 +236,10 @@ fn a_wrong_guess_costs_a_dial_and_is_not_made_again() {
         // It comes back, and takes TLS alone.
         far.shutdown().await;
         let far = listener(&network, &[Security::Tls]).await;
-        // TCP and the refusal; TCP, TLS, its end with the request.
-        assert_eq!(first_byte(&near, &to, Optimism::Always).await, 5);
+        let wrong = first_byte(&near, &to, Optimism::Always).await;
         hang_up(&near, &far).await;
-        assert_eq!(first_byte(&near, &to, Optimism::Known).await, 3);
-    });
+        vec![wrong, first_byte(&near, &to, Optimism::Known).await]
+    }));
 }
 
 #[test]
