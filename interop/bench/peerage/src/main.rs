@@ -20,6 +20,7 @@ use gossip::Gossiping;
 
 /// More than any measure opens; the defaults are for nodes that strangers reach.
 const CONNECTIONS: usize = 4096;
+const STREAMS: usize = 512;
 
 fn main() -> ExitCode {
     // A node has threads of its own. What is measured runs beside them, as a program on the library does.
@@ -40,6 +41,10 @@ fn builder(options: &Options) -> Builder {
     limits.connections_inbound = CONNECTIONS;
     limits.connections_total = 2 * CONNECTIONS;
     limits.file_descriptors = 2 * CONNECTIONS;
+    limits.streams_inbound_per_connection = STREAMS;
+    limits.streams_inbound_per_peer = STREAMS;
+    limits.streams_inbound_per_protocol_and_peer = STREAMS;
+    limits.streams_negotiating_per_connection = STREAMS;
     // The others have no hybrid; with them it is compared at what they have.
     let key_exchange = if options.hybrid { KeyExchange::Hybrid } else { KeyExchange::Classical };
     let builder = Node::builder(Keypair::generate()).key_exchange(key_exchange);
