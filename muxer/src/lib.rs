@@ -40,6 +40,7 @@ mod outflow;
 mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod window;
 pub mod yamux;
 pub mod yamux_crate;
 

@@ -35,9 +35,9 @@
 //! - A reset is never an end of file. Its code travels in the length of a window update (libp2p/specs PR 622).
 //! - The peer's GoAway ends the connection, whatever its code: go, rust and js close the socket with it. What was
 //!   received before can still be read.
-//! - A window doubles when a half of it is read within four round trips, up to [`Config::max_window`]; so it grows for
-//!   readers that are fast on paths that are long, and for no others. Round trips are measured by pings once
-//!   data comes in.
+//! - A window grows to what is read in two round trips, up to [`Config::max_window`]; so it grows for readers that are
+//!   fast on paths that are long, and for no others: on a short path a wide window would only make other streams wait.
+//!   Round trips are measured by pings once data comes in, and the shortest one counts.
 //! - Frames for streams that are over are ignored, as far as the peer could not know; beyond that they are counted. Ids
 //!   of the wrong parity, used twice, data over the window, credit that overflows, unknown types and versions
 //!   end the connection with GoAway 1. Unknown flags are ignored.

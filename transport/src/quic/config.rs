@@ -11,9 +11,9 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After so long without a packet the peer is asked for a sign of life: 12 s, so that two may be lost.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(12);
 
-/// Streams that the peer may have open on one connection, accepted or not, as in go-libp2p. For one more it has to wait
-/// (RFC 9000, section 4.6); one that does not wait breaks the protocol, and its connection ends.
-pub const MAX_STREAMS: u32 = 256;
+/// Streams that the peer may have open on one connection, accepted or not: as many as with yamux. For one more it has to
+/// wait (RFC 9000, section 4.6); one that does not wait breaks the protocol, and its connection ends.
+pub const MAX_STREAMS: u32 = 512;
 
 /// The longest packet unless longer ones are asked for, in bytes: what fits into a frame of Ethernet over IPv6.
 pub const MAX_PACKET: u16 = 1452;

@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use peerage_core::budget::Reserved;
-use peerage_muxer::ConnectionError;
+use peerage_muxer::{ConnectionError, window::SPAN};
 use quinn::VarInt;
 use tokio::time::{self, Instant, Sleep};
 
@@ -35,9 +35,6 @@ const PACING: Duration = Duration::from_millis(2);
 /// So long a peer may take to acknowledge what came alone (RFC 9000, section 18.2).
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
-/// The windows are looked after once in a round trip, and not more often than this.
-const LOOK: Duration = Duration::from_millis(1);
-
 /// Drives a connection to its end.
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -46,6 +43,7 @@ pub(super) struct Driver {
     flight: Flight,
     windows: Windows,
     memory: Reserved,
+    last_look: Instant,
     next_look: Instant,
     closing: Option<Closing>,
     /// The end of the endpoint, without which no packet comes.
@@ -94,6 +92,7 @@ impl Driver {
             flight,
             windows: Windows::default(),
             memory,
+            last_look: Instant::now(),
             next_look: Instant::now(),
             closing: None,
             endpoint_over: Box::pin(port.over()),
@@ -115,18 +114,24 @@ impl Driver {
         }
     }
 
+    /// Once in a round trip, and not more often than speed can be told.
     fn look_after_windows(&mut self) {
         let now = Instant::now();
         if now < self.next_look {
             return;
         }
         let stats = self.shared.connection.stats();
-        self.next_look = now.checked_add(stats.path.rtt.max(LOOK)).unwrap_or(now);
+        let took = now.saturating_duration_since(self.last_look);
+        self.last_look = now;
+        self.next_look = now.checked_add(stats.path.rtt.max(SPAN)).unwrap_or(now);
         let (receive, send) = self.windows.look(Seen {
             received: stats.udp_rx.bytes,
             read: self.shared.read.load(Ordering::Relaxed),
+            sent: stats.udp_tx.bytes,
             congestion_window: stats.path.cwnd,
             writer_waited: self.shared.writer_waited.swap(false, Ordering::Relaxed),
+            took,
+            round_trip: self.flight.shortest_round_trip().unwrap_or(stats.path.rtt),
         });
         // Without memory for it, the connection stays as slow as it is.
         if let Some(receive) = receive

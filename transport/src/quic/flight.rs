@@ -1,5 +1,5 @@
-//! When everything that was sent has arrived. quinn says that to the congestion controller, and to nobody else; so one
-//! listens there, and leaves the control of congestion to CUBIC.
+//! When everything that was sent has arrived, and what a round trip takes at least. quinn says that to the congestion
+//! controller, and to nobody else; so one listens there, and leaves the control of congestion to CUBIC.
 
 use std::{
     any::Any,
@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
@@ -18,6 +18,8 @@ use quinn_proto::RttEstimator;
 pub(super) struct Flight {
     landings: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
+    /// Nanoseconds, plus one; 0 while there is none.
+    round_trip: Arc<AtomicU64>,
 }
 
 /// As long as no more was sent than this, quinn's pacer has held nothing back: it lets ten packets of the smallest size
@@ -28,6 +30,12 @@ impl Flight {
     /// How often an acknowledgement left nothing unacknowledged.
     pub(super) fn landings(&self) -> u64 {
         self.landings.load(Ordering::Acquire)
+    }
+
+    /// The shortest round trip so far, once something was acknowledged.
+    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
+        let nanos = self.round_trip.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Duration::from_nanos(nanos))
     }
 
     /// Whether so little was sent that nothing of it can have been held back.
@@ -56,6 +64,8 @@ impl Controller for Watched {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
+        let nanos = u64::try_from(rtt.min().as_nanos()).unwrap_or(u64::MAX);
+        self.flight.round_trip.store(nanos.saturating_add(1), Ordering::Release);
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 

@@ -1,10 +1,14 @@
 //! How much a connection may have on its way and unread. Pure: the driver looks now and then, and asks the budget.
 //!
 //! quinn has a window for the connection in each direction, which can be changed while it lives, and one for each
-//! stream, which cannot. So streams get a wide one, and the connection's decides. Both begin small, and double when
-//! they are what slows the connection down: the sender's when a writer had to wait although the network would take more,
-//! the receiver's when half of it came within a round trip, or waits to be read. The latter because one stream that
-//! nobody reads must not keep all others waiting, as long as there is memory.
+//! stream, which cannot. So streams get a wide one, and the connection's decides. Both begin small, and grow to what
+//! goes through in two round trips when they are what slows the connection down: the sender's when a writer had to wait
+//! although the network would take more, the receiver's whenever so much comes. It doubles too when half of it waits to
+//! be read: one stream that nobody reads must not keep all others waiting, as long as there is memory.
+
+use std::time::Duration;
+
+use peerage_muxer::window::{grown, wanted};
 
 /// Bytes that the peer may have sent unread, on all streams together, at the beginning: 256 KiB, which is what a stream
 /// of yamux begins with.
@@ -29,6 +33,7 @@ pub(super) struct Windows {
     pub(super) send: u32,
     received: u64,
     read: u64,
+    sent: u64,
     /// Bytes that wait to be read, as far as that can be told from outside. What comes is counted with its packets, so it
     /// is taken for a little less than it is: the estimate rather forgets than invents.
     unread: u64,
@@ -41,10 +46,16 @@ pub(super) struct Seen {
     pub(super) received: u64,
     /// Bytes that were read from streams so far.
     pub(super) read: u64,
+    /// Bytes of datagrams that were sent so far.
+    pub(super) sent: u64,
     /// Bytes that the network would take at once.
     pub(super) congestion_window: u64,
     /// Whether a writer had to wait since the last look.
     pub(super) writer_waited: bool,
+    /// The time since the last look.
+    pub(super) took: Duration,
+    /// What a round trip takes while nothing waits on the path.
+    pub(super) round_trip: Duration,
 }
 
 /// Sixteenths of a datagram that are taken for data. Headers and tags are some 40 bytes of 1,450.
@@ -52,7 +63,7 @@ const PAYLOAD_SIXTEENTHS: u64 = 15;
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { receive: RECEIVE_WINDOW, send: SEND_WINDOW, received: 0, read: 0, unread: 0 }
+        Self { receive: RECEIVE_WINDOW, send: SEND_WINDOW, received: 0, read: 0, sent: 0, unread: 0 }
     }
 }
 
@@ -63,38 +74,41 @@ impl Windows {
         let read = seen.read.saturating_sub(self.read);
         let payload = came.saturating_mul(PAYLOAD_SIXTEENTHS) / 16;
         self.unread = self.unread.saturating_add(payload).saturating_sub(read).min(self.receive.into());
-        (self.received, self.read) = (seen.received, seen.read);
+        let went = seen.sent.saturating_sub(self.sent);
+        (self.received, self.read, self.sent) = (seen.received, seen.read, seen.sent);
 
-        let half = u64::from(self.receive / 2);
-        let receive = came >= half || self.unread >= half;
-        let send = seen.writer_waited && seen.congestion_window >= u64::from(self.send / 2);
-        (
-            doubled(self.receive, MAX_RECEIVE_WINDOW).filter(|_| receive),
-            doubled(self.send, MAX_SEND_WINDOW).filter(|_| send),
-        )
+        let full = self.unread >= u64::from(self.receive / 2);
+        let receive = if full { u64::MAX } else { wanted(came, seen.took, seen.round_trip) };
+        let slows = seen.writer_waited && seen.congestion_window >= u64::from(self.send / 2);
+        let send = if slows { wanted(went, seen.took, seen.round_trip) } else { 0 };
+        (grown(self.receive, receive, MAX_RECEIVE_WINDOW), grown(self.send, send, MAX_SEND_WINDOW))
     }
-}
-
-fn doubled(window: u32, max: u32) -> Option<u32> {
-    (window < max).then(|| window.saturating_mul(2).min(max))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HALF: u64 = RECEIVE_WINDOW as u64 / 2;
+    const WINDOW: u64 = RECEIVE_WINDOW as u64;
+
+    /// What is there to see after a round trip of 10 ms.
+    fn seen() -> Seen {
+        let round_trip = Duration::from_millis(10);
+        Seen { took: round_trip, round_trip, ..Seen::default() }
+    }
 
     fn came_and_read(windows: &mut Windows, came: u64, read: u64) -> Option<u32> {
         let (received, so_far) = (windows.received + came, windows.read + read);
-        windows.look(Seen { received, read: so_far, ..Seen::default() }).0
+        windows.look(Seen { received, read: so_far, ..seen() }).0
     }
 
     #[test]
-    fn half_a_window_in_a_round_trip_doubles_it() {
+    fn the_window_is_for_two_round_trips_of_what_comes() {
         let mut windows = Windows::default();
-        assert_eq!(came_and_read(&mut windows, HALF - 1, HALF - 1), None);
-        assert_eq!(came_and_read(&mut windows, HALF, HALF), Some(2 * RECEIVE_WINDOW));
+        assert_eq!(came_and_read(&mut windows, WINDOW / 2, WINDOW / 2), None);
+        assert_eq!(came_and_read(&mut windows, WINDOW * 3 / 4, WINDOW * 3 / 4), Some(RECEIVE_WINDOW / 2 * 3));
+        assert_eq!(came_and_read(&mut windows, WINDOW, WINDOW), Some(2 * RECEIVE_WINDOW));
+        assert_eq!(came_and_read(&mut windows, 9 * WINDOW, 9 * WINDOW), Some(2 * RECEIVE_WINDOW));
     }
 
     #[test]
@@ -130,12 +144,14 @@ mod tests {
     #[test]
     fn a_writer_that_waits_for_the_network_gets_no_more_room() {
         let mut windows = Windows::default();
-        let mut look = |congestion_window, writer_waited| {
-            windows.look(Seen { congestion_window, writer_waited, ..Seen::default() }).1
+        let mut look = |congestion_window, writer_waited, went| {
+            let sent = windows.sent + u64::from(went);
+            windows.look(Seen { sent, congestion_window, writer_waited, ..seen() }).1
         };
         let half = u64::from(SEND_WINDOW / 2);
-        assert_eq!(look(half, false), None);
-        assert_eq!(look(half - 1, true), None);
-        assert_eq!(look(half, true), Some(2 * SEND_WINDOW));
+        assert_eq!(look(half, false, SEND_WINDOW), None);
+        assert_eq!(look(half - 1, true, SEND_WINDOW), None);
+        assert_eq!(look(half, true, SEND_WINDOW / 2), None);
+        assert_eq!(look(half, true, SEND_WINDOW), Some(2 * SEND_WINDOW));
     }
 }

@@ -68,9 +68,14 @@ fn new_transport(transport: Transport, key: &Keypair) -> Result<Boxed<(PeerId, S
             let ws = websocket::Config::new(tcp()).upgrade(Version::V1Lazy);
             ws.authenticate(noise()?).multiplex(yamux::Config::default()).boxed()
         }
-        Transport::Quic => quic::tokio::Transport::new(quic::Config::new(key))
-            .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
-            .boxed(),
+        Transport::Quic => {
+            let mut config = quic::Config::new(key);
+            // 256 is too few for as many streams and identify.
+            config.max_concurrent_stream_limit = 512;
+            quic::tokio::Transport::new(config)
+                .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+                .boxed()
+        }
         Transport::WebRtc => return Err(Error::Unsupported("WebRTC".to_owned())),
     })
 }

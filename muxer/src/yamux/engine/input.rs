@@ -213,9 +213,7 @@ impl Engine {
             self.discard_body(header);
             return self.stray(now);
         }
-        if stream.receive.since.is_none() {
-            stream.receive.since = Some(now);
-        }
+        stream.receive.begin(now);
         let discard = stream.released || stream.is_reset() || self.end.is_some();
         if length > 0 {
             self.reading = Reading::Body(Body { id, left: length, fin: header.has(FIN), discard });

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// While data comes in, the round trip is measured again after this.
 const MEASURE_AGAIN: Duration = Duration::from_secs(30);
 
+/// A path that has become longer is believed after one to two of these.
+const PERIOD: Duration = Duration::from_secs(600);
+
 /// Received bytes from which on windows may want to grow, for which a round trip has to be known.
 const WORTH_MEASURING: u64 = 16 * 1024;
 
@@ -23,6 +26,34 @@ pub(super) struct Liveness {
     next: u32,
     rtt: Option<Duration>,
     measured: Option<Instant>,
+    shortest: Shortest,
+}
+
+/// The shortest round trip of late, which is what the path takes while nothing waits on it.
+#[derive(Default)]
+struct Shortest {
+    /// Of the period that is over, and of the one that began then.
+    before: Option<Duration>,
+    since: Option<(Instant, Duration)>,
+}
+
+impl Shortest {
+    fn add(&mut self, sample: Duration, now: Instant) {
+        self.since = match self.since {
+            Some((began, shortest)) if now.saturating_duration_since(began) < PERIOD => {
+                Some((began, shortest.min(sample)))
+            }
+            last => {
+                self.before = last.map(|(_, shortest)| shortest);
+                Some((now, sample))
+            }
+        };
+    }
+
+    fn get(&self) -> Option<Duration> {
+        let since = self.since.map(|(_, shortest)| shortest);
+        self.before.into_iter().chain(since).min()
+    }
 }
 
 impl Liveness {
@@ -38,11 +69,17 @@ impl Liveness {
             next: 0,
             rtt: None,
             measured: None,
+            shortest: Shortest::default(),
         }
     }
 
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// The shortest round trip of the last ten minutes or so.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        self.shortest.get()
     }
 
     pub(super) fn heard(&mut self, bytes: usize, now: Instant) {
@@ -86,6 +123,7 @@ impl Liveness {
             None => sample,
         });
         self.measured = Some(now);
+        self.shortest.add(sample, now);
         true
     }
 
@@ -108,5 +146,27 @@ impl Liveness {
             self.ping_due |= self.outstanding.is_none();
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_round_trip_counts_until_it_is_old() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut shortest = Shortest::default();
+        assert_eq!(shortest.get(), None);
+        shortest.add(ms(20), start);
+        shortest.add(ms(90), start + PERIOD / 2);
+        assert_eq!(shortest.get(), Some(ms(20)));
+        shortest.add(ms(70), start + PERIOD);
+        shortest.add(ms(80), start + 2 * PERIOD - ms(1));
+        assert_eq!(shortest.get(), Some(ms(20)));
+        shortest.add(ms(90), start + 2 * PERIOD);
+        assert_eq!(shortest.get(), Some(ms(70)));
+        shortest.add(ms(30), start + 2 * PERIOD);
+        assert_eq!(shortest.get(), Some(ms(30)));
     }
 }

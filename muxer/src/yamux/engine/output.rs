@@ -1,18 +1,16 @@
 //! Which frames are sent, and in which order.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     super::frame::{ACK, DATA, FIN, Header, PING, SYN, WINDOW_UPDATE},
     super::{INITIAL_WINDOW, SEND_BUFFER},
     ABANDONED_TIMEOUT, Engine, Event, Phase,
     frames::Frames,
+    receive::Receive,
     stream::Stream,
 };
-
-/// A window grows when a half of it was read within so many round trips. An honest sender that the window holds up needs
-/// one for each window.
-const GROW_WITHIN_ROUND_TRIPS: u32 = 4;
+use crate::window;
 
 impl Engine {
     /// Appends frames to `out` until it has `limit` bytes, exceeded by at most one frame of each kind. Answers go first,
@@ -81,20 +79,16 @@ impl Engine {
             return;
         }
         if let Some(owed) = stream.credit_due() {
-            let within = self.liveness.rtt().map(|rtt| rtt.saturating_mul(GROW_WITHIN_ROUND_TRIPS));
-            let fast = within
-                .zip(stream.receive.since)
-                .is_some_and(|(within, since)| now.saturating_duration_since(since) < within);
-            let window = stream.receive.window();
-            let most = self.config.max_window.max(INITIAL_WINDOW).saturating_sub(window);
-            let more = window.min(most).min(self.config.window_growth.saturating_sub(self.growth));
+            let shortest = self.liveness.shortest();
             let mut credit = owed;
-            if fast && more > 0 && stream.receive.grow(more) {
-                self.growth = self.growth.saturating_add(more);
-                credit = credit.saturating_add(more);
+            if let Some(more) = wider(&mut stream.receive, owed, shortest, now, self.config.max_window) {
+                let more = more.min(self.config.window_growth.saturating_sub(self.growth));
+                if more > 0 && stream.receive.grow(more) {
+                    self.growth = self.growth.saturating_add(more);
+                    credit = credit.saturating_add(more);
+                }
             }
             stream.receive.give(credit);
-            stream.receive.since = Some(now);
             let flags = greeting(stream);
             out.put(&Header::new(WINDOW_UPDATE, flags, id, credit).encode());
         }
@@ -139,6 +133,20 @@ impl Engine {
         }
         self.schedule(id);
     }
+}
+
+/// By how much the window of a stream should grow, of which `owed` bytes were read since there was credit.
+fn wider(
+    receive: &mut Receive,
+    owed: u32,
+    round_trip: Option<Duration>,
+    now: Instant,
+    max_window: u32,
+) -> Option<u32> {
+    let (read, took) = receive.pace(owed, now)?;
+    let wanted = window::wanted(read, took, round_trip?);
+    let wider = window::grown(receive.window(), wanted, max_window.max(INITIAL_WINDOW))?;
+    Some(wider.saturating_sub(receive.window()))
 }
 
 /// The flag that the first frame of a stream carries.

@@ -1,11 +1,15 @@
 //! What a stream has received and nobody has read yet, and the window that says how much more may come.
 
-use std::time::Instant;
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use bytes::BufMut;
 use peerage_core::budget::{Budget, Exhausted, Reserved};
 
 use super::{super::INITIAL_WINDOW, segments::Segments};
+use crate::window::SPAN;
 
 /// Buffered bytes of a stream for which the budget is not asked: a small request costs no look at the ledger, and is
 /// not lost when the ledger is empty.
@@ -21,8 +25,9 @@ pub(super) struct Receive {
     credit: u32,
     /// Of a body whose header was taken off the credit: what has not come yet.
     incoming: u32,
-    /// When the peer last got credit, or sent its first byte.
-    pub(super) since: Option<Instant>,
+    /// Since when it is counted what the peer gets credit for: its first byte at first.
+    since: Option<Instant>,
+    counted: u64,
 }
 
 impl Receive {
@@ -34,6 +39,7 @@ impl Receive {
             credit: INITIAL_WINDOW,
             incoming: 0,
             since: None,
+            counted: 0,
         }
     }
 
@@ -92,6 +98,23 @@ impl Receive {
         let here = unread.saturating_add(self.incoming);
         let owed = self.window.saturating_sub(self.credit).saturating_sub(here);
         (owed >= self.window / 2).then_some(owed)
+    }
+
+    /// A byte came, maybe the first.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// How many bytes were read since it was asked and answered last, and in what time; the peer is given credit for the
+    /// last `owed` of them now. `None` if that was not long ago.
+    pub(super) fn pace(&mut self, owed: u32, now: Instant) -> Option<(u64, Duration)> {
+        self.counted = self.counted.saturating_add(owed.into());
+        let took = now.saturating_duration_since(self.since?);
+        if took < SPAN {
+            return None;
+        }
+        self.since = Some(now);
+        Some((mem::take(&mut self.counted), took))
     }
 
     /// Gives the peer credit.
