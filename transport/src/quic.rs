@@ -59,6 +59,7 @@ mod qlog;
 mod runtime;
 mod shared;
 mod stream;
+mod turns;
 mod window;
 
 use std::{

@@ -3,7 +3,14 @@
 
 mod common;
 
-use std::{net::UdpSocket, sync::Arc, time::Duration};
+use std::{
+    net::UdpSocket,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{Outcome, assert_error, keypair, opts, peer};
 use futures::FutureExt as _;
@@ -312,6 +319,39 @@ async fn a_stream_that_nobody_reads_does_not_stop_the_others() {
 }
 
 /// What is written just before the close still comes, however much it is.
+/// quinn would let whoever was woken last have all the room there is, each time.
+#[tokio::test]
+async fn streams_that_all_send_share_the_connection() {
+    const STREAMS: usize = 40;
+    const TOTAL: usize = STREAMS * 1024 * 1024;
+    let (a, b) = pair().await;
+    let reader = tokio::spawn(async move {
+        let mut readers = tokio::task::JoinSet::new();
+        for _ in 0..STREAMS {
+            let mut stream = b.connection.accept().await.unwrap();
+            readers.spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+        }
+        readers.join_all().await;
+    });
+    let sent: Arc<[AtomicUsize; STREAMS]> = Arc::new(std::array::from_fn(|_| AtomicUsize::new(0)));
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..STREAMS {
+        let (mut stream, sent) = (a.connection.open().await.unwrap(), Arc::clone(&sent));
+        writers.spawn(async move {
+            while sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum::<usize>() < TOTAL {
+                let written = stream.write(&[0; 64 * 1024]).await.unwrap();
+                sent[number].fetch_add(written, Ordering::Relaxed);
+            }
+            stream.close_write().await.unwrap();
+        });
+    }
+    timeout(LONG, writers.join_all()).await.expect("all are sent");
+    timeout(LONG, reader).await.expect("all are read").unwrap();
+    let sent: Vec<_> = sent.iter().map(|sent| sent.load(Ordering::Relaxed)).collect();
+    let mean = sent.iter().sum::<usize>() / STREAMS;
+    assert!(sent.iter().all(|&sent| sent > mean / 2 && sent < 2 * mean), "{sent:?}");
+}
+
 #[tokio::test]
 async fn an_orderly_close_delivers_what_was_written() {
     let (a, b) = pair().await;

@@ -94,7 +94,7 @@ impl Config {
             .datagram_receive_buffer_size(None)
             .stream_receive_window(VarInt::from_u32(window::STREAM_WINDOW))
             .receive_window(VarInt::from_u32(window::RECEIVE_WINDOW))
-            .send_window(window::SEND_WINDOW.into())
+            .send_window(window::usual(window::SEND_WINDOW))
             .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok())
             .keep_alive_interval(Some(self.keep_alive))
             .mtu_discovery_config(Some(discovery))

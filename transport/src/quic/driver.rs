@@ -45,6 +45,8 @@ pub(super) struct Driver {
     memory: Reserved,
     last_look: Instant,
     next_look: Instant,
+    /// While somebody has to be waited for.
+    watch: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
     /// The end of the endpoint, without which no packet comes.
     endpoint_over: BoxFuture<'static, ()>,
@@ -94,6 +96,7 @@ impl Driver {
             memory,
             last_look: Instant::now(),
             next_look: Instant::now(),
+            watch: None,
             closing: None,
             endpoint_over: Box::pin(port.over()),
             over: false,
@@ -144,7 +147,19 @@ impl Driver {
             && self.memory.grow(difference(send, self.windows.send)).is_ok()
         {
             self.windows.send = send;
-            self.shared.connection.set_send_window(send.into());
+            self.shared.set_send_window(send);
+        }
+    }
+
+    /// While streams wait for others that were called, sees to it that they do not wait long.
+    fn look_after_turns(&mut self, cx: &mut Context<'_>) {
+        while self.shared.turns.is_to_be_watched() {
+            let watch = self.watch.get_or_insert_with(|| Box::pin(time::sleep(SPAN)));
+            if watch.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.watch = None;
+            self.shared.turns.lapse();
         }
     }
 
@@ -253,12 +268,14 @@ impl Future for Driver {
             return Poll::Ready(if told { Ok(()) } else { Err(ConnectionError::DriverGone) });
         }
         this.look_after_windows();
+        this.look_after_turns(cx);
         Poll::Pending
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.shared.turns.end();
         if !self.over && self.shared.is_sound() {
             // Nobody drives it any more. The streams hear of it, and the endpoint's task tells the peer.
             self.shared.abandon(ConnectionError::DriverGone);

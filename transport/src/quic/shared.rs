@@ -3,7 +3,7 @@
 use std::{
     mem,
     sync::{
-        OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,7 +13,12 @@ use peerage_muxer::{ConnectionError, ErrorCode};
 use quinn::ConnectionError as End;
 use tokio::sync::Notify;
 
-use super::{contained::contain, error};
+use super::{
+    contained::contain,
+    error,
+    turns::Turns,
+    window::{self, usual},
+};
 
 pub(super) struct Shared {
     pub(super) connection: quinn::Connection,
@@ -28,6 +33,9 @@ pub(super) struct Shared {
     pub(super) read: AtomicU64,
     /// A writer had to wait since the driver looked last.
     pub(super) writer_waited: AtomicBool,
+    pub(super) turns: Arc<Turns>,
+    /// Bytes that are kept until the peer acknowledges them.
+    send_window: Mutex<u32>,
     /// Something was given to quinn to be delivered.
     pub(super) touched: AtomicBool,
 }
@@ -42,6 +50,8 @@ impl Shared {
             driver: AtomicWaker::new(),
             read: AtomicU64::new(0),
             writer_waited: AtomicBool::new(false),
+            turns: Arc::default(),
+            send_window: Mutex::new(window::SEND_WINDOW),
             touched: AtomicBool::new(false),
         }
     }
@@ -87,6 +97,25 @@ impl Shared {
 
     fn ended(&self) -> ConnectionError {
         self.connection.close_reason().map_or(ConnectionError::Closed, |end| self.end_of(end))
+    }
+
+    fn send_window(&self) -> MutexGuard<'_, u32> {
+        self.send_window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_send_window(&self, bytes: u32) {
+        let mut window = self.send_window();
+        *window = bytes;
+        self.connection.set_send_window(usual(bytes));
+    }
+
+    /// Writes with all the room there is.
+    pub(super) fn with_reserve<T>(&self, write: impl FnOnce() -> T) -> T {
+        let window = self.send_window();
+        self.connection.set_send_window((*window).into());
+        let written = write();
+        self.connection.set_send_window(usual(*window));
+        written
     }
 
     pub(super) fn touch(&self) {

@@ -9,7 +9,7 @@ use peerage_muxer::{ConnectionError, ErrorCode, StreamError};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{error, shared::Shared};
+use super::{error, shared::Shared, turns::Place};
 
 /// A stream, in both directions.
 pub(super) struct Substream {
@@ -19,15 +19,46 @@ pub(super) struct Substream {
     /// Whether the peer knows of the stream, or will as soon as something is sent.
     announced: bool,
     finished: bool,
+    /// Among those that wait for room.
+    place: Place,
 }
+
+/// A write up to this size, 4 KiB, goes before longer ones: a question or an answer need not wait for bulk.
+const SHORT: usize = 4 * 1024;
 
 impl Substream {
     pub(super) fn opened(shared: Arc<Shared>, halves: (SendStream, RecvStream)) -> Self {
-        Self { shared, halves: Some(halves), announced: false, finished: false }
+        Self { shared, halves: Some(halves), announced: false, finished: false, place: Place::default() }
     }
 
     pub(super) fn accepted(shared: Arc<Shared>, halves: (SendStream, RecvStream)) -> Self {
-        Self { shared, halves: Some(halves), announced: true, finished: false }
+        Self { shared, halves: Some(halves), announced: true, finished: false, place: Place::default() }
+    }
+
+    /// Gives quinn as much as there is room for, when it is this stream's turn.
+    fn poll_send(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize, WriteError>> {
+        let (shared, place) = (&self.shared, &mut self.place);
+        let Some((send, _)) = &mut self.halves else {
+            return Poll::Ready(Err(WriteError::ClosedStream));
+        };
+        let (mut send, turns) = (Pin::new(send), &shared.turns);
+        let short = buf.len() <= SHORT;
+        let most = if short { None } else { Some(turns.turn(place, cx.waker(), || shared.driver.wake())) };
+        let buf = match most {
+            None => buf,
+            Some(Some(most)) => buf.get(..most).unwrap_or(buf),
+            Some(None) => return Poll::Pending,
+        };
+        let mut written = send.as_mut().poll_write(cx, buf);
+        if written.is_pending() && short {
+            written = shared.with_reserve(|| send.as_mut().poll_write(cx, buf));
+        }
+        if written.is_pending() {
+            shared.writer_waited.store(true, Ordering::Relaxed);
+            let waker = turns.draw(place, cx.waker());
+            written = send.poll_write(&mut Context::from_waker(&waker), buf);
+        }
+        written
     }
 
     fn read_error(&self, error: ReadError) -> io::Error {
@@ -59,6 +90,7 @@ fn over() -> io::Error {
 
 impl peerage_muxer::Substream for Substream {
     fn reset(&mut self, code: ErrorCode) {
+        self.shared.turns.leave(&mut self.place);
         let code = error::varint(code);
         let Some((send, recv)) = &mut self.halves else { return };
         // The end that was promised is kept: only what the peer still sends is given up.
@@ -100,21 +132,14 @@ impl AsyncRead for Substream {
 impl AsyncWrite for Substream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let Some((send, _)) = &mut this.halves else {
+        if this.halves.is_none() {
             return Poll::Ready(Err(over()));
-        };
-        match Pin::new(send).poll_write(cx, buf) {
-            Poll::Ready(Ok(written)) => {
-                this.announced = true;
-                this.shared.touch();
-                Poll::Ready(Ok(written))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(this.write_error(error))),
-            Poll::Pending => {
-                this.shared.writer_waited.store(true, Ordering::Relaxed);
-                Poll::Pending
-            }
         }
+        let written = ready!(this.poll_send(cx, buf)).map_err(|error| this.write_error(error))?;
+        this.shared.turns.wrote(&mut this.place, written);
+        this.announced = true;
+        this.shared.touch();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -142,6 +167,7 @@ impl AsyncWrite for Substream {
             Poll::Ready(Ok(_)) | Poll::Pending => {}
         }
         let _ = send.finish();
+        this.shared.turns.leave(&mut this.place);
         this.announced = true;
         this.finished = true;
         this.shared.touch();
@@ -151,6 +177,7 @@ impl AsyncWrite for Substream {
 
 impl Drop for Substream {
     fn drop(&mut self) {
+        self.shared.turns.leave(&mut self.place);
         let halves = self.halves.take();
         if self.shared.is_sound() {
             drop(halves);

@@ -26,6 +26,14 @@ pub const SEND_WINDOW: u32 = 128 * 1024;
 /// To so much that grows at most: 8 MiB.
 pub const MAX_SEND_WINDOW: u32 = 8 * 1024 * 1024;
 
+/// The part of it that is kept for short writes: 16 KiB.
+pub(super) const RESERVE: u32 = 16 * 1024;
+
+/// What of the window to send writes of any length may take.
+pub(super) fn usual(send_window: u32) -> u64 {
+    send_window.saturating_sub(RESERVE).into()
+}
+
 /// The windows of one connection.
 #[derive(Debug)]
 pub(super) struct Windows {
