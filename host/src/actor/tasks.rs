@@ -18,6 +18,9 @@ impl Tasks {
         panicked: impl FnOnce(String) + 'static,
     ) -> tokio::task::AbortHandle {
         while self.0.try_join_next().is_some() {}
+        // tokio moves what it is given from hand to hand, and writes as much again when it ends: of several kilobytes that
+        // is half of what a handshake copies.
+        let task = Box::pin(task);
         self.0.spawn_local(async move {
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
                 panicked(panic_text(panic.as_ref()));

@@ -73,17 +73,17 @@ impl Workers {
                 let index = worker.checked_rem(threads.len()).unwrap_or(0);
                 match threads.get(index) {
                     // What begins where it is asked for needs no second task to carry it there.
-                    Some(worker) if worker.is_here() => drop(tokio::task::spawn_local(make())),
+                    Some(worker) if worker.is_here() => drop(spawn(make())),
                     Some(worker) => {
                         worker.runtime.spawn(async move {
-                            tokio::task::spawn_local(make());
+                            spawn(make());
                         });
                     }
                     None => {}
                 }
             }
             Kind::Here => {
-                tokio::task::spawn_local(make());
+                spawn(make());
             }
         }
     }
@@ -95,6 +95,11 @@ impl Drop for Workers {
             stop.cancel();
         }
     }
+}
+
+/// In a box, as [`Tasks`](super::Tasks) do.
+fn spawn(task: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_local(Box::pin(task))
 }
 
 fn start(index: usize, stop: CancellationToken) -> io::Result<Worker> {

@@ -61,6 +61,10 @@ impl Default for Config {
     }
 }
 
+/// quinn tries the middle of what is left only if it is so far away, and else the upper end, if that is: more than half
+/// of the way from [`MAX_PACKET`] to [`MAX_LARGE_PACKET`], and less than all of it.
+const ONE_PROBE: u16 = 3000;
+
 impl Config {
     fn packet(&self, reach: Reach) -> u16 {
         let default = match reach {
@@ -87,6 +91,13 @@ impl Config {
         let mut transport = TransportConfig::default();
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(self.packet(reach));
+        if reach == Reach::Machine {
+            // Nothing is to be searched for where every size fits: the shorter one from the beginning, which all peers
+            // take, and the longer one after a single probe. A probe is bytes of padding, which quinn reads one by one;
+            // eight of them made a fifth of what a connection costs.
+            transport.initial_mtu(MAX_PACKET);
+            discovery.minimum_change(ONE_PROBE);
+        }
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
             // libp2p knows neither unidirectional streams nor datagrams.
