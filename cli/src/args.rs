@@ -243,6 +243,12 @@ pub(crate) struct Chat {
     /// Do not look for others of the room by multicast DNS, which is on this machine alone without --lan
     #[arg(long, requires = "room")]
     pub(crate) no_mdns: bool,
+    /// Put files that are accepted into DIR, which is made when the first one is
+    #[arg(long, value_name = "DIR", default_value = "peerage-downloads")]
+    pub(crate) downloads: PathBuf,
+    /// Take no file that is larger: 1000, 64KiB, 10MiB, 1GiB
+    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    pub(crate) max_file_size: Bytes,
     /// Plain lines, also on a terminal that could show a screen
     #[arg(long)]
     pub(crate) plain: bool,
