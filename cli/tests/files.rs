@@ -10,7 +10,10 @@ use std::{
 
 use common::{Peerage, directory};
 use peerage::{Keypair, Multiaddr, Node, Stream, frame};
-use peerage_cli::files::wire::{PROTOCOL, Refusal, Reply};
+use peerage_cli::files::{
+    MAX_OUTGOING,
+    wire::{PROTOCOL, Refusal, Reply},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -194,10 +197,29 @@ fn who_is_not_there_to_answer_declines() {
     bob.process.ended().exits_with(1);
 }
 
+#[test]
+fn so_many_files_wait_for_somebody_and_not_one_more() {
+    let mut ada = Peerage::start("chat --name ada --json");
+    for _ in 0..MAX_OUTGOING {
+        ada.type_line("/send bob x");
+        ada.note("x is offered once bob is");
+    }
+    ada.type_line("/send bob x");
+    ada.note(&format!("{MAX_OUTGOING} files are on their way already"));
+    // Somebody comes, and it is not bob.
+    let address = ada.address();
+    let _zoe = Peerage::start(&format!("chat {address} --name zoe --json"));
+    for _ in 0..MAX_OUTGOING {
+        ada.note("x is not sent: nobody here is called bob");
+    }
+    ada.type_line("/send zoe x");
+    assert!(ada.event("file_failed")["why"].as_str().unwrap().starts_with("the file cannot be read"));
+}
+
 /// A participant that is not `peerage chat`, and offers what a test wants.
 struct Stranger {
     node: Node,
-    _spoken: Stream,
+    spoken: Stream,
 }
 
 impl Stranger {
@@ -212,7 +234,7 @@ impl Stranger {
         let peer = node.connect(address.parse::<Multiaddr>().unwrap()).await.unwrap().peer;
         let mut spoken = node.open(peer, "/peerage/chat/1").await.unwrap();
         spoken.write_all(b"name mallory\n\n").await.unwrap();
-        Self { node, _spoken: spoken }
+        Self { node, spoken }
     }
 
     async fn offer(&self, name: &[u8], size: u8, hash: [u8; 32]) -> Stream {
@@ -307,7 +329,7 @@ async fn what_is_not_what_was_offered_is_removed_and_said() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_is_told_and_a_sender_that_vanishes_leaves_nothing() {
     let (ada, address) = with(Chat::start("vanish", DIRECT, "ada", ""), |ada| ada.process.address()).await;
-    let mallory = Stranger::join(&address).await;
+    let mut mallory = Stranger::join(&address).await;
     let mut stream = mallory.offer(b"x.bin", 100, [0; 32]).await;
     let (ada, ()) = with(ada, |ada| {
         ada.event("file_offer");
@@ -320,6 +342,10 @@ async fn progress_is_told_and_a_sender_that_vanishes_leaves_nothing() {
         with(ada, |ada| ada.process.event_with("file_progress", |one| one["bytes"] == 50)).await;
     assert_eq!((&progress["percent"], progress["direction"].as_str()), (&Value::from(50), Some("in")));
     assert_eq!(ada.received(), [".x.bin.0.part"]);
+    // The chat goes on meanwhile.
+    mallory.spoken.write_all(b"still here\n").await.unwrap();
+    let (ada, said) = with(ada, |ada| ada.event("said")).await;
+    assert_eq!(said["text"], "still here");
     mallory.node.shutdown().await;
     let (ada, failed) = with(ada, |ada| ada.event("file_failed")).await;
     assert!(failed["why"].as_str().unwrap().starts_with("the sender broke off"), "{failed}");

@@ -41,11 +41,12 @@ impl Source {
         .await
     }
 
-    /// The hash of all of it. It can be given up between two pieces.
+    /// The hash of all of it, but not of what is appended meanwhile. It can be given up between two pieces.
     pub(super) async fn sha256(mut self) -> io::Result<(Self, [u8; 32])> {
         let (mut hash, mut piece, mut size) = (Context::new(&SHA256), Vec::new(), 0_u64);
-        loop {
+        while size < self.size {
             (self, piece) = self.next(piece).await?;
+            piece.truncate(usize::try_from(self.size.saturating_sub(size)).unwrap_or(usize::MAX));
             if piece.is_empty() {
                 break;
             }

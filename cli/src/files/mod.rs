@@ -35,6 +35,7 @@ use self::{
     send::Step,
     wire::{Offer, PROTOCOL, Refusal, Reply},
 };
+use crate::text::clean;
 
 /// Offers of one peer that are open here, and files that it sends.
 pub const MAX_PER_PEER: usize = 4;
@@ -135,6 +136,13 @@ impl Transfer {
     pub fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
+
+    /// Whether it is offered to this node, and not answered yet.
+    pub fn is_open_offer(&self) -> bool {
+        self.direction == Direction::In
+            && self.state == State::Offered
+            && *self.orders.borrow() == Order::Wait
+    }
 }
 
 /// Something to tell the user.
@@ -176,7 +184,7 @@ pub struct Event(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Arrived(Arrival),
+    Arrived(Box<Arrival>),
     Step(u32, Step),
     Ended(task::Id, Result<Option<PathBuf>, String>),
 }
@@ -203,13 +211,15 @@ pub enum CommandError {
 pub struct Files {
     node: Node,
     config: Arc<Config>,
-    arrivals: mpsc::Receiver<Arrival>,
-    strangers: VecDeque<(Instant, Arrival)>,
+    arrivals: mpsc::Receiver<Box<Arrival>>,
+    strangers: VecDeque<(Instant, Box<Arrival>)>,
     transfers: BTreeMap<u32, Transfer>,
     tasks: HashMap<task::Id, u32>,
     running: JoinSet<Result<Option<PathBuf>, String>>,
-    steps: (mpsc::Sender<(u32, Step)>, mpsc::Receiver<(u32, Step)>),
+    told: mpsc::Sender<(u32, Step)>,
+    steps: mpsc::Receiver<(u32, Step)>,
     last: u32,
+    closed: bool,
 }
 
 impl Files {
@@ -219,13 +229,14 @@ impl Files {
     /// If the node serves it already, or is not running.
     pub fn start(node: &Node, config: Config) -> Result<Self, ServeError> {
         let (arrived, arrivals) = mpsc::channel(MAX_INCOMING);
+        let (told, steps) = mpsc::channel(NEWS);
         let limits = StreamLimits::new(MAX_PER_PEER + SPARE_PER_PEER, MAX_INCOMING + SPARE);
         node.serve_with(PROTOCOL, ServeOptions::default().limits(limits), move |mut stream: Stream, _| {
             let arrived = arrived.clone();
             async move {
                 if let Ok(offer) = timeout(OFFERING, wire::read_offer(&mut stream)).await {
                     // The books are gone only when the chat ends.
-                    let _ = arrived.send(Arrival { stream, offer }).await;
+                    let _ = arrived.send(Box::new(Arrival { stream, offer })).await;
                 }
             }
         })?;
@@ -237,8 +248,10 @@ impl Files {
             transfers: BTreeMap::new(),
             tasks: HashMap::new(),
             running: JoinSet::new(),
-            steps: mpsc::channel(NEWS),
+            told,
+            steps,
             last: 0,
+            closed: false,
         })
     }
 
@@ -261,9 +274,9 @@ impl Files {
             return Err(CommandError::TooMany);
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let (transfer, mut orders) = self.begin(peer, Direction::Out, crate::text::clean(&name), 0);
+        let (transfer, mut orders) = self.begin(peer, Direction::Out, clean(&name), 0);
         let (id, moved) = (transfer.id, transfer.moved.clone());
-        let (node, config, steps) = (self.node.clone(), self.config.clone(), self.steps.0.clone());
+        let (node, config, steps) = (self.node.clone(), self.config.clone(), self.told.clone());
         let told = async move |step| {
             let _ = steps.send((id, step)).await;
         };
@@ -272,7 +285,7 @@ impl Files {
                 sent = send::send(&node, peer, path, &config, &moved, told) => sent,
                 _ = orders.wait_for(|order| *order == Order::Cancel) => Err(send::Error::Cancelled),
             };
-            sent.map(|()| None).map_err(|error| error.to_string())
+            sent.map(|()| None).map_err(|error| clean(&error.to_string()))
         });
         self.tasks.insert(task.id(), id);
         Ok(id)
@@ -298,6 +311,14 @@ impl Files {
         Ok(())
     }
 
+    /// Declines what is offered, now and from now on.
+    pub fn close(&mut self) {
+        self.closed = true;
+        for transfer in self.transfers.values().filter(|one| one.is_open_offer()) {
+            transfer.orders.send_replace(Order::Decline);
+        }
+    }
+
     /// Stops a transfer, either way; an offer to us is declined.
     ///
     /// # Errors
@@ -312,12 +333,7 @@ impl Files {
     }
 
     fn offer(&mut self, id: u32) -> Result<&mut Transfer, CommandError> {
-        let offer = self.transfers.get_mut(&id).filter(|one| {
-            one.direction == Direction::In
-                && one.state == State::Offered
-                && *one.orders.borrow() == Order::Wait
-        });
-        offer.ok_or(CommandError::Unknown)
+        self.transfers.get_mut(&id).filter(|one| one.is_open_offer()).ok_or(CommandError::Unknown)
     }
 
     /// The next thing for [`Files::handle`]. It may be dropped without losing any.
@@ -325,7 +341,7 @@ impl Files {
         Event(tokio::select! {
             // What a transfer said before its end is heard before its end.
             biased;
-            Some((id, step)) = self.steps.1.recv() => Inner::Step(id, step),
+            Some((id, step)) = self.steps.recv() => Inner::Step(id, step),
             Some(ended) = self.running.join_next_with_id() => match ended {
                 Ok((task, result)) => Inner::Ended(task, result),
                 Err(error) => Inner::Ended(error.id(), Err(broken(&error))),
@@ -337,7 +353,7 @@ impl Files {
     /// Takes note of an event. Only those who are `here` may offer anything.
     pub fn handle(&mut self, event: Event, here: impl Fn(PeerId) -> bool) -> Option<Happened> {
         match event.0 {
-            Inner::Arrived(arrival) if here(arrival.stream.peer()) => Some(self.arrived(arrival)),
+            Inner::Arrived(arrival) if here(arrival.stream.peer()) => Some(self.arrived(*arrival)),
             Inner::Arrived(arrival) if self.strangers.len() < MAX_STRANGERS => {
                 self.strangers.push_back((Instant::now() + ACQUAINTANCE, arrival));
                 None
@@ -363,7 +379,7 @@ impl Files {
         let mut happened = Vec::new();
         for (until, arrival) in std::mem::take(&mut self.strangers) {
             if here(arrival.stream.peer()) {
-                happened.push(self.arrived(arrival));
+                happened.push(self.arrived(*arrival));
             } else if until <= now {
                 self.refuse(arrival.stream, Refusal::NotHere);
             } else {
@@ -388,6 +404,7 @@ impl Files {
         let max = self.config.max_size;
         let (refusal, why) = match offer {
             Err(error) => (Refusal::BadOffer, error.to_string()),
+            Ok(_) if self.closed => (Refusal::Declined, "nobody is here to answer".to_owned()),
             Ok(_) if full => (Refusal::TooMany, "too many files are offered already".to_owned()),
             Ok(offer) if offer.size > max => {
                 let Offer { name, size, .. } = offer;
@@ -407,7 +424,7 @@ impl Files {
         let (config, moved) = (self.config.clone(), transfer.moved.clone());
         let task = self.running.spawn(async move {
             let received = receive::receive(stream, &offer, &config, orders, moved).await;
-            received.map(Some).map_err(|error| error.to_string())
+            received.map(Some).map_err(|error| clean(&error.to_string()))
         });
         self.tasks.insert(task.id(), transfer.id);
         Happened::Asked(transfer)

@@ -187,6 +187,22 @@ fn who_declines_has_no_file() {
 }
 
 #[test]
+fn who_can_answer_no_more_declines_all() {
+    run(async {
+        let (mut ada, raw) = with_raw("closed", |_| {}).await;
+        let mut before = offering(&raw, &ada, &offer("x", b"x").encode()).await;
+        ada.asked().await;
+        ada.files.close();
+        assert_eq!(reply(&mut before).await, Reply::No(Refusal::Declined));
+        drop(before);
+        assert_eq!(ada.failed().await, "you declined it");
+        let mut after = offering(&raw, &ada, &offer("x", b"x").encode()).await;
+        assert_eq!(ada.turned_away().await, "nobody is here to answer");
+        assert_eq!(reply(&mut after).await, Reply::No(Refusal::Declined));
+    });
+}
+
+#[test]
 fn an_offer_that_nobody_answers_expires() {
     run(async {
         let (mut ada, mut bob) = pair("expires").await;

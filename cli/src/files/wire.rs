@@ -274,6 +274,10 @@ mod tests {
         }
         let longest = Reply::No(Refusal::TooLarge { max: u64::MAX }).encode();
         assert!(longest.len() <= MAX_REPLY);
+        // Fields of a later version fill it up.
+        let filled = |len: usize| [&[0x1a, u8::try_from(len - 2).unwrap()][..], &vec![0; len - 2]].concat();
+        assert_eq!(Reply::decode(&filled(MAX_REPLY)).unwrap(), Reply::Yes);
+        assert!(matches!(Reply::decode(&filled(MAX_REPLY + 1)), Err(Error::Frame(_))));
     }
 
     #[test]

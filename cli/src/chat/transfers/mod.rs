@@ -24,6 +24,8 @@ pub(super) const HELP: &str =
 
 /// Files that wait for somebody to be there.
 const MAX_WAITING: usize = files::MAX_OUTGOING;
+/// So long those to whom they go are waited for, once anybody is there.
+const LOOKING: Duration = Duration::from_secs(5);
 /// How often it is looked how far they are.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -41,6 +43,8 @@ pub(super) struct Transfers {
     files: Files,
     /// To whom, and what.
     waiting: VecDeque<(String, PathBuf)>,
+    /// Since when anybody is there, as far as something waits.
+    looking: Option<Instant>,
     tick: Interval,
     progress: BTreeMap<u32, Progress>,
     /// Nothing more will be typed: nobody is there to be asked.
@@ -65,6 +69,7 @@ impl Transfers {
         Ok(Self {
             files,
             waiting: VecDeque::new(),
+            looking: None,
             tick,
             progress: BTreeMap::new(),
             ended: false,
@@ -72,24 +77,23 @@ impl Transfers {
         })
     }
 
-    /// Whether something is under way that is worth waiting for.
+    /// Whether anything is under way, or waits to be. After [`Transfers::end`] all of it ends by itself, except for what waits
+    /// for somebody to be there.
     pub(super) fn are_busy(&self) -> bool {
-        let busy = |one: &Transfer| one.direction == Direction::Out || one.state == State::Moving;
-        !self.waiting.is_empty() || self.files.transfers().any(busy)
+        !self.waiting.is_empty() || self.files.transfers().next().is_some()
     }
 
     /// What the user typed, if it is about files: `false` if it is not.
     pub(super) fn command(&mut self, word: &str, rest: &str, people: &impl People, show: &Show) -> bool {
         let rest = rest.trim();
-        let offered = |one: &Transfer| one.direction == Direction::In && one.state == State::Offered;
         match word {
             "send" => self.send(rest, people, show),
-            "accept" => self.answer(rest, offered, show, |this, id| {
+            "accept" => self.answer(rest, Transfer::is_open_offer, show, |this, id| {
                 this.files.accept(id)?;
                 this.progress.insert(id, Progress::new(Instant::now()));
                 Ok(())
             }),
-            "decline" => self.answer(rest, offered, show, |this, id| this.files.decline(id)),
+            "decline" => self.answer(rest, Transfer::is_open_offer, show, |this, id| this.files.decline(id)),
             "cancel" => self.answer(rest, |_| true, show, |this, id| this.files.cancel(id)),
             "files" => self.list(people, show),
             _ => return false,
@@ -131,10 +135,18 @@ impl Transfers {
 
     /// Offers what waited for somebody to be there.
     pub(super) fn speak(&mut self, people: &impl People, show: &Show) {
-        while people.are_here()
-            && let Some((meant, path)) = self.waiting.pop_front()
-        {
-            self.send_to(&meant, path, people, show);
+        if self.waiting.is_empty() || !people.are_here() {
+            self.looking = None;
+            return;
+        }
+        let late = self.looking.get_or_insert_with(Instant::now).elapsed() >= LOOKING;
+        for (meant, path) in std::mem::take(&mut self.waiting) {
+            let unknown = people.find(&meant).is_err_and(|found| found.is_empty());
+            if unknown && !late {
+                self.waiting.push_back((meant, path));
+            } else {
+                self.send_to(&meant, path, people, show);
+            }
         }
     }
 
@@ -174,11 +186,7 @@ impl Transfers {
     /// Nothing more will be typed: what is offered now is declined.
     pub(super) fn end(&mut self) {
         self.ended = true;
-        let open: Vec<u32> = self.files.transfers().map(|one| one.id).collect();
-        for id in open {
-            // It says no to what is no open offer.
-            let _ = self.files.decline(id);
-        }
+        self.files.close();
     }
 
     /// The next thing for [`Transfers::handle`]. It may be dropped without losing any.
@@ -200,6 +208,7 @@ impl Transfers {
             Event::Tick => {
                 let happened = self.files.sweep(|peer| people.is_here(peer));
                 happened.iter().try_for_each(|happened| self.happened(happened, people, show))?;
+                self.speak(people, show);
                 self.tell_progress(people, show)
             }
         }
@@ -207,10 +216,6 @@ impl Transfers {
 
     fn happened(&mut self, happened: &Happened, people: &impl People, show: &Show) -> Result<(), Failure> {
         match happened {
-            Happened::Asked(transfer) if self.ended => {
-                let _ = self.files.decline(transfer.id);
-                return Ok(());
-            }
             Happened::Accepted(transfer) => {
                 self.progress.insert(transfer.id, Progress::new(Instant::now()));
             }
@@ -249,8 +254,7 @@ impl Transfers {
                 let rate = self.progress.get(&one.id).map_or(0, Progress::rate);
                 tell::bar(one, &people.called(one.peer), rate)
             });
-            let offered = |one: &&Transfer| one.direction == Direction::In && one.state == State::Offered;
-            (bars.collect(), self.files.transfers().filter(offered).count())
+            (bars.collect(), self.files.transfers().filter(|one| one.is_open_offer()).count())
         });
     }
 

@@ -23,6 +23,7 @@ const PAUSE_OF_PEOPLE: Duration = Duration::from_secs(5);
 /// `name` is that of the other participant, `peer` its id, `file` the name of the file; sizes and rates are in bytes.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[allow(clippy::enum_variant_names, reason = "these are names of events, among those of the chat")]
 enum Event<'a> {
     /// Somebody offers this one a file, and waits for so many seconds.
     FileOffer {
