@@ -173,3 +173,16 @@ fn offers_that_are_none_reach_nobody() {
         assert!(!ada.scratch.folder().exists());
     });
 }
+
+#[test]
+fn who_opens_a_stream_and_offers_nothing_loses_it() {
+    run(async {
+        let (ada, raw) = with_raw("silent", |_| {}).await;
+        let mut stream = raw.open(ada.node.peer_id(), PROTOCOL.as_str()).await.unwrap();
+        // An offer that is never finished.
+        stream.write_all(&[100, 0x0a]).await.unwrap();
+        let since = Instant::now();
+        assert!(stream.read_to_end(&mut Vec::new()).await.is_err());
+        assert_eq!(since.elapsed().as_secs(), OFFERING.as_secs());
+    });
+}
