@@ -243,6 +243,12 @@ pub(crate) struct Chat {
     /// Do not look for others of the room by multicast DNS, which is on this machine alone without --lan
     #[arg(long, requires = "room")]
     pub(crate) no_mdns: bool,
+    /// Put files that are accepted into DIR, which is made when the first one is
+    #[arg(long, value_name = "DIR", default_value = "peerage-downloads")]
+    pub(crate) downloads: PathBuf,
+    /// Take no file that is larger: 1000, 64KiB, 10MiB, 1GiB
+    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    pub(crate) max_file_size: Bytes,
     /// Plain lines, also on a terminal that could show a screen
     #[arg(long)]
     pub(crate) plain: bool,
@@ -335,7 +341,15 @@ not hear each other then.
 With --room, what is said goes from neighbour to neighbour (gossipsub), and nobody has to
 be connected with everybody. Others of the room are found by multicast DNS on this machine,
 with --lan in the private networks that it is in; ADDR names one where that does not reach.
-/msg NAME TEXT says something to one alone, and /who tells who is there.
+/msg NAME TEXT says something to one alone.
+
+/send NAME FILE offers a file to one participant, who is asked, and says /accept or
+/decline (with a number, if there are several) within two minutes. /cancel stops a file on
+either side, /files lists all. What is accepted comes into the folder of --downloads,
+peerage-downloads in the current directory: with a number in its name rather than over
+another file, and only if its SHA-256 is what was announced. With --json, file_offer,
+file_progress, file_done and file_failed tell of it. /who tells who is there, and // begins
+a line with a slash.
 
 Lines that are typed before anybody is there are kept for whoever joins first. Ctrl-D (the
 end of the input) leaves once all lines are delivered; Ctrl-C leaves even if nobody came to
@@ -347,6 +361,8 @@ Examples:
   peerage chat --room tea --lan                                the same, with those of the local network
   peerage chat --name ada                                      wait for others
   peerage chat /ip4/127.0.0.1/tcp/40123/p2p/12D3KooW...        join ada
+  echo '/send ada photo.jpg' | peerage chat /ip4/192.0.2.1/tcp/40123
+                                                               send one file, and leave
   echo 'dinner is ready' | peerage chat /ip4/192.0.2.1/tcp/40123
                                                                say one thing, and leave";
 

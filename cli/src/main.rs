@@ -21,13 +21,13 @@ mod ping;
 mod psk;
 mod report;
 mod serve;
-mod text;
 mod timeline;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use peerage_cli::text;
 
 use crate::{
     args::{Cli, Command, Common},

@@ -2,11 +2,12 @@
 
 /// Without what would move the cursor, colour the screen, ring the bell, turn the direction of writing or hide
 /// itself. A tab becomes a space.
-pub(crate) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| is_harmless(*c)).collect()
 }
 
-fn is_harmless(c: char) -> bool {
+/// Whether a character only shows itself: see [`clean`].
+pub fn is_harmless(c: char) -> bool {
     // Cc has ESC and, at U+0080 to U+009F, one-character forms of escape sequences.
     !c.is_control()
         && !matches!(c,
@@ -20,7 +21,7 @@ fn is_harmless(c: char) -> bool {
 }
 
 /// `1 line`, `2 lines`.
-pub(crate) fn count(number: usize, what: &str) -> String {
+pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

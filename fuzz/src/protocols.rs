@@ -3,11 +3,16 @@
 use std::{
     future::ready,
     net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
     sync::LazyLock,
     time::Duration,
 };
 
 use futures::future::BoxFuture;
+use peerage_cli::files::{
+    name::Name,
+    wire::{Offer, Refusal, Reply},
+};
 use peerage_core::{Keypair, Multiaddr, frame};
 use peerage_host::{
     fuzzing,
@@ -146,6 +151,40 @@ pub(crate) fn identify(data: &[u8]) {
 pub(crate) fn identify_seeds() -> Vec<Vec<u8>> {
     let addresses = ["/ip4/127.0.0.1/tcp/4001", "/dns/h/tcp/1"].map(|text| text.parse().expect("an address"));
     vec![fuzzing::identify_message(&keypair(), &addresses), fuzzing::identify_message(&keypair(), &[])]
+}
+
+/// What senders and receivers of files say, and names that leave no folder.
+pub(crate) fn chat_file(data: &[u8]) {
+    if let Ok(offer) = Offer::decode(data) {
+        assert_eq!(Offer::decode(&offer.encode()).expect("what was read is written"), offer);
+        stays_inside(&offer.name);
+    }
+    if let Ok(reply) = Reply::decode(data) {
+        assert_eq!(Reply::decode(&reply.encode()).expect("what was read is written"), reply);
+    }
+    let text = String::from_utf8_lossy(data);
+    let tame = Name::tame(&text);
+    assert_eq!(Name::new(tame.as_str()).as_ref(), Ok(&tame), "what was mended is taken");
+    for name in Name::new(&text).iter().chain([&tame]) {
+        stays_inside(name);
+    }
+}
+
+fn stays_inside(name: &Name) {
+    let folder = Path::new("folder");
+    for path in [name.inside(folder, 0), name.inside(folder, 1), name.partial(folder, 0)] {
+        assert_eq!((path.parent(), path.components().count()), (Some(folder), 2), "{path:?}");
+        assert!(path.file_name().is_some_and(|name| name.len() <= 255), "{path:?}");
+    }
+}
+
+pub(crate) fn chat_file_seeds() -> Vec<Vec<u8>> {
+    let offer = |name: &str| Offer { name: Name::tame(name), size: 20 << 20, sha256: [7; 32] }.encode();
+    let hostile = ["../x", "CON.txt", "a\u{202e}b", ".", "a/../b"].map(|name| name.as_bytes().to_vec());
+    let mut seeds = vec![offer("report.pdf"), offer(&"x".repeat(200))];
+    seeds.extend([Reply::Yes, Reply::No(Refusal::TooLarge { max: 1 << 30 })].map(Reply::encode));
+    seeds.extend(hostile);
+    seeds
 }
 
 type Message = (u32, Option<String>, Vec<(i64, bool)>, std::collections::BTreeMap<String, f64>);

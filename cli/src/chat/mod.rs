@@ -12,6 +12,7 @@ mod roster;
 mod screen;
 mod show;
 mod stdin;
+mod transfers;
 mod wire;
 
 pub(crate) use invocation::command;
@@ -23,6 +24,7 @@ use self::{
     room::Room,
     screen::{Model, Running, Screen},
     show::Show,
+    transfers::Transfers,
 };
 use crate::{
     Context,
@@ -68,6 +70,7 @@ async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure
         }
     })
     .map_err(|error| Failure::new(error.to_string()))?;
+    let transfers = Transfers::start(node, args)?;
     let first = match &args.address {
         Some(address) => Some(join(context, node, address).await?),
         None => None,
@@ -77,7 +80,7 @@ async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure
     let Interface { screen, lines, _running } = interface(context, args, me, &name)?;
     let show = Show::new(context.out, me, name.clone(), screen);
     show.welcome(&addresses, first.as_ref().map(|first| first.peer))?;
-    Room::new(node.clone(), show, name, addresses).run(context, first, arrivals, lines).await
+    Room::new(node.clone(), show, transfers, name, addresses).run(context, first, arrivals, lines).await
 }
 
 /// What the others see as this one's name.
@@ -89,6 +92,11 @@ fn named(args: &Chat, me: PeerId) -> Result<String, Failure> {
         }
         Some(name) => Ok(name),
     }
+}
+
+/// Whether somebody means this one by a name, or by the end of an id.
+fn means(meant: &str, peer: PeerId, name: &str) -> bool {
+    name.to_lowercase() == meant.to_lowercase() || peer.short() == meant || peer.to_string() == meant
 }
 
 /// A screen, if there can be one and it was not declined; and what is typed.

@@ -17,6 +17,7 @@ use super::{
     links::{self, Door, LAG, Way, What, Word},
     roster::{Participant, Roster, is_in_reach},
     show::Show,
+    transfers::{self, Transfers},
     wire::{GREETING, Greeting, MAX_ADDRESSES, MAX_LINE, MAX_PARTICIPANTS},
 };
 use crate::{
@@ -39,6 +40,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Room {
     node: Node,
     show: Show,
+    transfers: Transfers,
     roster: Roster,
     /// Those who opened a stream and have not greeted yet.
     strangers: HashMap<task::Id, Stranger>,
@@ -64,12 +66,19 @@ struct Stranger {
 }
 
 impl Room {
-    pub(super) fn new(node: Node, show: Show, name: String, addresses: Vec<Multiaddr>) -> Self {
+    pub(super) fn new(
+        node: Node,
+        show: Show,
+        transfers: Transfers,
+        name: String,
+        addresses: Vec<Multiaddr>,
+    ) -> Self {
         let (door, words) = mpsc::channel(WORDS);
         Self {
             roster: Roster::new(node.peer_id(), name, addresses),
             node,
             show,
+            transfers,
             strangers: HashMap::new(),
             tasks: HashMap::new(),
             running: JoinSet::new(),
@@ -88,6 +97,20 @@ impl Room {
         mut self,
         context: &Context,
         first: Option<First>,
+        arrivals: mpsc::Receiver<Stream>,
+        typed: mpsc::Receiver<String>,
+    ) -> Result<(), Failure> {
+        let chatted = self.chat(context, first, arrivals, typed).await;
+        let unsent = self.transfers.stop().await;
+        chatted?;
+        self.farewell().await?;
+        transfers::all_sent(&unsent)
+    }
+
+    async fn chat(
+        &mut self,
+        context: &Context,
+        first: Option<First>,
         mut arrivals: mpsc::Receiver<Stream>,
         mut typed: mpsc::Receiver<String>,
     ) -> Result<(), Failure> {
@@ -101,14 +124,15 @@ impl Room {
         loop {
             self.speak();
             if self.is_over() {
-                return self.farewell().await;
+                return Ok(());
             }
             tokio::select! {
-                () = context.interrupt.wait() => return self.farewell().await,
+                () = context.interrupt.wait() => return Ok(()),
                 why = node.closed() => return Err(Failure::new(format!("the node has ended: {why}"))),
                 line = typed.recv(), if !self.ended && self.held.len() < MAX_HELD => self.typed(line),
                 Some(stream) = arrivals.recv() => self.knock(stream),
                 Some(word) = self.words.recv() => self.listen(word)?,
+                event = self.transfers.next() => self.transfers.handle(event, &self.roster, &self.show)?,
                 Some(Err(error)) = self.running.join_next() => self.panicked(&error)?,
                 _ = sweep.tick() => self.sweep()?,
             }
@@ -119,6 +143,7 @@ impl Room {
         let alone = self.roster.is_empty();
         let Some(line) = line else {
             self.ended = true;
+            self.transfers.end();
             if alone && !self.held.is_empty() {
                 let lines = count(self.held.len(), "line");
                 let what = format_args!("Waiting for somebody to join, to deliver {lines}. Ctrl-C gives up.");
@@ -127,14 +152,18 @@ impl Room {
             return;
         };
         let line = clean(&line);
+        let line = match line.strip_prefix('/') {
+            Some(rest) if !rest.starts_with('/') => return self.command(rest.trim_end()),
+            rest => rest.unwrap_or(&line),
+        };
         if line.trim().is_empty() {
             return;
         }
         if alone && self.held.is_empty() {
             self.show.note("Nobody is here yet: what you say is kept for whoever joins first.");
         }
-        self.show.said_by_me(&line);
-        let mut rest = line.as_str();
+        self.show.said_by_me(line);
+        let mut rest = line;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
             self.held.push_back(now.to_owned());
@@ -142,18 +171,34 @@ impl Room {
         }
     }
 
+    fn command(&mut self, line: &str) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "who" => self.show.who(&self.roster.names()),
+            _ if self.transfers.command(word, rest, &self.roster, &self.show) => {}
+            _ => {
+                self.show.note("/who tells who is here; // begins a line with a slash");
+                self.show.note(transfers::HELP);
+            }
+        }
+    }
+
     /// Says what there is to say, as long as nobody's queue is full: whoever lags too far behind is dropped by their
     /// own task.
     fn speak(&mut self) {
         self.settled |= self.roster.has_settled();
-        while self.settled && self.roster.can_hear() {
-            let Some(text) = self.held.pop_front() else { return };
+        while self.settled
+            && self.roster.can_hear()
+            && let Some(text) = self.held.pop_front()
+        {
             self.roster.tell(&text);
         }
+        self.transfers.speak(&self.roster, &self.show);
     }
 
     fn is_over(&self) -> bool {
-        self.ended && self.held.is_empty() && (self.settled || self.roster.is_empty())
+        let said = self.held.is_empty() && (self.settled || self.roster.is_empty());
+        self.ended && said && !self.transfers.are_busy()
     }
 
     /// Somebody opened a stream to speak to us.

@@ -11,6 +11,8 @@ use tokio::{
 
 use super::{
     links::Line,
+    means,
+    transfers::People,
     wire::{GREETING, Greeting, MAX_ADDRESSES, MAX_PARTICIPANTS},
 };
 
@@ -152,6 +154,12 @@ impl Roster {
         }
     }
 
+    /// All who have greeted, as they are called.
+    pub(super) fn names(&self) -> Vec<String> {
+        let greeted = self.participants.iter().filter(|(_, one)| one.name.is_some());
+        greeted.map(|(peer, _)| self.called(*peer)).collect()
+    }
+
     /// Ends all queues: the tasks say what is left in them, and then goodbye. Returns the tasks, and to whom they
     /// speak.
     pub(super) fn end(&mut self) -> Vec<(task::Id, String)> {
@@ -159,6 +167,33 @@ impl Roster {
         let tasks = listeners.map(|(peer, one)| (one.speaking.id(), self.called(*peer))).collect();
         self.participants.clear();
         tasks
+    }
+}
+
+impl People for Roster {
+    fn are_here(&self) -> bool {
+        self.has_settled()
+    }
+
+    fn is_here(&self, peer: PeerId) -> bool {
+        self.participants.get(&peer).is_some_and(|one| one.name.is_some())
+    }
+
+    fn called(&self, peer: PeerId) -> String {
+        Self::called(self, peer)
+    }
+
+    fn find(&self, meant: &str) -> Result<PeerId, Vec<String>> {
+        let fits = |peer: PeerId, one: &Participant| {
+            one.name.as_deref().is_some_and(|name| means(meant, peer, name))
+        };
+        let participants = self.participants.iter();
+        let found: Vec<PeerId> =
+            participants.filter(|(peer, one)| fits(**peer, one)).map(|(peer, _)| *peer).collect();
+        match found[..] {
+            [one] => Ok(one),
+            _ => Err(found.into_iter().map(|peer| self.called(peer)).collect()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     invocation,
-    screen::{Entry, Model, Screen},
+    screen::{Bar, Entry, Model, Screen},
 };
 use crate::{failure::Failure, output::Output};
 
@@ -86,7 +86,8 @@ impl Show {
             }
             (None, None) => {}
         }
-        text += &paint.dim("Type a line to say it. Ctrl-D leaves.").to_string();
+        text +=
+            &paint.dim("Type a line to say it; /send NAME FILE offers a file. Ctrl-D leaves.").to_string();
         self.out.say(&Event::Listening { peer: self.me.to_string(), addrs, name: &self.name }, text)
     }
 
@@ -102,7 +103,8 @@ impl Show {
         let mut ways: Vec<String> =
             finds.then(|| format!("{command} chat --room {room}")).into_iter().collect();
         ways.extend(addrs.iter().map(|address| format!("{command} chat --room {room} {address}")));
-        let hint = "/msg NAME TEXT says something to one alone, /who tells who is here, Ctrl-D leaves.";
+        let hint = "/msg NAME TEXT says something to one alone, /send NAME FILE offers a file, /who tells who is here, \
+                    Ctrl-D leaves.";
         if let Some(screen) = &self.screen {
             screen.update(|model| {
                 model.add(Entry::Note { text: format!("You are peer {}, in room {room}.", self.me) });
@@ -180,6 +182,46 @@ impl Show {
         self.line(&Event::Unreachable { time: now(), peer: peer.to_string(), why }, text)
     }
 
+    /// Something that there is no other word for.
+    pub(super) fn happened(&self, event: &impl Serialize, text: String) -> Result<(), Failure> {
+        if let Some(screen) = &self.screen {
+            screen.update(|model| model.add(happened(text)));
+            return Ok(());
+        }
+        self.line(event, text)
+    }
+
+    /// How far something is. A screen has a bar for it.
+    pub(super) fn progress(&self, event: &impl Serialize, text: String) -> Result<(), Failure> {
+        if self.is_for_programs() {
+            return self.out.say(event, "");
+        }
+        if self.screen.is_none() {
+            self.out.note(text);
+        }
+        Ok(())
+    }
+
+    /// Whether events are shown, and not words.
+    pub(super) fn is_for_programs(&self) -> bool {
+        self.out.is_json()
+    }
+
+    /// The bars of files that move, and how many are offered to this one.
+    pub(super) fn files(&self, files: impl FnOnce() -> (Vec<Bar>, usize)) {
+        if let Some(screen) = &self.screen {
+            let (bars, offers) = files();
+            screen.update_if(|model| model.show_files(bars, offers));
+        }
+    }
+
+    pub(super) fn who(&self, names: &[String]) {
+        match names {
+            [] => self.note("Nobody else is here."),
+            names => self.note(format_args!("Here: {}", names.join(", "))),
+        }
+    }
+
     /// Advice, which is for people.
     pub(super) fn note(&self, text: impl Display) {
         match &self.screen {
@@ -188,7 +230,7 @@ impl Show {
         }
     }
 
-    fn line(&self, event: &Event<'_>, text: impl Display) -> Result<(), Failure> {
+    fn line(&self, event: &impl Serialize, text: impl Display) -> Result<(), Failure> {
         let paint = self.out.paint();
         self.out.say(event, format_args!("{} {text}", paint.dim(clock())))
     }
@@ -239,6 +281,6 @@ fn clock() -> String {
 }
 
 /// For programs, in UTC.
-fn now() -> String {
+pub(super) fn now() -> String {
     format!("{:.3}", Timestamp::now())
 }

@@ -30,7 +30,12 @@ use self::{
     people::People,
     wire::{DIRECT, MAX_MESSAGE, Word},
 };
-use super::{Interface, interface, named, show::Show, wire::MAX_LINE};
+use super::{
+    Interface, interface, named,
+    show::Show,
+    transfers::{self, Transfers},
+    wire::MAX_LINE,
+};
 use crate::{
     Context,
     args::Chat,
@@ -89,6 +94,7 @@ async fn chat(
     let name = named(args, me)?;
     let heard = gossip.subscribe(&topic).map_err(|error| Failure::new(error.to_string()))?;
     let whispers = whispers(node)?;
+    let transfers = Transfers::start(node, args)?;
     if let Some(address) = &args.address {
         dial::connect(context, node, address).await?;
     }
@@ -102,6 +108,7 @@ async fn chat(
         ping,
         topic,
         show,
+        transfers,
         people: People::new(name.clone()),
         order: Order::new(),
         name,
@@ -142,6 +149,7 @@ struct Channel {
     ping: ping::Handle,
     topic: Topic,
     show: Show,
+    transfers: Transfers,
     name: String,
     people: People,
     order: Order<Word>,
@@ -162,6 +170,20 @@ impl Channel {
     async fn run(
         mut self,
         context: &Context,
+        heard: Subscription,
+        whispers: mpsc::Receiver<(PeerId, Word)>,
+        typed: mpsc::Receiver<String>,
+    ) -> Result<(), Failure> {
+        let chatted = self.chat(context, heard, whispers, typed).await;
+        let unsent = self.transfers.stop().await;
+        chatted?;
+        self.farewell().await?;
+        transfers::all_sent(&unsent)
+    }
+
+    async fn chat(
+        &mut self,
+        context: &Context,
         mut heard: Subscription,
         mut whispers: mpsc::Receiver<(PeerId, Word)>,
         mut typed: mpsc::Receiver<String>,
@@ -171,18 +193,20 @@ impl Channel {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if self.ended && self.held.is_empty() && self.whispering.is_empty() {
-                return self.farewell().await;
+            if self.ended && self.held.is_empty() && self.whispering.is_empty() && !self.transfers.are_busy()
+            {
+                return Ok(());
             }
             let room = !self.ended && self.held.len() < MAX_HELD && self.whispering.len() < MAX_WHISPERS;
             tokio::select! {
-                () = context.interrupt.wait() => return self.farewell().await,
+                () = context.interrupt.wait() => return Ok(()),
                 why = node.closed() => return Err(Failure::new(format!("the node has ended: {why}"))),
                 line = typed.recv(), if room => self.typed(line).await,
                 message = heard.next() => match message {
                     Some(message) => self.heard(message).await?,
                     None => return Err(Failure::new("gossip has ended".to_owned())),
                 },
+                event = self.transfers.next() => self.transfers.handle(event, &self.people, &self.show)?,
                 Some((peer, word)) = whispers.recv() => self.whispered(peer, word)?,
                 Some(done) = self.whispering.join_next() => {
                     if let Ok(Err(why)) = done {
@@ -211,6 +235,7 @@ impl Channel {
     async fn typed(&mut self, line: Option<String>) {
         let Some(line) = line else {
             self.ended = true;
+            self.transfers.end();
             if !self.held.is_empty() {
                 let lines = count(self.held.len(), "line");
                 self.show.note(format_args!("Waiting for somebody to hear {lines}. Ctrl-C gives up."));
@@ -245,15 +270,16 @@ impl Channel {
     fn command(&mut self, line: &str) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
-            "who" => self.show.note(match self.people.names() {
-                names if names.is_empty() => "Nobody else is here.".to_owned(),
-                names => format!("Here: {}", names.join(", ")),
-            }),
+            "who" => self.show.who(&self.people.names()),
             "msg" => match rest.trim_start().split_once(' ') {
                 Some((meant, text)) if !text.trim().is_empty() => self.whisper(meant, text.trim()),
                 _ => self.show.note("/msg wants a name and a text: /msg ada hello"),
             },
-            _ => self.show.note(HELP),
+            _ if self.transfers.command(word, rest, &self.people, &self.show) => {}
+            _ => {
+                self.show.note(HELP);
+                self.show.note(transfers::HELP);
+            }
         }
     }
 
@@ -344,6 +370,7 @@ impl Channel {
     async fn present(&mut self, peer: PeerId, name: String) -> Result<(), Failure> {
         if self.people.heard(peer, name, Instant::now()) {
             self.show.joined(peer, &self.people.called(peer))?;
+            self.transfers.speak(&self.people, &self.show);
             self.asked = true;
             self.here().await;
         }

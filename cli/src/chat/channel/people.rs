@@ -7,6 +7,8 @@ use std::{
 
 use peerage::PeerId;
 
+use crate::chat::{means, transfers};
+
 /// Participants that are kept. What others say is shown all the same.
 pub(super) const MAX_PEOPLE: usize = 500;
 /// So long somebody is taken for present without a word: three times what they let pass between two.
@@ -51,13 +53,8 @@ impl People {
 
     /// Whom somebody means by a name, or by the end of an id. `Err` has all that it could mean.
     pub(super) fn find(&self, meant: &str) -> Result<PeerId, Vec<String>> {
-        let fits = |peer: &PeerId, person: &Person| {
-            person.name.to_lowercase() == meant.to_lowercase()
-                || peer.short() == meant
-                || peer.to_string() == meant
-        };
-        let found: Vec<PeerId> =
-            self.people.iter().filter(|(peer, person)| fits(peer, person)).map(|(peer, _)| *peer).collect();
+        let people = self.people.iter().filter(|(peer, person)| means(meant, **peer, &person.name));
+        let found: Vec<PeerId> = people.map(|(peer, _)| *peer).collect();
         match found[..] {
             [one] => Ok(one),
             _ => Err(found.into_iter().map(|peer| self.called(peer)).collect()),
@@ -78,6 +75,24 @@ impl People {
     /// All, as they are called.
     pub(super) fn names(&self) -> Vec<String> {
         self.people.keys().map(|peer| self.called(*peer)).collect()
+    }
+}
+
+impl transfers::People for People {
+    fn are_here(&self) -> bool {
+        !self.people.is_empty()
+    }
+
+    fn is_here(&self, peer: PeerId) -> bool {
+        self.people.contains_key(&peer)
+    }
+
+    fn called(&self, peer: PeerId) -> String {
+        Self::called(self, peer)
+    }
+
+    fn find(&self, meant: &str) -> Result<PeerId, Vec<String>> {
+        Self::find(self, meant)
     }
 }
 

@@ -11,7 +11,7 @@ use ratatui::{
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::{
-    model::{Entry, Model},
+    model::{Bar, Entry, Model},
     wrap::wrap,
 };
 use crate::text::count;
@@ -19,12 +19,18 @@ use crate::text::count;
 /// From this width on, those who are there have a column of their own.
 const WIDE: u16 = 60;
 const PEOPLE: u16 = 22;
+/// Bars of files that are seen at once, and their columns.
+const BARS: usize = 4;
+const BAR: usize = 20;
 const PROMPT: &str = "> ";
 
 pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
-    let [top, middle, status, input] = Layout::vertical([
+    // What was said is more important, where there is little room.
+    let bars = model.bars.len().min(BARS).min(usize::from(frame.area().height / 4));
+    let [top, middle, files, status, input] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Min(1),
+        Constraint::Length(u16::try_from(bars).unwrap_or(0)),
         Constraint::Length(1),
         Constraint::Length(1),
     ])
@@ -37,6 +43,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model) {
     if people > 0 {
         column(frame, beside, model);
     }
+    frame.render_widget(Paragraph::new(file_rows(&model.bars, bars, usize::from(files.width))), files);
     bar(frame, status, model);
     typing(frame, input, model);
 }
@@ -137,6 +144,48 @@ fn column(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     frame.render_widget(Paragraph::new(rows), inner);
 }
 
+/// A row for each file that moves; the last one for all that have none.
+fn file_rows(bars: &[Bar], rows: usize, width: usize) -> Vec<Line<'static>> {
+    let shown = if bars.len() > rows { rows.saturating_sub(1) } else { rows };
+    let mut lines: Vec<Line<'static>> = bars.iter().take(shown).map(|bar| file_row(bar, width)).collect();
+    if shown < rows {
+        let hidden = bars.len().saturating_sub(shown);
+        lines.push(Line::from(format!(" and {hidden} more; /files lists them").dim()));
+    }
+    lines
+}
+
+fn file_row(bar: &Bar, width: usize) -> Line<'static> {
+    let amount = format!(" {} ", bar.amount);
+    let done = usize::try_from(bar.percent).unwrap_or(100).min(100).saturating_mul(BAR) / 100;
+    // The name gives way before the numbers do, and the bar before the name.
+    let room = width.saturating_sub(amount.width()).saturating_sub(1);
+    let bar_fits = room >= BAR.saturating_mul(2);
+    let room = if bar_fits { room.saturating_sub(BAR).saturating_sub(1) } else { room };
+    let mut spans = vec![Span::raw(format!(" {}", shortened(&bar.label, room)))];
+    if bar_fits {
+        spans.push(Span::styled(format!(" {}", "━".repeat(done)), Style::new().fg(Color::Green)));
+        spans.push("─".repeat(BAR.saturating_sub(done)).dim());
+    }
+    spans.push(amount.into());
+    Line::from(spans)
+}
+
+/// Its beginning, if there is no room for all of it.
+fn shortened(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut shown = String::new();
+    for c in text.chars() {
+        if shown.width().saturating_add(c.width().unwrap_or(0)) >= width {
+            break;
+        }
+        shown.push(c);
+    }
+    shown + "…"
+}
+
 fn bar(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let text = if model.leaving {
         " Leaving, once everybody has heard everything. Ctrl-C leaves now.".to_owned()
@@ -144,6 +193,9 @@ fn bar(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         " Too much waits to be said already; press Enter again in a moment.".to_owned()
     } else if model.unread > 0 {
         format!(" {} below. Esc goes there.", count(model.unread, "new line"))
+    } else if model.offers > 0 {
+        let offers = count(model.offers, "file");
+        format!(" {offers} offered to you: /accept or /decline, /files lists them")
     } else if model.back > 0 {
         " PgUp PgDn to read, Esc to the end".to_owned()
     } else {
@@ -249,6 +301,30 @@ mod tests {
         let rows = picture(&mut model, 20, 10);
         assert!(rows.iter().any(|row| row.contains("words and more words")), "{rows:#?}");
         assert!(rows[9].ends_with("does not fit"), "the end of the input is seen: {rows:#?}");
+    }
+
+    #[test]
+    fn files_that_move_have_bars_and_not_too_many() {
+        let mut model = Model::new(peer(1), "ada".into());
+        let bar = |id: usize| Bar {
+            label: format!("{id} report.pdf from bob"),
+            percent: 45,
+            amount: "45 %, 9.0 MiB of 20.0 MiB, 1.0 MiB/s".into(),
+        };
+        assert!(model.show_files(vec![bar(1)], 1));
+        assert!(!model.show_files(vec![bar(1)], 1), "nothing new");
+        let rows = picture(&mut model, 90, 24);
+        let full = format!("{}{}", "━".repeat(9), "─".repeat(11));
+        assert_eq!(rows[21], format!(" 1 report.pdf from bob {full} 45 %, 9.0 MiB of 20.0 MiB, 1.0 MiB/s"));
+        assert!(rows[22].contains("1 file offered to you: /accept"), "{rows:#?}");
+        let rows = picture(&mut model, 50, 24);
+        assert_eq!(rows[21], " 1 report.p… 45 %, 9.0 MiB of 20.0 MiB, 1.0 MiB/s");
+        model.show_files((1..=6).map(bar).collect(), 0);
+        let rows = picture(&mut model, 90, 24);
+        assert!(rows[20].starts_with(" 3 report.pdf") && rows[21].starts_with(" and 3 more"), "{rows:#?}");
+        for (width, height) in [(1, 1), (3, 8), (20, 9), (40, 5)] {
+            picture(&mut model, width, height);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod edit;
 mod model;
 mod wrap;
 
-pub(super) use model::{Entry, Model, Reaction};
+pub(super) use model::{Bar, Entry, Model, Reaction};
 
 use std::{
     io::{self, IsTerminal as _},
@@ -72,6 +72,13 @@ impl Screen {
     pub(super) fn update(&self, change: impl FnOnce(&mut Model)) {
         change(&mut self.lock());
         self.changed.notify_one();
+    }
+
+    /// The same, if it changed anything.
+    pub(super) fn update_if(&self, change: impl FnOnce(&mut Model) -> bool) {
+        if change(&mut self.lock()) {
+            self.changed.notify_one();
+        }
     }
 
     async fn run(

@@ -23,6 +23,17 @@ pub(in crate::chat) enum Entry {
     Command { text: String },
 }
 
+/// How far a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::chat) struct Bar {
+    /// Which file, and from or to whom. Clean.
+    pub(in crate::chat) label: String,
+    /// 0 to 100.
+    pub(in crate::chat) percent: u64,
+    /// The same in bytes, and how fast.
+    pub(in crate::chat) amount: String,
+}
+
 /// What a key is for the rest of the program.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::chat) enum Reaction {
@@ -43,6 +54,9 @@ pub(in crate::chat) struct Model {
     pub(super) name: String,
     pub(super) entries: VecDeque<Entry>,
     pub(super) people: BTreeMap<PeerId, String>,
+    pub(super) bars: Vec<Bar>,
+    /// Files that wait for an answer.
+    pub(super) offers: usize,
     pub(super) input: Input,
     /// Rows between the last line and the bottom of what is seen.
     pub(super) back: usize,
@@ -65,6 +79,8 @@ impl Model {
             name,
             entries: VecDeque::new(),
             people: BTreeMap::new(),
+            bars: Vec::new(),
+            offers: 0,
             input: Input::default(),
             back: 0,
             unread: 0,
@@ -92,6 +108,13 @@ impl Model {
 
     pub(in crate::chat) fn left(&mut self, peer: PeerId) {
         self.people.remove(&peer);
+    }
+
+    /// Whether that is something new to see.
+    pub(in crate::chat) fn show_files(&mut self, bars: Vec<Bar>, offers: usize) -> bool {
+        let new = self.bars != bars || self.offers != offers;
+        (self.bars, self.offers) = (bars, offers);
+        new
     }
 
     /// The line could not be taken: too much waits already.
