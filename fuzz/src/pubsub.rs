@@ -10,7 +10,7 @@ use peerage_core::{
 };
 use peerage_pubsub::{
     Author, Config, Signing, Topic, Version,
-    codec::{self, Control, Exchanged, Extensions, Limits, Prune},
+    codec::{self, Control, Exchanged, Extensions, Limits, Prune, Subscription},
     default_id,
     engine::{Action, Command, Engine, Input},
     verify,
@@ -106,7 +106,7 @@ fn said() -> Vec<Bytes> {
     control.graft(&topic());
     let named = Exchanged { peer: author.peer_id(), record: Some(Bytes::from_static(b"signed")) };
     control.prune(&Prune { topic: topic(), peers: vec![named], backoff: Some(u64::MAX) });
-    let mut frames = codec::subscriptions([(&topic(), true)]);
+    let mut frames = codec::subscriptions([Subscription::to(topic())]);
     frames.extend(control.finish());
     frames.push(codec::publish(&message));
     frames

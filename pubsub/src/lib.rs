@@ -37,6 +37,7 @@ mod mcache;
 mod message;
 mod metrics;
 mod parcel;
+pub mod partial;
 mod protocol;
 pub mod queue;
 pub mod score;

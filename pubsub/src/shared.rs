@@ -149,6 +149,9 @@ impl Shared {
             Some(new) if new.max_size >= rpc => {
                 return Err(SetTopicError::TooLarge { max_size: new.max_size, rpc });
             }
+            Some(new) if new.partial.sends() && !self.config.partial_messages => {
+                return Err(SetTopicError::NotPartial);
+            }
             Some(_) if rules.len() >= MAX_TOPIC_RULES && !rules.contains_key(topic) => {
                 return Err(SetTopicError::TooMany { max: MAX_TOPIC_RULES });
             }

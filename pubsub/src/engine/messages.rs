@@ -8,7 +8,7 @@ use peerage_core::{
 use peerage_host::{ConnectionId, Reply};
 
 use crate::{
-    codec::{Rpc, WireMessage},
+    codec::{Extensions, Rpc, Subscription, WireMessage},
     config::TopicConfig,
     event::Event,
     message::{Message, MessageId},
@@ -168,7 +168,9 @@ pub enum Input {
         /// The number of the stream.
         stream: u64,
         /// All that it wants.
-        topics: Vec<Topic>,
+        subscriptions: Vec<Subscription>,
+        /// What it can do, if it had said anything.
+        heard: Option<Extensions>,
     },
     /// A peer has said something.
     Rpcs {
@@ -364,6 +366,10 @@ pub enum SetTopicError {
         /// What an RPC may hold ([`Config::rpc`](crate::Config::rpc)).
         rpc: usize,
     },
+    /// Its messages shall travel in parts, which this node does not speak of
+    /// ([`Config::partial_messages`](crate::Config::partial_messages)).
+    #[error("partial messages are not spoken")]
+    NotPartial,
     /// There are too many topics with rules of their own.
     #[error("{max} topics have rules of their own; more may not")]
     TooMany {

@@ -9,6 +9,7 @@
 //! | `mesh` | who comes into a mesh, and leaves it |
 //! | `heartbeat` | what is done every second |
 //! | `judge` | what peers are worth |
+//! | `partial` | which parts of messages go to whom |
 //! | `memory` | what outlives a panic |
 //! | `net` | what waits for whom |
 
@@ -20,6 +21,7 @@ mod memory;
 mod mesh;
 mod messages;
 mod net;
+mod partial;
 mod peers;
 mod publish;
 #[cfg(test)]
@@ -269,10 +271,7 @@ impl engine::Engine for Engine {
                 self.net.actions.push_back(Action::Published { reply, result });
             }
             Command::Validator { topic, concurrency } => self.intake.set_validator(topic, concurrency),
-            Command::SetTopic { topic, rules } => match rules {
-                Some(rules) => drop(self.rules.insert(topic, rules)),
-                None => drop(self.rules.remove(&topic)),
-            },
+            Command::SetTopic { topic, rules } => self.set_rules(topic, rules),
             Command::ScoreTopic { topic, params, reply } => {
                 let wanted = self.topics.get(&topic).is_some_and(|known| known.subscribed);
                 let result = self.judge.set_topic(&topic, params, wanted);
@@ -307,9 +306,8 @@ impl engine::Engine for Engine {
             }
             Input::Inbound { peer, stream } => self.inbound(peer, stream, now),
             Input::InboundEnded { peer, stream } => self.inbound_ended(peer, stream, now),
-            Input::Recalled { peer, stream, topics } => {
-                self.inbound(peer, stream, now);
-                topics.into_iter().for_each(|topic| self.peer_wants(peer, topic));
+            Input::Recalled { peer, stream, subscriptions, heard } => {
+                self.recalled(peer, stream, subscriptions, heard, now);
             }
             Input::Rpcs { peer, rpcs, charge } => {
                 rpcs.into_iter().for_each(|rpc| self.rpc(peer, rpc, now));

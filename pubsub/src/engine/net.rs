@@ -12,6 +12,7 @@ use crate::{
     codec::Extensions,
     event::{DropReason, Event},
     parcel::Parcel,
+    partial::Mode,
     queue::{self, Lane, Pushed, Queue},
     seen::Keyed,
     stats::Stats,
@@ -52,6 +53,8 @@ pub(super) struct Peer {
     pub(super) inbound: Option<u64>,
     /// What it wants.
     pub(super) topics: BTreeSet<Topic>,
+    /// In which way it takes part in partial messages of those of them where it does.
+    pub(super) partial: BTreeMap<Topic, Mode>,
     /// In how many meshes it is.
     pub(super) meshes: usize,
     /// Whether it has said anything on its stream.
@@ -147,6 +150,7 @@ impl Net {
             queue: Queue::new(limits, budget.clone()),
             inbound: None,
             topics: BTreeSet::new(),
+            partial: BTreeMap::new(),
             meshes: 0,
             heard: false,
             extensions: None,

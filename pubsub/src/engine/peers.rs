@@ -5,7 +5,7 @@ use peerage_host::ConnectionId;
 
 use super::{Action, Engine, net::Link};
 use crate::{
-    codec::{self, Control, Extensions, Rpc},
+    codec::{self, Control, Extensions, Rpc, Subscription},
     event::{DropReason, Event, Misdeed, PruneReason},
     queue::Lane,
     topic::Topic,
@@ -92,12 +92,16 @@ impl Engine {
 
     /// The first thing that is said on a stream: what this node can do, and all that it wants.
     fn hello(&mut self, peer: PeerId, version: Version) {
-        if version == Version::V13 && self.config.test_extension {
+        let can =
+            Extensions { partial_messages: self.config.partial_messages, test: self.config.test_extension };
+        if version == Version::V13 && can != Extensions::default() {
             let mut control = Control::default();
-            control.extensions(Extensions { test: true, ..Extensions::default() });
+            control.extensions(can);
             self.net.controls(peer, Lane::Control, control.finish());
         }
-        let wanted = self.topics.iter().filter(|(_, state)| state.subscribed).map(|(topic, _)| (topic, true));
+        let wanted = self.topics.iter().filter(|(_, state)| state.subscribed);
+        let wanted =
+            wanted.map(|(topic, _)| Subscription::to(topic.clone()).partial(self.partial_mode(topic)));
         let frames = codec::subscriptions(wanted);
         self.net.controls(peer, Lane::Control, frames);
         self.greet_extension(peer);
@@ -153,6 +157,24 @@ impl Engine {
         }
     }
 
+    /// A peer talks on a stream that an earlier life of the engine has listened to.
+    pub(super) fn recalled(
+        &mut self,
+        peer: PeerId,
+        stream: u64,
+        subscriptions: Vec<Subscription>,
+        heard: Option<Extensions>,
+        now: Now,
+    ) {
+        self.inbound(peer, stream, now);
+        let state = self.net.peer(peer, now.mono);
+        (state.heard, state.extensions) = (heard.is_some(), heard);
+        for wanted in subscriptions {
+            self.peer_wants(peer, wanted.topic.clone());
+            self.peer_wants_parts(peer, &wanted.topic, wanted.partial);
+        }
+    }
+
     pub(super) fn inbound_ended(&mut self, peer: PeerId, stream: u64, now: Now) {
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         if state.inbound == Some(stream) {
@@ -176,6 +198,7 @@ impl Engine {
             match change.subscribe {
                 true => {
                     self.peer_wants(peer, change.topic.clone());
+                    self.peer_wants_parts(peer, &change.topic, change.partial);
                     self.settle_again(peer, change.topic, now);
                 }
                 false => self.peer_wants_no_more(peer, &change.topic, now),
@@ -258,6 +281,7 @@ impl Engine {
         if !state.topics.remove(topic) {
             return;
         }
+        state.partial.remove(topic);
         if self.leave_mesh(peer, topic, PruneReason::Gone, now) {
             // A GRAFT may be on its way to it, which it will take if it wants the topic again meanwhile.
             self.net.owe(peer, topic);

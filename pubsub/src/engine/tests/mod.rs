@@ -8,6 +8,7 @@ mod intake;
 mod memory;
 mod mesh;
 mod opportunistic;
+mod partial;
 mod peers;
 mod property;
 mod rules;
@@ -273,7 +274,8 @@ impl Rig {
 }
 
 pub(super) fn subscription(name: &str, subscribe: bool) -> Rpc {
-    Rpc { subscriptions: vec![Subscription { subscribe, topic: topic(name) }], ..Rpc::default() }
+    let change = Subscription { subscribe, ..Subscription::to(topic(name)) };
+    Rpc { subscriptions: vec![change], ..Rpc::default() }
 }
 
 pub(super) fn ihave(ids: impl IntoIterator<Item = Vec<u8>>) -> Rpc {

@@ -47,7 +47,7 @@ prop_compose! {
     ) -> Rpc {
         let ids: Vec<_> = ids.into_iter().map(|id| Bytes::from(vec![id])).collect();
         let mut rpc = Rpc {
-            subscriptions: subscriptions.into_iter().map(|(subscribe, n)| Subscription { subscribe, topic: named(n) }).collect(),
+            subscriptions: subscriptions.into_iter().map(|(subscribe, n)| Subscription { subscribe, ..Subscription::to(named(n)) }).collect(),
             grafts: grafts.into_iter().map(named).collect(),
             prunes: prunes.into_iter().map(|(n, backoff, other)| Prune {
                 topic: named(n),
