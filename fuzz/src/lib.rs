@@ -65,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     target("mdns", peerage_discovery::fuzzing::mdns, peerage_discovery::fuzzing::mdns_seeds),
     target("pubsub-rpc", pubsub::rpc, pubsub::rpc_seeds),
     target("pubsub-engine", pubsub::engine, pubsub::engine_seeds),
+    target("pubsub-parts", pubsub::parts, pubsub::parts_seeds),
     target("cbor", protocols::cbor, protocols::cbor_seeds),
     target("json", protocols::json, protocols::json_seeds),
 ];

@@ -6,7 +6,7 @@ use crate::{
     codec::{self, WireMessage},
     gater,
     message::MessageId,
-    partial::Mode,
+    partial::{self, Mode},
     queue,
     score::{self, TopicParams, presets},
     seen::Remember,
@@ -113,9 +113,9 @@ pub struct Config {
     pub topics: BTreeMap<Topic, TopicConfig>,
     /// The rules of all other topics.
     pub other_topics: TopicConfig,
-    /// Whether the 1.3 extension for partial messages is spoken; of which topics, is a rule of each
-    /// ([`TopicConfig::partial`]). Default: no.
-    pub partial_messages: bool,
+    /// Whether the 1.3 extension for partial messages is spoken, and what is remembered of them; of which topics, is a rule of
+    /// each ([`TopicConfig::partial`]). Default: no.
+    pub partial: Option<partial::Limits>,
     /// Whether the 1.3 extension that exists for tests is spoken. Default: no.
     pub test_extension: bool,
     /// Whether every message is told of as an event. Default: no.
@@ -166,7 +166,7 @@ impl Default for Config {
             gater: None,
             topics: BTreeMap::new(),
             other_topics: TopicConfig::default(),
-            partial_messages: false,
+            partial: None,
             test_extension: false,
             trace: false,
         }
@@ -359,8 +359,9 @@ impl Config {
                 self.topics.values().chain([&self.other_topics]).all(|topic| topic.max_size < self.rpc.bytes),
                 "a message fits into an RPC",
             ),
+            (self.partial.is_none_or(|limits| limits.heartbeats > 0), "partial messages last a heartbeat"),
             (
-                self.partial_messages
+                self.partial.is_some()
                     || self.topics.values().chain([&self.other_topics]).all(|topic| !topic.partial.sends()),
                 "partial messages are spoken where a topic has them",
             ),
@@ -387,7 +388,7 @@ mod tests {
     #[test]
     fn every_rule_is_checked() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let breaks: [fn(&mut Config); 15] = [
+        let breaks: [fn(&mut Config); 16] = [
             |c| c.versions.clear(),
             |c| c.mesh.low = 7,
             |c| c.mesh.best = 7,
@@ -400,6 +401,7 @@ mod tests {
             |c| c.max_seen = 0,
             |c| c.other_topics.max_size = c.rpc.bytes,
             |c| c.other_topics.partial = Mode::Sends,
+            |c| c.partial = Some(partial::Limits { heartbeats: 0, ..partial::Limits::default() }),
             |c| (c.history, c.history_gossip) = (0, 0),
             |c| c.scoring.iter_mut().for_each(|scoring| scoring.thresholds.gossip = 1.0),
             |c| c.scoring.iter_mut().for_each(|scoring| scoring.settings.decay_to_zero = 2.0),

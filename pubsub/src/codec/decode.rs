@@ -107,7 +107,7 @@ impl Reader<'_> {
             }
         }
         if let Some(raw) = partial {
-            self.rpc.partial = raw.read(self.frame);
+            self.rpc.partial = raw.read(self.frame).map(Box::new);
             if self.rpc.partial.is_none() {
                 self.skip();
             }

@@ -73,7 +73,7 @@ pub struct Rpc {
     /// What it can do beyond its version (gossipsub 1.3).
     pub extensions: Option<Extensions>,
     /// A part of a message, or what the peer has of one and wants (extension "partial messages").
-    pub partial: Option<Partial>,
+    pub partial: Option<Box<Partial>>,
     /// The message of the extension that exists for tests.
     pub test_extension: bool,
     /// Entries that were passed over: without a topic, with one that is none, or too many.

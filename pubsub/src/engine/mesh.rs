@@ -50,6 +50,7 @@ impl Engine {
             self.put_out(peer, topic, PruneReason::Left, now);
         }
         self.judge.topic_left(topic);
+        self.groups.topic_left(topic);
         self.announce(topic, false);
         self.net.stats.retire(topic);
         self.tidy(topic);

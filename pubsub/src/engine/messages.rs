@@ -13,6 +13,7 @@ use crate::{
     event::Event,
     message::{Message, MessageId},
     parcel::Parcel,
+    partial::{self, Holding, Received},
     queue::Queue,
     score::{Breakdown, ParamsError, TopicParams},
     signing::Flaw,
@@ -54,6 +55,24 @@ pub enum Command {
         parcel: Arc<Parcel>,
         /// Where the outcome goes.
         reply: Reply<Result<Published, PublishError>>,
+    },
+    /// Publish what this node has of a message.
+    PublishPartial {
+        /// The message's topic.
+        topic: Topic,
+        /// Which message.
+        group: Bytes,
+        /// What there is of it.
+        have: Holding,
+        /// Where the outcome goes.
+        reply: Reply<Result<partial::Published, partial::PublishError>>,
+    },
+    /// Parts of a peer's are not of the message.
+    RejectPartial {
+        /// Who sent them.
+        peer: PeerId,
+        /// Of what topic.
+        topic: Topic,
     },
     /// A topic has a validator now, for so many messages at once; or none any more.
     Validator {
@@ -243,6 +262,8 @@ pub enum Action {
     },
     /// Give a message to those here who want it.
     Deliver(Message),
+    /// Give what a peer has said of a partial message to those here who want it.
+    DeliverPartial(Received),
     /// Connect with a peer, of which another one has told.
     Connect {
         /// Who.
@@ -289,6 +310,13 @@ pub enum Action {
         reply: Reply<Result<Published, PublishError>>,
         /// What it is.
         result: Result<Published, PublishError>,
+    },
+    /// Answer.
+    PublishedPartial {
+        /// Where it goes.
+        reply: Reply<Result<partial::Published, partial::PublishError>>,
+        /// What it is.
+        result: Result<partial::Published, partial::PublishError>,
     },
     /// Answer.
     AnswerPeers {
@@ -367,7 +395,7 @@ pub enum SetTopicError {
         rpc: usize,
     },
     /// Its messages shall travel in parts, which this node does not speak of
-    /// ([`Config::partial_messages`](crate::Config::partial_messages)).
+    /// ([`Config::partial`](crate::Config::partial)).
     #[error("partial messages are not spoken")]
     NotPartial,
     /// There are too many topics with rules of their own.

@@ -53,6 +53,7 @@ use gossip::Promises;
 use intake::Intake;
 use judge::Judge;
 use net::Net;
+use partial::Groups;
 
 /// The state and policy of one node.
 #[derive(Debug)]
@@ -69,6 +70,7 @@ pub struct Engine {
     cache: MessageCache,
     intake: Intake,
     promises: Promises,
+    groups: Groups,
     blacklist: BTreeSet<PeerId>,
     direct: BTreeMap<PeerId, Vec<Multiaddr>>,
     heartbeat_at: Option<Instant>,
@@ -122,6 +124,7 @@ impl Engine {
             judge: Judge::new(&config),
             net: Net::new(config.queue, config.trace, first_id, rng.next_u64()),
             topics: BTreeMap::new(),
+            groups: Groups::default(),
             rules: config.topics.clone(),
             blacklist: BTreeSet::new(),
             direct: config.direct.clone(),
@@ -182,6 +185,8 @@ impl Engine {
             peers: self.net.peers.len(),
             backoffs: self.topics.values().map(|topic| topic.backoff.len()).sum(),
             unwanted: self.net.peers.values().map(|peer| peer.dont_want.len()).sum(),
+            groups: self.groups.len(),
+            hearers: self.groups.hearers(),
         }
     }
 
@@ -252,6 +257,10 @@ pub struct Sizes {
     pub backoffs: usize,
     /// Messages that peers do not want, of all peers.
     pub unwanted: usize,
+    /// Messages of which it is remembered what there is of them.
+    pub groups: usize,
+    /// Peers of which it is remembered what they have of a message, each for each message.
+    pub hearers: usize,
 }
 
 impl engine::Engine for Engine {
@@ -270,6 +279,11 @@ impl engine::Engine for Engine {
                 let result = self.publish(&parcel, now);
                 self.net.actions.push_back(Action::Published { reply, result });
             }
+            Command::PublishPartial { topic, group, have, reply } => {
+                let result = self.publish_partial(topic, group, have, now);
+                self.net.actions.push_back(Action::PublishedPartial { reply, result });
+            }
+            Command::RejectPartial { peer, topic } => self.reject_partial(peer, &topic, now),
             Command::Validator { topic, concurrency } => self.intake.set_validator(topic, concurrency),
             Command::SetTopic { topic, rules } => self.set_rules(topic, rules),
             Command::ScoreTopic { topic, params, reply } => {

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
@@ -77,6 +78,7 @@ pub(super) struct Spent {
     pub(super) asked: usize,
     pub(super) idontwant_entries: usize,
     pub(super) idontwant_ids: usize,
+    pub(super) answers: u32,
 }
 
 /// The stream to a peer.
@@ -251,7 +253,30 @@ impl Net {
         Sent::Taken
     }
 
-    fn dropped(&mut self, peer: PeerId, lane: Lane, topic: Option<Topic>, why: DropReason) {
+    /// Sends something of a partial message, `parts` bytes of parts in it. What is said of one topic stays in its order.
+    pub(super) fn partial(&mut self, peer: PeerId, topic: &Topic, frame: Bytes, parts: usize) -> Sent {
+        let Some(state) = self.peers.get(&peer).filter(|state| state.version().is_some()) else {
+            return Sent::Skipped;
+        };
+        let Ok(charge) = self.budget.reserve(frame.len()) else {
+            self.dropped(peer, Lane::Forward, Some(topic.clone()), DropReason::NoMemory);
+            return Sent::Full;
+        };
+        match state.queue.message(topic, frame, false, Some(Arc::new(charge))) {
+            Pushed::First => self.actions.push_back(Action::Flush { peer }),
+            Pushed::Waits => {}
+            Pushed::Full | Pushed::NoMemory => {
+                self.dropped(peer, Lane::Forward, Some(topic.clone()), DropReason::QueueFull);
+                return Sent::Full;
+            }
+        }
+        let stats = &mut self.stats.partial;
+        stats.sent = stats.sent.saturating_add(1);
+        stats.sent_bytes = stats.sent_bytes.saturating_add(parts as u64);
+        Sent::Taken
+    }
+
+    pub(super) fn dropped(&mut self, peer: PeerId, lane: Lane, topic: Option<Topic>, why: DropReason) {
         self.stats.dropped(lane, why, 1);
         self.event(Event::Dropped { peer, lane, topic, why });
     }

@@ -93,7 +93,7 @@ impl Engine {
     /// The first thing that is said on a stream: what this node can do, and all that it wants.
     fn hello(&mut self, peer: PeerId, version: Version) {
         let can =
-            Extensions { partial_messages: self.config.partial_messages, test: self.config.test_extension };
+            Extensions { partial_messages: self.config.partial.is_some(), test: self.config.test_extension };
         if version == Version::V13 && can != Extensions::default() {
             let mut control = Control::default();
             control.extensions(can);
@@ -131,6 +131,7 @@ impl Engine {
         let was_open = state.version().is_some();
         state.link = Link::Closed { failures: 0, again: None };
         let lost = state.queue.clear();
+        self.groups.link_ended(&peer);
         for topic in state.topics.clone() {
             let left = self.leave_mesh(peer, &topic, PruneReason::Gone, now);
             // The end of a stream says as much; of one that was never there the peer has seen nothing.
@@ -209,6 +210,9 @@ impl Engine {
                 self.message(peer, message, now);
             }
         }
+        if let Some(partial) = rpc.partial {
+            self.heard_partial(peer, *partial, now);
+        }
         self.heard_ihave(peer, rpc.ihave, now);
         self.heard_iwant(peer, &rpc.iwant);
         let mut answer = Control::default();
@@ -277,6 +281,7 @@ impl Engine {
     }
 
     fn peer_wants_no_more(&mut self, peer: PeerId, topic: &Topic, now: Now) {
+        self.groups.forget_in(topic, &peer);
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         if !state.topics.remove(topic) {
             return;
@@ -300,6 +305,7 @@ impl Engine {
     fn wants_nothing(&mut self, peer: PeerId, now: Now) {
         let topics = self.net.peers.get(&peer).map(|state| state.topics.clone()).unwrap_or_default();
         topics.iter().for_each(|topic| self.peer_wants_no_more(peer, topic, now));
+        self.groups.forget(&peer);
     }
 
     /// Forgets a topic of which there is nothing to know.
