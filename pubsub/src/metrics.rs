@@ -52,6 +52,7 @@ pub(crate) fn write(shared: &Shared, sheet: &mut Sheet) {
         ("cached", lost.cached),
         ("in_progress", lost.in_progress),
         ("promises", lost.promises),
+        ("groups", lost.groups),
         ("rewarded_peers", lost.rewarded),
         ("seen", lost.seen),
         ("judged_peers", lost.judged),

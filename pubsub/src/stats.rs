@@ -85,6 +85,8 @@ pub struct Lost {
     pub in_progress: u64,
     /// Messages that peers had promised.
     pub promises: u64,
+    /// Messages of which this node had published parts.
+    pub groups: u64,
     /// Peers that had earned something in a topic, and begin anew.
     pub rewarded: u64,
     /// Ids of messages that were seen. They are lost only when several lives in a row end before their first heartbeat.
@@ -232,6 +234,7 @@ impl Stats {
             (&mut self.lost.cached, other.lost.cached),
             (&mut self.lost.in_progress, other.lost.in_progress),
             (&mut self.lost.promises, other.lost.promises),
+            (&mut self.lost.groups, other.lost.groups),
             (&mut self.lost.rewarded, other.lost.rewarded),
             (&mut self.lost.seen, other.lost.seen),
             (&mut self.lost.judged, other.lost.judged),

@@ -146,6 +146,8 @@ fn parts_go_on_after_a_panic() {
         let mut of_other = other.gossip.subscribe_partial("weather").expect("a topic");
         meshed(&other, 1).await;
         meshed(&struck, 1).await;
+        let nothing = Arc::new(Pieces::nothing(COUNT).expect("pieces"));
+        struck.gossip.publish_partial("weather", "lost", nothing).await.expect("published");
         let actor = "protocols/gossipsub";
         let passed = faults.passages().get(&(actor.to_owned(), Point::Timer)).copied().unwrap_or_default();
         faults.add(Fault { actor: actor.into(), point: Point::Timer, nth: passed + 1, times: 1 });
@@ -156,7 +158,9 @@ fn parts_go_on_after_a_panic() {
         let have = || Arc::new(Pieces::cut(&sent, COUNT).expect("pieces"));
         let published = struck.gossip.publish_partial("weather", "map", have()).await.expect("published");
         assert_eq!(published.peers, 1);
+        assert_eq!(of_other.next().await.expect("gossip runs").group, "lost");
         assert_eq!(collect(&other, &mut of_other).await, sent);
+        until("it is counted", async || struck.gossip.stats().lost.groups == 1).await;
         // And not as a whole.
         assert_eq!(struck.gossip.publish("weather", "whole").await.expect("published").peers, 0);
         other.node.shutdown().await;

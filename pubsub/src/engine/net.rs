@@ -253,6 +253,15 @@ impl Net {
         Sent::Taken
     }
 
+    /// In which way a peer takes part in partial messages of a topic.
+    pub(super) fn mode_of(&self, peer: &PeerId, topic: &Topic) -> Mode {
+        let speaks = |state: &&Peer| {
+            state.version() == Some(Version::V13) && state.extensions.is_some_and(|can| can.partial_messages)
+        };
+        let state = self.peers.get(peer).filter(speaks);
+        state.and_then(|state| state.partial.get(topic)).copied().unwrap_or_default()
+    }
+
     /// Sends something of a partial message, `parts` bytes of parts in it. What is said of one topic stays in its order.
     pub(super) fn partial(&mut self, peer: PeerId, topic: &Topic, frame: Bytes, parts: usize) -> Sent {
         let Some(state) = self.peers.get(&peer).filter(|state| state.version().is_some()) else {

@@ -13,7 +13,6 @@ use crate::{
     queue::Lane,
     score::Reject,
     topic::{MAX_TOPIC, Topic},
-    version::Version,
 };
 
 /// Bytes of an RPC that are left for keys and lengths.
@@ -55,6 +54,11 @@ impl Groups {
 
     pub(super) fn hearers(&self) -> usize {
         self.0.values().flat_map(BTreeMap::values).map(|group| group.peers.len()).sum()
+    }
+
+    /// Messages of which there is something here.
+    pub(super) fn published(&self) -> usize {
+        self.0.values().flat_map(BTreeMap::values).filter(|group| group.have.is_some()).count()
     }
 
     /// Whether there is anything of a topic here.
@@ -184,22 +188,14 @@ impl Engine {
         }
     }
 
-    /// In which way a peer does.
-    fn mode_of(&self, peer: &PeerId, topic: &Topic) -> Mode {
-        let state = self.net.peers.get(peer).filter(|state| {
-            state.version() == Some(Version::V13) && state.extensions.is_some_and(|can| can.partial_messages)
-        });
-        state.and_then(|state| state.partial.get(topic)).copied().unwrap_or_default()
-    }
-
     /// Whether parts go to a peer instead of whole messages.
     pub(super) fn takes_parts(&self, peer: &PeerId, topic: &Topic) -> bool {
-        self.partial_mode(topic).sends() && self.mode_of(peer, topic) == Mode::Requests
+        self.partial_mode(topic).sends() && self.net.mode_of(peer, topic) == Mode::Requests
     }
 
     /// Whether parts come from a peer instead of whole messages.
     pub(super) fn gives_parts(&self, peer: &PeerId, topic: &Topic) -> bool {
-        self.partial_mode(topic) == Mode::Requests && self.mode_of(peer, topic).sends()
+        self.partial_mode(topic) == Mode::Requests && self.net.mode_of(peer, topic).sends()
     }
 
     /// A topic has other rules from now on. Peers are told if that changes what they send.
@@ -352,7 +348,7 @@ impl Engine {
     /// Says to a peer what there is of a message here, with parts or without, if that is news to it.
     fn say(&mut self, peer: PeerId, topic: &Topic, group: &Bytes, with_parts: bool) -> Said {
         let ours = self.partial_mode(topic);
-        let theirs = self.mode_of(&peer, topic);
+        let theirs = self.net.mode_of(&peer, topic);
         let room = self.room(topic);
         let Some(known_group) = self.groups.get_mut(topic, group) else { return Said::NOTHING };
         let Some(Holding(have)) = known_group.have.clone() else { return Said::NOTHING };

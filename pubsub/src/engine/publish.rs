@@ -4,7 +4,8 @@ use peerage_core::{Now, PeerId};
 
 use super::{Action, Engine, Fanout, PublishError, Published, net::Sent};
 use crate::{
-    codec::Control, event::Event, parcel::Parcel, queue::Lane, signing, topic::Topic, version::Version,
+    codec::Control, event::Event, parcel::Parcel, partial::Mode, queue::Lane, signing, topic::Topic,
+    version::Version,
 };
 
 impl Engine {
@@ -88,12 +89,13 @@ impl Engine {
     pub(super) fn forward(&mut self, parcel: &Arc<Parcel>, from: PeerId) {
         let Some(known) = self.topics.get(&parcel.message.topic) else { return };
         let author = signing::author(&parcel.message);
-        let topic = &parcel.message.topic;
-        let goes =
-            |peer: &&PeerId| **peer != from && Some(**peer) != author && !self.takes_parts(peer, topic);
-        let peers: Vec<PeerId> = known.mesh.union(&known.always).filter(goes).copied().collect();
-        for peer in peers {
-            self.net.message(peer, parcel, false);
+        let in_parts = self.partial_mode(&parcel.message.topic).sends();
+        let goes = |peer: &&PeerId| **peer != from && Some(**peer) != author;
+        for peer in known.mesh.union(&known.always).filter(goes) {
+            // To who requests parts, parts go instead.
+            if !in_parts || self.net.mode_of(peer, &parcel.message.topic) != Mode::Requests {
+                self.net.message(*peer, parcel, false);
+            }
         }
     }
 

@@ -18,6 +18,9 @@
 //! at all ([`Config::partial`](crate::Config::partial)). To a peer that requests parts no whole messages of the topic are sent:
 //! who publishes whole ones to it alone, it does not hear. With all others nothing changes.
 //!
+//! What was published does not outlive a panic of gossip, which is counted ([`Lost`](crate::stats::Lost)); who publishes anew with all
+//! that comes notices nothing.
+//!
 //! Parts count for nothing in the scores of peers, but those that were rejected. So a topic of this kind must not be scored by how
 //! many messages a mesh delivers (P3, [`mesh_deliveries`](crate::score::TopicParams::mesh_deliveries)): who sends parts delivers
 //! none.
@@ -107,7 +110,8 @@ impl Mode {
 
 /// What this node has of one message at one moment, for whoever asks.
 ///
-/// It is asked by the engine: it must be quick, wait for nothing, and give the same answer to the same question.
+/// It is asked by the engine: it must be quick, wait for nothing, and give the same answer to the same question. One that panics
+/// ends a life of the engine.
 pub trait Have: Send + Sync {
     /// What a peer is told, and given.
     ///

@@ -324,6 +324,22 @@ fn what_peers_can_bring_up_is_bounded() {
     assert_eq!(rig.engine().sizes().groups, 0);
 }
 
+/// Metadata of the largest size for one message after another, without end.
+#[test]
+fn a_flood_of_groups_is_kept_within_limits() {
+    let mut rig = meshed(Mode::Requests, Mode::Requests, 1);
+    let metadata = Bytes::from(vec![0xff; MAX_METADATA]);
+    for n in 0..20_000_u32 {
+        rig.hears(1, said(&n.to_be_bytes(), None, Some(metadata.clone())));
+        rig.parts.clear();
+    }
+    assert_eq!((rig.engine().sizes().groups, rig.engine().sizes().hearers), (8, 8));
+    assert_eq!(rig.engine().stats().partial.not_remembered, 19_992);
+    assert_eq!(told(&mut rig, 1), []);
+    rig.disconnect(1);
+    assert_eq!((rig.engine().sizes().groups, rig.engine().sizes().hearers), (0, 0));
+}
+
 #[test]
 fn group_ids_have_a_length() {
     let mut rig = meshed(Mode::Sends, Mode::Requests, 1);
