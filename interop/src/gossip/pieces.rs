@@ -37,15 +37,18 @@ impl Share {
     }
 
     fn has(self, number: usize) -> bool {
-        self == Self::All || (number % 2 == 0) == (self == Self::Even)
+        self == Self::All || number.is_multiple_of(2) == (self == Self::Even)
     }
 }
+
+/// What there is of each message, by its topic and group.
+type Messages = HashMap<(String, Vec<u8>), Pieces>;
 
 /// The messages, and the node that publishes what there is of them. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Collector {
     gossip: Handle,
-    messages: Arc<Mutex<HashMap<(String, Vec<u8>), Pieces>>>,
+    messages: Arc<Mutex<Messages>>,
     /// Where messages go that have become whole.
     whole: mpsc::Sender<Received>,
 }
@@ -123,17 +126,13 @@ impl Collector {
         self.whole.send(received).await.map_err(|_| "nobody listens".to_owned())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, Vec<u8>), Pieces>> {
+    fn lock(&self) -> MutexGuard<'_, Messages> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What there is of a message.
-fn entry<'a>(
-    messages: &'a mut HashMap<(String, Vec<u8>), Pieces>,
-    topic: &str,
-    group: &[u8],
-) -> Result<&'a mut Pieces, String> {
+fn entry<'a>(messages: &'a mut Messages, topic: &str, group: &[u8]) -> Result<&'a mut Pieces, String> {
     let nothing = Pieces::nothing(COUNT).map_err(|error| error.to_string())?;
     Ok(messages.entry((topic.to_owned(), group.to_vec())).or_insert(nothing))
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use bytes::Bytes;
 use peerage_core::{Now, PeerId, budget::Reserved};
@@ -283,12 +283,13 @@ impl Engine {
             return self.refuse(peer, &topic, None, Refusal::TooLarge, now);
         }
         // What was requested before is no fault of the peer's.
-        let takes =
-            mode == Mode::Requests && (direct || self.judge.takes_messages(&peer, now, &mut self.rng));
-        if parts.is_some() && !takes {
+        let mut takes =
+            || mode == Mode::Requests && (direct || self.judge.takes_messages(&peer, now, &mut self.rng));
+        if parts.is_some() && !takes() {
             self.pass_over();
             parts = None;
         }
+        let len = parts.as_ref().map_or(0, Bytes::len);
         if parts.is_none() && metadata.is_none() {
             return;
         }
@@ -319,16 +320,17 @@ impl Engine {
         self.judge.rejected(peer, &MessageId::truncated(&[]), topic, Reject::Unauthentic, now);
     }
 
-    /// Tells the mesh what could not be told before: to those who came into it, and those for whom there was no room.
+    /// Tells what could not be told before: to those who came into the mesh, and to those for whom there was no room.
     pub(super) fn tell_of_groups(&mut self) {
         let topics: Vec<Topic> = self.groups.0.keys().cloned().collect();
         for topic in topics {
             for group in self.groups.own(&topic) {
-                let untold = |peer: &PeerId| {
-                    let known = self.groups.get(&topic, &group).and_then(|group| group.peers.get(peer));
-                    known.is_none_or(|known| known.told.is_none())
-                };
-                let peers: Vec<PeerId> = self.mesh(&topic).filter(|peer| untold(peer)).copied().collect();
+                let Some(known) = self.groups.get(&topic, &group) else { continue };
+                let is_untold =
+                    |peer: &&PeerId| known.peers.get(peer).is_none_or(|known| known.told.is_none());
+                let asked = known.peers.iter().filter(|(_, known)| known.metadata.is_some());
+                let untold = self.mesh(&topic).chain(asked.map(|(peer, _)| peer)).filter(is_untold);
+                let peers: BTreeSet<PeerId> = untold.copied().collect();
                 for peer in peers {
                     self.say(peer, &topic, &group, true);
                 }
@@ -385,19 +387,12 @@ impl Engine {
         let gives = parts.is_some();
         let partial = codec::Partial { topic: topic.clone(), group: group.clone(), parts, metadata };
         let sent = self.net.partial(peer, topic, partial.write(), len);
-        if sent == Sent::Taken
-            && let Some(known) =
-                self.groups.get_mut(topic, group).and_then(|group| group.peers.get_mut(&peer))
-        {
-            known.told = Some(told);
-            if gives {
+        if let Some(known) = self.groups.get_mut(topic, group).and_then(|group| group.peers.get_mut(&peer)) {
+            // What had no room is said anew at a heartbeat.
+            known.told = Some(told).filter(|_| sent == Sent::Taken);
+            if gives && sent == Sent::Taken {
                 known.given = given;
             }
-        } else if let Some(known) =
-            self.groups.get_mut(topic, group).and_then(|group| group.peers.get_mut(&peer))
-        {
-            // At the next heartbeat, then.
-            known.told = None;
         }
         Said::Sent(sent)
     }

@@ -430,6 +430,14 @@ fn for_whom_there_is_no_room_is_told_at_the_heartbeat() {
     rig.told(1);
     rig.heartbeats(1);
     assert_eq!(told(&mut rig, 1), [(Some(bits([0])), vec![])]);
+
+    // Also who is in no mesh, and has asked.
+    rig.prunes(1, "t", None);
+    rig.hears(1, said(b"other", None, Some(wants_others([]))));
+    rig.hears(1, said(b"g", None, Some(wants_others([]))));
+    rig.told(1);
+    rig.heartbeats(1);
+    assert_eq!(told(&mut rig, 1), [(Some(bits([0])), vec![0])]);
 }
 
 #[test]
