@@ -66,6 +66,7 @@ pub const TARGETS: &[Target] = &[
     target("pubsub-rpc", pubsub::rpc, pubsub::rpc_seeds),
     target("pubsub-engine", pubsub::engine, pubsub::engine_seeds),
     target("chat-file", protocols::chat_file, protocols::chat_file_seeds),
+    target("pubsub-parts", pubsub::parts, pubsub::parts_seeds),
     target("cbor", protocols::cbor, protocols::cbor_seeds),
     target("json", protocols::json, protocols::json_seeds),
 ];

@@ -9,12 +9,15 @@ use peerage_core::{
     frame::Decoder,
 };
 use peerage_pubsub::{
-    Author, Config, Signing, Topic, Version,
-    codec::{self, Control, Exchanged, Extensions, Limits, Prune},
+    Author, Config, Signing, Topic, TopicConfig, Version,
+    codec::{self, Control, Exchanged, Extensions, Limits, Prune, Subscription},
     default_id,
     engine::{Action, Command, Engine, Input},
+    partial::{self, Have, Holding, Mode, Pieces},
     verify,
 };
+
+use peerage_host::Reply;
 
 use crate::values::keypair;
 
@@ -30,6 +33,12 @@ pub(crate) fn rpc(data: &[u8]) {
     assert!(rpc.messages.len() <= codec::MAX_MESSAGES);
     let ids = rpc.ihave.iter().map(|ihave| ihave.ids.len()).sum::<usize>();
     assert!(ids.max(rpc.iwant.len()).max(rpc.idontwant.len()) <= codec::MAX_IDS);
+    if let Some(partial) = rpc.partial {
+        assert!((1..=codec::MAX_GROUP).contains(&partial.group.len()));
+        assert!(partial.metadata.as_ref().is_none_or(|metadata| metadata.len() <= codec::MAX_METADATA));
+        let again = codec::decode(&unframed(&partial.write()).remove(0), &Limits::default());
+        assert_eq!(again.expect("what was read is written").partial, Some(partial));
+    }
     for message in rpc.messages.iter().take(16) {
         let again = unframed(&codec::publish(message)).remove(0);
         let read = codec::decode(&again, &Limits::default()).expect("what was read is written");
@@ -54,10 +63,15 @@ pub(crate) fn engine(data: &[u8]) {
     // Few heartbeats in a long time.
     let mut config = Config::default();
     config.heartbeat = BEAT;
+    config.partial = Some(partial::Limits::default());
+    config.other_topics = TopicConfig::default().partial(Mode::Requests);
     let mut sim = Sim::new(Engine::new(Arc::new(config), keypair().peer_id(), rng(1), 1));
     let id = 1.into();
     sim.command(Command::Subscribe(topic()));
     sim.command(Command::Connected { peer, id, ip: None, dialed: false });
+    let have = Holding::from(Arc::new(pieces()) as Arc<dyn Have>);
+    let (group, reply) = (Bytes::from_static(b"own"), Reply::new(|_| {}));
+    sim.command(Command::PublishPartial { topic: topic(), group, have, reply });
     settle(&mut sim);
     for frame in unframed(data).into_iter().take(64) {
         let Ok(rpc) = codec::decode(&frame, &Limits::default()) else { break };
@@ -66,6 +80,8 @@ pub(crate) fn engine(data: &[u8]) {
         let sizes = sim.engine().sizes();
         assert!(sizes.topics <= 101 && sizes.backoffs <= 1 && sizes.promises <= 64, "{sizes:?}");
         assert!(sizes.unwanted <= 4000 && sizes.in_progress == 0, "{sizes:?}");
+        // Its own eight, and ours.
+        assert!(sizes.groups <= 9 && sizes.hearers <= 9, "{sizes:?}");
         sim.advance(BEAT);
     }
     sim.command(Command::Disconnected { peer, id });
@@ -94,26 +110,52 @@ fn settle(sim: &mut Sim<Engine>) {
     }
 }
 
+fn pieces() -> Pieces {
+    Pieces::cut(b"rain and snow", 4).expect("pieces")
+}
+
+/// Parts of a message and metadata of it: they are read or refused, and nothing but pieces comes of them.
+pub(crate) fn parts(data: &[u8]) {
+    let (metadata, parts) = data.split_at(data.len().min(2));
+    let (mut pieces, peer) = (Pieces::nothing(6).expect("pieces"), keypair().peer_id());
+    let _ = pieces.ask(peer, &Bytes::copy_from_slice(metadata));
+    let (before, _) = pieces.count();
+    if let Ok(new) = pieces.take(parts, |_, _| true) {
+        assert_eq!(pieces.count().0, before + new);
+    }
+}
+
 fn said() -> Vec<Bytes> {
     let author = Author::new(Keypair::from_ed25519_seed([8; 32]), 1);
     let message = author.write(topic(), Bytes::from_static(b"rain"), Signing::Strict);
     let ids = [default_id(&message)];
     let mut control = Control::default();
-    control.extensions(Extensions::default());
+    let mut can = Extensions::default();
+    can.partial_messages = true;
+    control.extensions(can);
     control.ihave(&topic(), &ids);
     control.iwant([&b"other"[..]]);
     control.idontwant([&b"another"[..]]);
     control.graft(&topic());
     let named = Exchanged { peer: author.peer_id(), record: Some(Bytes::from_static(b"signed")) };
     control.prune(&Prune { topic: topic(), peers: vec![named], backoff: Some(u64::MAX) });
-    let mut frames = codec::subscriptions([(&topic(), true)]);
-    frames.extend(control.finish());
+    let mut frames = control.finish();
+    frames.extend(codec::subscriptions([Subscription::to(topic()).partial(Mode::Requests)]));
+    for group in [&b"own"[..], b"theirs"] {
+        let (group, metadata) = (Bytes::copy_from_slice(group), Some(Bytes::from_static(&[0, 0b1111])));
+        let parts = Some(Bytes::from_static(b"\x00\x01a"));
+        frames.push(codec::Partial { topic: topic(), group, parts, metadata }.write());
+    }
     frames.push(codec::publish(&message));
     frames
 }
 
 pub(crate) fn rpc_seeds() -> Vec<Vec<u8>> {
     said().iter().flat_map(|frame| unframed(frame)).map(|rpc| rpc.to_vec()).collect()
+}
+
+pub(crate) fn parts_seeds() -> Vec<Vec<u8>> {
+    vec![b"\x3f\x00\x00\x01a\x05\x02bc".to_vec()]
 }
 
 pub(crate) fn engine_seeds() -> Vec<Vec<u8>> {

@@ -166,6 +166,16 @@ struct Foreign {
 ///   again          they want the first topic again: after the backoff both mesh, and both publish
 ///   end            nothing was delivered twice, both end in good order, and none of our actors has panicked
 ///
+/// In parts, of messages in 16 pieces, with go, whose library alone has that; messages go whole to nobody who requests parts:
+///
+///   ours           we have a message of 64 KiB, and they ask for its pieces
+///   theirs         the other way round
+///   halves         each has every other piece, and both get the rest
+///   ours-3m        we have one of 3 MiB, more than goes into one RPC
+///   theirs-3m      the other way round
+///   whole          what is published whole comes to nobody who requests parts; who only sends them gets ours, and gives theirs
+///   once           no piece travelled twice
+///
 /// In a crowd, five of one kind dial our node, whose mesh takes two of them:
 ///
 ///   pruned         those with no place in our mesh know it

@@ -127,8 +127,18 @@ impl Process {
     }
 
     /// Runs a peer that publishes and subscribes as it is told to.
-    pub(crate) fn gossip(peer: &Peer, site: &Site, setup: Setup, signing: &str) -> Result<Self, String> {
-        Self::spawn(peer, site, setup, words(&["gossip", "--signing", signing]))
+    pub(crate) fn gossip(
+        peer: &Peer,
+        site: &Site,
+        setup: Setup,
+        signing: &str,
+        parts: bool,
+    ) -> Result<Self, String> {
+        let mut args = words(&["gossip", "--signing", signing]);
+        if parts {
+            args.push("--parts".into());
+        }
+        Self::spawn(peer, site, setup, args)
     }
 
     fn spawn(peer: &Peer, site: &Site, setup: Setup, args: Vec<OsString>) -> Result<Self, String> {

@@ -6,6 +6,7 @@ use crate::{
     codec::{self, WireMessage},
     gater,
     message::MessageId,
+    partial::{self, Mode},
     queue,
     score::{self, TopicParams, presets},
     seen::Remember,
@@ -112,6 +113,9 @@ pub struct Config {
     pub topics: BTreeMap<Topic, TopicConfig>,
     /// The rules of all other topics.
     pub other_topics: TopicConfig,
+    /// Whether the 1.3 extension for partial messages is spoken, and what is remembered of them; of which topics, is a rule of
+    /// each ([`TopicConfig::partial`]). Default: no.
+    pub partial: Option<partial::Limits>,
     /// Whether the 1.3 extension that exists for tests is spoken. Default: no.
     pub test_extension: bool,
     /// Whether every message is told of as an event. Default: no.
@@ -162,6 +166,7 @@ impl Default for Config {
             gater: None,
             topics: BTreeMap::new(),
             other_topics: TopicConfig::default(),
+            partial: None,
             test_extension: false,
             trace: false,
         }
@@ -219,7 +224,7 @@ impl Default for Mesh {
     }
 }
 
-/// The rules of a topic. All nodes have to agree on them.
+/// The rules of a topic. All nodes have to agree on them, but for `partial`.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct TopicConfig {
@@ -229,6 +234,8 @@ pub struct TopicConfig {
     pub max_size: usize,
     /// What tells its messages apart. Default: author and number; the SHA-256 of what they say, if they have none.
     pub id: Option<MessageIdFn>,
+    /// Whether its messages travel in parts, to and from peers that want that. Default: no.
+    pub partial: Mode,
 }
 
 /// Makes the id of a message. It must be quick, and sees what nobody has verified yet.
@@ -262,7 +269,7 @@ impl fmt::Debug for Filter {
 
 impl Default for TopicConfig {
     fn default() -> Self {
-        Self { signing: Signing::Strict, max_size: codec::MAX_RPC - 1024, id: None }
+        Self { signing: Signing::Strict, max_size: codec::MAX_RPC - 1024, id: None, partial: Mode::Off }
     }
 }
 
@@ -272,6 +279,7 @@ impl fmt::Debug for TopicConfig {
             .field("signing", &self.signing)
             .field("max_size", &self.max_size)
             .field("id", &self.id.as_ref().map(|_| ".."))
+            .field("partial", &self.partial)
             .finish()
     }
 }
@@ -295,6 +303,13 @@ impl TopicConfig {
     #[must_use]
     pub fn max_size(mut self, bytes: usize) -> Self {
         self.max_size = bytes;
+        self
+    }
+
+    /// Sets whether its messages travel in parts.
+    #[must_use]
+    pub fn partial(mut self, mode: Mode) -> Self {
+        self.partial = mode;
         self
     }
 
@@ -344,6 +359,12 @@ impl Config {
                 self.topics.values().chain([&self.other_topics]).all(|topic| topic.max_size < self.rpc.bytes),
                 "a message fits into an RPC",
             ),
+            (self.partial.is_none_or(|limits| limits.heartbeats > 0), "partial messages last a heartbeat"),
+            (
+                self.partial.is_some()
+                    || self.topics.values().chain([&self.other_topics]).all(|topic| !topic.partial.sends()),
+                "partial messages are spoken where a topic has them",
+            ),
         ];
         if let Some((_, rule)) = rules.iter().find(|(kept, _)| !kept) {
             return Err(ConfigError((*rule).to_owned()));
@@ -367,7 +388,7 @@ mod tests {
     #[test]
     fn every_rule_is_checked() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let breaks: [fn(&mut Config); 14] = [
+        let breaks: [fn(&mut Config); 16] = [
             |c| c.versions.clear(),
             |c| c.mesh.low = 7,
             |c| c.mesh.best = 7,
@@ -379,6 +400,8 @@ mod tests {
             |c| c.prune_backoff = Duration::from_secs(3601),
             |c| c.max_seen = 0,
             |c| c.other_topics.max_size = c.rpc.bytes,
+            |c| c.other_topics.partial = Mode::Sends,
+            |c| c.partial = Some(partial::Limits { heartbeats: 0, ..partial::Limits::default() }),
             |c| (c.history, c.history_gossip) = (0, 0),
             |c| c.scoring.iter_mut().for_each(|scoring| scoring.thresholds.gossip = 1.0),
             |c| c.scoring.iter_mut().for_each(|scoring| scoring.settings.decay_to_zero = 2.0),

@@ -279,6 +279,7 @@ impl Effects<Action> for Performer {
             Action::Verify { ticket, peer, message } => self.verify((ticket, peer, message)),
             Action::Validate { ticket, message } => self.validate(ticket, message),
             Action::Deliver(message) => self.shared.deliver(&message),
+            Action::DeliverPartial(received) => self.shared.deliver_partial(&received),
             Action::Connect { peer, record } => self.connect(peer, record),
             Action::ConnectDirect { peer, addresses } => {
                 let node = self.node.clone();
@@ -307,6 +308,7 @@ impl Effects<Action> for Performer {
             }
             Action::Stats(stats) => self.shared.counted(*stats),
             Action::Published { reply, result } => reply.send(result),
+            Action::PublishedPartial { reply, result } => reply.send(result),
             Action::AnswerPeers { reply, peers } => reply.send(peers),
             Action::AnswerScored { reply, result } => reply.send(result),
             Action::AnswerScore { reply, score } => reply.send(score),

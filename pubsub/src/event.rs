@@ -142,6 +142,8 @@ pub enum DropReason {
     NoStream,
     /// The node's memory is used up.
     NoMemory,
+    /// What is to be said of a partial message does not fit.
+    TooLarge,
 }
 
 /// Why a message was not taken.
@@ -178,6 +180,8 @@ pub enum Misdeed {
     ExtensionsTwice,
     /// It sent what is no RPC, or one that breaks a limit.
     Malformed,
+    /// What it says that it has of a partial message is not what the topic's programs write.
+    NotMetadata,
 }
 
 macro_rules! texts {
@@ -210,6 +214,7 @@ texts! {
         Self::StreamEnded => "stream_ended",
         Self::NoStream => "no_stream",
         Self::NoMemory => "no_memory",
+        Self::TooLarge => "too_large",
     }
     Refusal {
         Self::Flaw(Flaw::NoAuthor) => "no_author",
@@ -233,6 +238,7 @@ texts! {
         Self::BrokenPromise => "broken_promise",
         Self::ExtensionsTwice => "extensions_twice",
         Self::Malformed => "malformed",
+        Self::NotMetadata => "not_metadata",
     }
     Lane {
         Self::Control => "control",

@@ -12,8 +12,9 @@ use crate::{
     inbox::Inbox,
     message::Message,
     parcel::Parcel,
+    partial::{self, Have, Holding},
     score::{Breakdown, TopicParams},
-    shared::Shared,
+    shared::{Gets, Shared},
     stats::Stats,
     topic::{Topic, TopicError},
     validator::{ValidateOptions, Validator, Verdict},
@@ -47,8 +48,23 @@ impl Handle {
         topic: impl TryInto<Topic, Error = TopicError>,
     ) -> Result<Subscription, TopicError> {
         let topic = topic.try_into()?;
-        let (id, inbox) = self.shared.subscribe(&topic, &self.port);
+        let (id, inbox) = self.shared.subscribe(&topic, Gets::Messages, &self.port);
         Ok(Subscription { handle: self.clone(), topic, id, inbox })
+    }
+
+    /// Gets what peers say of a topic's partial messages, from now until the subscription is dropped. The topic has to have such
+    /// by its rules ([`TopicConfig::partial`]); the whole messages that others publish in it are
+    /// [another subscription's](Self::subscribe).
+    ///
+    /// # Errors
+    /// [`TopicError`] if the name is no topic's.
+    pub fn subscribe_partial(
+        &self,
+        topic: impl TryInto<Topic, Error = TopicError>,
+    ) -> Result<partial::Subscription, TopicError> {
+        let topic = topic.try_into()?;
+        let (id, inbox) = self.shared.subscribe(&topic, Gets::Parts, &self.port);
+        Ok(partial::Subscription::new(self.clone(), topic, id, inbox))
     }
 
     /// Publishes a message: it is sent to all peers of the topic, or, if the configuration says so, to the mesh alone. One
@@ -76,6 +92,29 @@ impl Handle {
         let parcel = Arc::new(parcel);
         let asked = self.port.ask(|reply| Command::Publish { parcel, reply }).await;
         asked.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Publishes what this node has of a message, however little. It takes the place of what was published of that message
+    /// before, and holds until [`Limits::heartbeats`](partial::Limits::heartbeats) have passed without publishing again: peers are
+    /// answered by it. One need not subscribe to publish.
+    ///
+    /// # Errors
+    /// [`partial::PublishError`]. That nobody took anything is none.
+    pub async fn publish_partial(
+        &self,
+        topic: impl TryInto<Topic, Error = TopicError>,
+        group: impl Into<Bytes>,
+        have: Arc<dyn Have>,
+    ) -> Result<partial::Published, partial::PublishError> {
+        let (topic, group, have) = (topic.try_into()?, group.into(), Holding(have));
+        let asked = self.port.ask(|reply| Command::PublishPartial { topic, group, have, reply }).await;
+        asked.unwrap_or(Err(partial::PublishError::Closed))
+    }
+
+    /// Says that the parts which a peer has sent are not of the message. That is held against it as an invalid message is (P4).
+    pub async fn reject_partial(&self, received: &partial::Received) {
+        let (peer, topic) = (received.received_from, received.topic.clone());
+        let _ = self.port.tell(Command::RejectPartial { peer, topic }).await;
     }
 
     /// Has `judge` look at every message of a topic from peers, before it is given to anybody or sent on. It takes the
@@ -190,6 +229,15 @@ impl Handle {
         let _ = self.port.tell(Command::RemoveDirect(peer)).await;
     }
 
+    pub(crate) fn unsubscribe(&self, topic: &Topic, id: u64) {
+        self.shared.unsubscribe(topic, id, &self.port);
+    }
+
+    /// Gossip, or its node, has ended.
+    pub(crate) async fn closed(&self) {
+        self.port.closed().await;
+    }
+
     /// What happens in the meshes, from now on.
     pub fn events(&self) -> Events {
         Events { events: self.shared.events.subscribe(), port: self.port.clone() }
@@ -209,7 +257,7 @@ pub struct Subscription {
     handle: Handle,
     topic: Topic,
     id: u64,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Message>>,
 }
 
 impl Subscription {
@@ -218,7 +266,7 @@ impl Subscription {
         tokio::select! {
             biased;
             message = self.inbox.next() => Some(message),
-            () = self.handle.port.closed() => None,
+            () = self.handle.closed() => None,
         }
     }
 
@@ -246,7 +294,7 @@ impl fmt::Debug for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.handle.shared.unsubscribe(&self.topic, self.id, &self.handle.port);
+        self.handle.unsubscribe(&self.topic, self.id);
     }
 }
 

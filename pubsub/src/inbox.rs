@@ -7,23 +7,42 @@ use std::{
 
 use tokio::task::coop::cooperative;
 
-use crate::message::Message;
+use crate::{message::Message, partial::Received};
 
 /// Room that is kept for messages when all were read; a burst's is given back.
 const KEPT: usize = 64;
 
+/// What a subscriber gets.
+pub(crate) trait Item: Clone {
+    /// What of it a peer has sent, in bytes.
+    fn len(&self) -> usize;
+}
+
+impl Item for Message {
+    fn len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+impl Item for Received {
+    fn len(&self) -> usize {
+        let bytes = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
+        bytes(&self.parts).saturating_add(bytes(&self.metadata)).saturating_add(self.group.len())
+    }
+}
+
 /// The messages that one subscriber has not read yet. It takes no memory while there are none, for a node may have
 /// thousands of quiet topics.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub(crate) struct Inbox<T> {
     max_messages: usize,
     max_bytes: usize,
-    unread: Mutex<Unread>,
+    unread: Mutex<Unread<T>>,
 }
 
-#[derive(Debug, Default)]
-struct Unread {
-    messages: VecDeque<Message>,
+#[derive(Debug)]
+struct Unread<T> {
+    messages: VecDeque<T>,
     /// What they say, in bytes.
     bytes: usize,
     /// Messages that had no room.
@@ -32,16 +51,17 @@ struct Unread {
     reader: Option<Waker>,
 }
 
-impl Inbox {
+impl<T: Item> Inbox<T> {
     /// For so many messages, and so many bytes of them; one always fits.
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { max_messages, max_bytes, unread: Mutex::default() }
+        let unread = Unread { messages: VecDeque::new(), bytes: 0, missed: 0, reader: None };
+        Self { max_messages, max_bytes, unread: Mutex::new(unread) }
     }
 
     /// Adds a message, if there is room.
-    pub(crate) fn give(&self, message: &Message) -> bool {
+    pub(crate) fn give(&self, message: &T) -> bool {
         let mut unread = self.lock();
-        let bytes = unread.bytes.saturating_add(message.data.len());
+        let bytes = unread.bytes.saturating_add(message.len());
         let full = unread.messages.len() >= self.max_messages || bytes > self.max_bytes;
         if full && !unread.messages.is_empty() {
             unread.missed = unread.missed.saturating_add(1);
@@ -56,12 +76,12 @@ impl Inbox {
     }
 
     /// The next message. There is one reader at a time.
-    pub(crate) async fn next(&self) -> Message {
+    pub(crate) async fn next(&self) -> T {
         // Who reads without a pause lets others have their turn now and then.
         cooperative(poll_fn(|cx| self.poll_next(cx))).await
     }
 
-    fn poll_next(&self, cx: &Context<'_>) -> Poll<Message> {
+    fn poll_next(&self, cx: &Context<'_>) -> Poll<T> {
         let mut unread = self.lock();
         match unread.pop() {
             Some(message) => Poll::Ready(message),
@@ -73,7 +93,7 @@ impl Inbox {
     }
 
     /// The next message, if there is one now.
-    pub(crate) fn try_next(&self) -> Option<Message> {
+    pub(crate) fn try_next(&self) -> Option<T> {
         self.lock().pop()
     }
 
@@ -82,15 +102,15 @@ impl Inbox {
         std::mem::take(&mut self.lock().missed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Unread> {
+    fn lock(&self) -> MutexGuard<'_, Unread<T>> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Unread {
-    fn pop(&mut self) -> Option<Message> {
+impl<T: Item> Unread<T> {
+    fn pop(&mut self) -> Option<T> {
         let message = self.messages.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(message.data.len());
+        self.bytes = self.bytes.saturating_sub(message.len());
         if self.messages.is_empty() && self.messages.capacity() > KEPT {
             self.messages = VecDeque::new();
         }

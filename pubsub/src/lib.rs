@@ -6,6 +6,7 @@
 //! | you want to | look at |
 //! | --- | --- |
 //! | publish, subscribe, see meshes and scores | [`Handle`], [`Subscription`] |
+//! | send messages in parts, to those who lack them | [`partial`] |
 //! | look at messages before they go anywhere | [`Handle::validate`] |
 //! | set numbers, and rules of topics | [`Config`], [`TopicConfig`], [`Handle::set_topic`] |
 //! | know what happens | [`Handle::events`], [`trace`], the node's metrics (`gossipsub_*`) |
@@ -37,6 +38,7 @@ mod mcache;
 mod message;
 mod metrics;
 mod parcel;
+pub mod partial;
 mod protocol;
 pub mod queue;
 pub mod score;

@@ -52,6 +52,7 @@ pub(crate) fn write(shared: &Shared, sheet: &mut Sheet) {
         ("cached", lost.cached),
         ("in_progress", lost.in_progress),
         ("promises", lost.promises),
+        ("groups", lost.groups),
         ("rewarded_peers", lost.rewarded),
         ("seen", lost.seen),
         ("judged_peers", lost.judged),
@@ -141,6 +142,18 @@ fn gossip(stats: &Stats, sheet: &mut Sheet) {
         (vec![("kind", kind.to_owned()), ("direction", direction.to_owned())], count)
     });
     sheet.counter("gossipsub_control_ids", "Ids in control messages", ids);
+    let partial = [
+        ("sent", stats.partial.sent),
+        ("received", stats.partial.received),
+        ("passed_over", stats.partial.passed_over),
+        ("not_remembered", stats.partial.not_remembered),
+        ("not_answered", stats.partial.not_answered),
+    ];
+    let partial = partial.map(|(state, count)| (by("state", state), count));
+    sheet.counter("gossipsub_partial_messages", "What was said of messages that travel in parts", partial);
+    let bytes = [("sent", stats.partial.sent_bytes), ("received", stats.partial.received_bytes)];
+    let bytes = bytes.map(|(direction, count)| (by("direction", direction), count));
+    sheet.counter("gossipsub_partial_bytes", "Bytes of parts of messages", bytes);
     let heartbeats = [(Labels::new(), stats.heartbeats)];
     sheet.counter("gossipsub_heartbeats", "Heartbeats", heartbeats);
     let now = [("seen", stats.seen), ("cached", stats.cached), ("in_progress", stats.in_progress)];

@@ -1,6 +1,6 @@
 //! The streams: one to each peer, on which this node talks, and one from it, on which it listens.
 
-use std::{collections::BTreeSet, future::poll_fn, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::poll_fn, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use peerage_core::{PeerId, budget::Exhausted, frame};
@@ -11,8 +11,9 @@ use tokio::{
 };
 
 use crate::{
-    codec::{self, DecodeError, Rpc},
+    codec::{self, DecodeError, Extensions, Rpc, Subscription},
     engine::{Engine, Input},
+    partial::Mode,
     queue::Queue,
     shared::Shared,
     topic::Topic,
@@ -173,8 +174,10 @@ async fn read(
     life.mark_unchanged();
     port.input(Some(peer), Input::Inbound { peer, stream: number }).await.map_err(|_| ListenError::Closed)?;
 
-    // What the peer wants by what it has said here: a new life of the actor does not know, and nobody would say it again.
-    let mut wanted: BTreeSet<Topic> = BTreeSet::new();
+    // What the peer can do, and wants, by what it has said here: a new life of the actor does not know, and nobody would say it
+    // again.
+    let mut wanted: BTreeMap<Topic, Mode> = BTreeMap::new();
+    let mut heard: Option<Extensions> = None;
     let (mut decoder, mut last_topic) = (frame::Decoder::new(limits.bytes), None);
     let (mut chunk, mut buffered) = (vec![0; FIRST_CHUNK], budget.nothing());
     loop {
@@ -182,7 +185,9 @@ async fn read(
             biased;
             changed = life.changed() => {
                 changed.map_err(|_| ListenError::Closed)?;
-                let recalled = Input::Recalled { peer, stream: number, topics: wanted.iter().cloned().collect() };
+                let wants = wanted.iter().map(|(topic, mode)| Subscription::to(topic.clone()).partial(*mode));
+                let recalled =
+                    Input::Recalled { peer, stream: number, subscriptions: wants.collect(), heard };
                 port.input(Some(peer), recalled).await.map_err(|_| ListenError::Closed)?;
                 continue;
             }
@@ -198,11 +203,16 @@ async fn read(
             let filled = batch.fill(&mut decoder, &mut input, &limits, &mut last_topic);
             // What was said before a flaw is heard.
             if !batch.rpcs.is_empty() {
+                if let (None, Some(first)) = (heard, batch.rpcs.first()) {
+                    heard = Some(first.extensions.unwrap_or_default());
+                }
                 for change in batch.rpcs.iter().flat_map(|rpc| &rpc.subscriptions) {
                     if !change.subscribe {
                         wanted.remove(&change.topic);
-                    } else if wanted.len() < shared.config.max_topics_per_peer {
-                        wanted.insert(change.topic.clone());
+                    } else if wanted.len() < shared.config.max_topics_per_peer
+                        || wanted.contains_key(&change.topic)
+                    {
+                        wanted.insert(change.topic.clone(), change.partial);
                     }
                 }
                 let charge = Some(budget.reserve(batch.bytes)?);

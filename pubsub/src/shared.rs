@@ -14,8 +14,9 @@ use crate::{
     config::{Config, MAX_TOPIC_RULES, TopicConfig},
     engine::{Command, Engine, Memory, SetTopicError},
     event::{DropReason, Event},
-    inbox::Inbox,
+    inbox::{Inbox, Item},
     message::Message,
+    partial::Received,
     queue::Lane,
     signing::Author,
     stats::Stats,
@@ -51,7 +52,14 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Desk {
     id: u64,
-    inbox: Arc<Inbox>,
+    gets: Gets,
+}
+
+/// What one who subscribes gets.
+#[derive(Debug)]
+pub(crate) enum Gets {
+    Messages(Arc<Inbox<Message>>),
+    Parts(Arc<Inbox<Received>>),
 }
 
 /// What former lives have counted, and what this one has.
@@ -85,10 +93,15 @@ impl Shared {
     }
 
     /// Adds a subscriber. The engine is told under the lock, so that it hears of comings and goings in their order.
-    pub(crate) fn subscribe(&self, topic: &Topic, port: &Port<Engine>) -> (u64, Arc<Inbox>) {
+    pub(crate) fn subscribe<T: Item>(
+        &self,
+        topic: &Topic,
+        gets: fn(Arc<Inbox<T>>) -> Gets,
+        port: &Port<Engine>,
+    ) -> (u64, Arc<Inbox<T>>) {
         let inbox = Inbox::new(self.config.subscriber_queue, self.config.subscriber_bytes);
         let (id, inbox) = (self.next_id(), Arc::new(inbox));
-        let desk = Desk { id, inbox: inbox.clone() };
+        let desk = Desk { id, gets: gets(inbox.clone()) };
         let mut desks = lock(&self.desks);
         desks.entry(topic.clone()).or_default().push(desk);
         port.post(Command::Subscribe(topic.clone()));
@@ -112,10 +125,25 @@ impl Shared {
 
     /// Gives a message to all who want it. Who is too slow misses it, and is told so.
     pub(crate) fn deliver(&self, message: &Message) {
+        self.give(&message.topic, |gets| match gets {
+            Gets::Messages(inbox) => inbox.give(message),
+            Gets::Parts(_) => true,
+        });
+    }
+
+    /// The same of what a peer has said of a partial message.
+    pub(crate) fn deliver_partial(&self, received: &Received) {
+        self.give(&received.topic, |gets| match gets {
+            Gets::Parts(inbox) => inbox.give(received),
+            Gets::Messages(_) => true,
+        });
+    }
+
+    fn give(&self, topic: &Topic, takes: impl Fn(&Gets) -> bool) {
         let mut lost = 0_u64;
-        if let Some(of_topic) = lock(&self.desks).get(&message.topic) {
+        if let Some(of_topic) = lock(&self.desks).get(topic) {
             for desk in of_topic {
-                if !desk.inbox.give(message) {
+                if !takes(&desk.gets) {
                     lost = lost.saturating_add(1);
                 }
             }
@@ -148,6 +176,9 @@ impl Shared {
         match &new {
             Some(new) if new.max_size >= rpc => {
                 return Err(SetTopicError::TooLarge { max_size: new.max_size, rpc });
+            }
+            Some(new) if new.partial.sends() && self.config.partial.is_none() => {
+                return Err(SetTopicError::NotPartial);
             }
             Some(_) if rules.len() >= MAX_TOPIC_RULES && !rules.contains_key(topic) => {
                 return Err(SetTopicError::TooMany { max: MAX_TOPIC_RULES });

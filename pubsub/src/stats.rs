@@ -54,6 +54,8 @@ pub struct Stats {
     pub unwanted: u64,
     /// Subscriptions of peers beyond what is kept, or filtered out.
     pub subscriptions_passed_over: u64,
+    /// Partial messages.
+    pub partial: PartialStats,
     /// Messages of the extension for tests.
     pub test_extensions: u64,
     /// Heartbeats.
@@ -83,12 +85,34 @@ pub struct Lost {
     pub in_progress: u64,
     /// Messages that peers had promised.
     pub promises: u64,
+    /// Messages of which this node had published parts.
+    pub groups: u64,
     /// Peers that had earned something in a topic, and begin anew.
     pub rewarded: u64,
     /// Ids of messages that were seen. They are lost only when several lives in a row end before their first heartbeat.
     pub seen: u64,
     /// Peers that were known, with their faults; only then, too.
     pub judged: u64,
+}
+
+/// What was counted of partial messages, of all topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartialStats {
+    /// What was said to peers of a message: metadata, parts, or both.
+    pub sent: u64,
+    /// Bytes of the parts in it.
+    pub sent_bytes: u64,
+    /// What peers have said of a message.
+    pub received: u64,
+    /// Bytes of the parts in it.
+    pub received_bytes: u64,
+    /// What they said of topics without partial messages here, or out of a bad score, or parts that were not requested.
+    pub passed_over: u64,
+    /// What they said that they have, and was not remembered: there was too much of that.
+    pub not_remembered: u64,
+    /// What they said and was not answered: there was too much of that.
+    pub not_answered: u64,
 }
 
 /// What was counted of one topic. Bytes are of payloads as received, and of frames as sent.
@@ -198,11 +222,19 @@ impl Stats {
             (&mut self.unwanted, other.unwanted),
             (&mut self.subscriptions_passed_over, other.subscriptions_passed_over),
             (&mut self.test_extensions, other.test_extensions),
+            (&mut self.partial.sent, other.partial.sent),
+            (&mut self.partial.sent_bytes, other.partial.sent_bytes),
+            (&mut self.partial.received, other.partial.received),
+            (&mut self.partial.received_bytes, other.partial.received_bytes),
+            (&mut self.partial.passed_over, other.partial.passed_over),
+            (&mut self.partial.not_remembered, other.partial.not_remembered),
+            (&mut self.partial.not_answered, other.partial.not_answered),
             (&mut self.heartbeats, other.heartbeats),
             (&mut self.lost.lives, other.lost.lives),
             (&mut self.lost.cached, other.lost.cached),
             (&mut self.lost.in_progress, other.lost.in_progress),
             (&mut self.lost.promises, other.lost.promises),
+            (&mut self.lost.groups, other.lost.groups),
             (&mut self.lost.rewarded, other.lost.rewarded),
             (&mut self.lost.seen, other.lost.seen),
             (&mut self.lost.judged, other.lost.judged),

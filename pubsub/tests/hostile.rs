@@ -73,7 +73,7 @@ fn only_the_newest_of_many_streams_is_listened_to() {
             streams.push(stream(&mallory, &alice).await);
             sleep(10).await;
         }
-        let wants = codec::subscriptions([(&topic(), true)]).remove(0);
+        let wants = codec::subscriptions([codec::Subscription::to(topic())]).remove(0);
         let (newest, older) = streams.split_last_mut().expect("there are some");
         for stream in older {
             assert!(is_reset(stream).await);
@@ -104,7 +104,7 @@ fn a_peer_that_reads_nothing_costs_what_its_queue_holds_and_nobody_else_notices(
             })
             .expect("not served yet");
         let mut talking = stream(&mallory, &alice).await;
-        let wants = codec::subscriptions([(&topic(), true)]).remove(0);
+        let wants = codec::subscriptions([codec::Subscription::to(topic())]).remove(0);
         talking.write_all(&wants).await.expect("written");
         talking.flush().await.expect("written");
         until("both are there", async || alice.gossip.peers(&topic()).await.len() == 2).await;

@@ -41,12 +41,13 @@ type gossiper struct {
 	meshes        *meshes
 	topics        map[string]*pubsub.Topic
 	subscriptions map[string]*pubsub.Subscription
+	parts         *parts
 }
 
 // command is one line of stdin.
 type command struct {
-	Do, Addr, Topic, Name string
-	Bytes                 int
+	Do, Addr, Topic, Name, Parts string
+	Bytes                        int
 }
 
 // gossip does what the lines on stdin say, until there are no more.
@@ -61,11 +62,17 @@ func gossip(opts options) error {
 	g := gossiper{
 		host: h, meshes: &meshes{of: map[string][]peer.ID{}, protocols: map[peer.ID]protocol.ID{}},
 		topics: map[string]*pubsub.Topic{}, subscriptions: map[string]*pubsub.Subscription{},
+		parts: &parts{messages: map[[2]string]*pieces{}},
 	}
-	g.pubsub, err = pubsub.NewGossipSub(ctx, h, append(signings[opts.signing], pubsub.WithEventTracer(g.meshes))...)
+	options := append([]pubsub.Option{pubsub.WithEventTracer(g.meshes)}, signings[opts.signing]...)
+	if opts.parts {
+		options = append(options, pubsub.WithPartialMessagesExtension(g.parts.extension()))
+	}
+	g.pubsub, err = pubsub.NewGossipSub(ctx, h, options...)
 	if err != nil {
 		return err
 	}
+	g.parts.pubsub = g.pubsub
 	addrs, err := peer.AddrInfoToP2pAddrs(host.InfoFromHost(h))
 	if err != nil {
 		return err
@@ -99,7 +106,7 @@ func (g *gossiper) obey(ctx context.Context, command command) (fields, error) {
 		}
 		return nil, g.host.Connect(ctx, *remote)
 	case "subscribe":
-		return nil, g.subscribe(command.Topic)
+		return nil, g.subscribe(command.Topic, command.Parts)
 	case "unsubscribe":
 		subscription := g.subscriptions[command.Topic]
 		if subscription == nil {
@@ -109,6 +116,9 @@ func (g *gossiper) obey(ctx context.Context, command command) (fields, error) {
 		subscription.Cancel()
 		return nil, nil
 	case "publish":
+		if command.Parts != "" {
+			return nil, g.parts.publish(command.Topic, command.Name, command.Bytes, command.Parts)
+		}
 		topic, err := g.topic(command.Topic)
 		if err != nil {
 			return nil, err
@@ -121,19 +131,19 @@ func (g *gossiper) obey(ctx context.Context, command command) (fields, error) {
 }
 
 // topic joins a topic, which the library allows only once.
-func (g *gossiper) topic(name string) (*pubsub.Topic, error) {
+func (g *gossiper) topic(name string, options ...pubsub.TopicOpt) (*pubsub.Topic, error) {
 	if topic := g.topics[name]; topic != nil {
 		return topic, nil
 	}
-	topic, err := g.pubsub.Join(name)
+	topic, err := g.pubsub.Join(name, options...)
 	if err == nil {
 		g.topics[name] = topic
 	}
 	return topic, err
 }
 
-func (g *gossiper) subscribe(name string) error {
-	topic, err := g.topic(name)
+func (g *gossiper) subscribe(name, parts string) error {
+	topic, err := g.topic(name, partsOptions[parts]...)
 	if err != nil {
 		return err
 	}

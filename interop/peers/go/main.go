@@ -56,7 +56,7 @@ type options struct {
 	mode, addr, transport, security, muxer, keyType string
 	tlsCert, tlsKey, tlsCA                          string
 	signing                                         string
-	anyCert                                         bool
+	anyCert, parts                                  bool
 	steps                                           []string
 }
 
@@ -96,7 +96,7 @@ func parse(args []string) (options, error) {
 		return opts, errors.New("usage: peer listen|dial|gossip --addr <multiaddr> [--steps a,b] " +
 			"[--transport tcp|ws|wss|quic-v1|webrtc-direct] [--tls-cert FILE --tls-key FILE] [--tls-ca FILE] " +
 			"[--security noise|tls] [--muxer yamux|mplex] [--key-type ed25519|secp256k1|ecdsa|rsa] " +
-			"[--signing strict|named|anonymous]")
+			"[--signing strict|named|anonymous] [--parts]")
 	}
 	opts.mode = args[0]
 	flags := flag.NewFlagSet("peer "+opts.mode, flag.ContinueOnError)
@@ -109,6 +109,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&opts.muxer, "muxer", "yamux", "yamux or mplex")
 	flags.StringVar(&opts.keyType, "key-type", "ed25519", "of the identity: ed25519, secp256k1, ecdsa or rsa")
 	flags.StringVar(&opts.signing, "signing", "strict", "of messages: strict, named or anonymous")
+	flags.BoolVar(&opts.parts, "parts", false, "speak of messages that travel in parts")
 	steps := flags.String("steps", allSteps, "what to do, in order")
 	if err := flags.Parse(args[1:]); err != nil {
 		return opts, err

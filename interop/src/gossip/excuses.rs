@@ -27,7 +27,7 @@ const ALL: &[Excuse] = &[Excuse {
 pub(super) async fn look_again(row: &mut Row, site: &Site) -> Vec<String> {
     let (label, Some(direction)) = (row.label(), row.direction) else { return Vec::new() };
     let mut stale = Vec::new();
-    for excuse in ALL.iter().filter(|excuse| excuse.peer == row.peer && !row.crowd) {
+    for excuse in ALL.iter().filter(|excuse| excuse.peer == row.peer && !row.crowd && !row.partial) {
         let failed: Vec<&'static str> =
             row.cells.iter().filter(|cell| !cell.ok).map(|cell| cell.step).collect();
         let mut missing: Vec<&str> = failed.into_iter().filter(|step| excuse.steps.contains(step)).collect();

@@ -7,6 +7,8 @@ mod mixed;
 mod node;
 mod ours;
 mod pair;
+mod partial;
+mod pieces;
 mod plan;
 mod row;
 mod side;
@@ -53,6 +55,12 @@ pub(crate) async fn run(peers: &[&'static Peer], filter: &Filter, site: &Arc<Sit
     }
     let complete = rows.iter().all(Option::is_some);
     let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+    for (peer, direction) in plan::partial(peers, filter) {
+        let began = Instant::now();
+        let row = partial::run(peer, direction, site).await;
+        tell(&row, began);
+        rows.push(row);
+    }
     // Each is many programs, so one after the other.
     for peer in plan::crowds(peers, filter) {
         let began = Instant::now();

@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use peerage::pubsub::{Config, TopicConfig};
+use peerage::pubsub::{Config, TopicConfig, partial::Mode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ours::Ours, plan::Signing};
+use super::{ours::Ours, pieces::Share, plan::Signing};
 use crate::{
     matrix::{START, listening},
     peers::Peer,
@@ -57,7 +57,7 @@ impl Node {
             let ours = starting.await.map_err(|_| "our node does not start in time".to_owned())??;
             return Ok(Self::Ours(Box::new(ours)));
         };
-        let mut process = Process::gossip(peer, site, SETUP, signing.word())?;
+        let mut process = Process::gossip(peer, site, SETUP, signing.word(), config.partial.is_some())?;
         let started = timeout(START, listening(&mut process)).await;
         let late = |_| format!("the {} peer does not listen after {} s", peer.name, START.as_secs());
         match started.map_err(late)? {
@@ -105,6 +105,17 @@ impl Node {
         }
     }
 
+    /// Wants a topic from now on, and takes part in its partial messages like this.
+    pub(super) async fn subscribe_partial(&mut self, topic: &str, mode: Mode) -> Result<(), String> {
+        match self {
+            Self::Ours(ours) => ours.subscribe_partial(topic, mode),
+            Self::Theirs(theirs) => {
+                let parts = if mode == Mode::Requests { "requests" } else { "sends" };
+                theirs.obey(&json!({ "do": "subscribe", "topic": topic, "parts": parts })).await.map(drop)
+            }
+        }
+    }
+
     /// Does not want it any more.
     pub(super) async fn unsubscribe(&mut self, topic: &str) -> Result<(), String> {
         match self {
@@ -121,6 +132,25 @@ impl Node {
             Self::Ours(ours) => ours.publish(topic, name, bytes).await,
             Self::Theirs(theirs) => {
                 let command = json!({ "do": "publish", "topic": topic, "name": name, "bytes": bytes });
+                theirs.obey(&command).await.map(drop)
+            }
+        }
+    }
+
+    /// Has a share of the pieces of a message, and publishes that.
+    pub(super) async fn publish_partial(
+        &mut self,
+        topic: &str,
+        name: &str,
+        bytes: usize,
+        share: Share,
+    ) -> Result<(), String> {
+        match self {
+            Self::Ours(ours) => ours.publish_partial(topic, name, bytes, share).await,
+            Self::Theirs(theirs) => {
+                let parts = share.word();
+                let command =
+                    json!({ "do": "publish", "topic": topic, "name": name, "bytes": bytes, "parts": parts });
                 theirs.obey(&command).await.map(drop)
             }
         }
@@ -155,6 +185,14 @@ impl Node {
         match self {
             Self::Ours(ours) => ours.misdeeds(),
             Self::Theirs(_) => Ok(String::new()),
+        }
+    }
+
+    /// Bytes of parts that our node has sent, and that came to it. Foreign ones do not tell.
+    pub(super) fn parts(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Ours(ours) => Some(ours.parts()),
+            Self::Theirs(_) => None,
         }
     }
 

@@ -7,12 +7,16 @@ use std::{
 };
 
 use peerage::pubsub::{
-    Config, Event as GossipEvent, Gossipsub, Handle, Happened, Subscription, Topic, Version,
+    Config, Event as GossipEvent, Gossipsub, Handle, Happened, Subscription, Topic, TopicConfig, Version,
+    partial::Mode,
 };
 use peerage::{Event, Keypair, Multiaddr, Node, PeerId, identify};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::message;
+use super::{
+    message,
+    pieces::{Collector, Share},
+};
 use crate::{
     ours::AGENT,
     process::{Received, State},
@@ -31,6 +35,8 @@ pub(super) struct Ours {
     gossip: Handle,
     /// What is subscribed to, and the task that hands on what comes.
     subscriptions: HashMap<String, JoinHandle<()>>,
+    /// What there is of messages that travel in parts.
+    collector: Collector,
     inbox: mpsc::Receiver<Received>,
     receiving: mpsc::Sender<Received>,
     noted: Arc<Mutex<Noted>>,
@@ -66,7 +72,8 @@ impl Ours {
         tokio::spawn(watch_node(node.events(), Arc::clone(&noted)));
         tokio::spawn(watch_gossip(gossip.events(), Arc::clone(&noted)));
         let (receiving, inbox) = mpsc::channel(INBOX);
-        Ok(Self { node, gossip, subscriptions: HashMap::new(), inbox, receiving, noted })
+        let collector = Collector::new(gossip.clone(), receiving.clone());
+        Ok(Self { node, gossip, subscriptions: HashMap::new(), collector, inbox, receiving, noted })
     }
 
     pub(super) fn id(&self) -> String {
@@ -88,6 +95,25 @@ impl Ours {
         let relating = tokio::spawn(relate(subscription, self.receiving.clone()));
         self.subscriptions.insert(topic.to_owned(), relating);
         Ok(())
+    }
+
+    pub(super) fn subscribe_partial(&mut self, topic: &str, mode: Mode) -> Result<(), String> {
+        let rules = TopicConfig::default().partial(mode);
+        self.gossip.set_topic(topic, rules).map_err(|error| error.to_string())?;
+        let subscription = self.gossip.subscribe_partial(topic).map_err(|error| error.to_string())?;
+        // As long as the node lives: these topics are not left.
+        tokio::spawn(self.collector.clone().collect(subscription));
+        self.subscribe(topic)
+    }
+
+    pub(super) async fn publish_partial(
+        &self,
+        topic: &str,
+        name: &str,
+        bytes: usize,
+        share: Share,
+    ) -> Result<(), String> {
+        self.collector.publish(topic, name, bytes, share).await
     }
 
     pub(super) async fn unsubscribe(&mut self, topic: &str) -> Result<(), String> {
@@ -127,6 +153,12 @@ impl Ours {
             ));
         }
         Err(format!("peers broke rules: {:?}", stats.misdeeds))
+    }
+
+    /// Bytes of parts that it has sent, and that came, up to its last heartbeat.
+    pub(super) fn parts(&self) -> (u64, u64) {
+        let counted = self.gossip.stats().partial;
+        (counted.sent_bytes, counted.received_bytes)
     }
 
     /// Ends it; an error if it does not end, or if one of its actors has panicked.

@@ -18,17 +18,17 @@ const QUIET: Duration = Duration::from_millis(500);
 /// Both want both; one is left by them, one by us.
 const TOPICS: [&str; 2] = [WEATHER, NEWS];
 pub(super) const WEATHER: &str = "weather";
-const NEWS: &str = "news";
+pub(super) const NEWS: &str = "news";
 pub(super) const SMALL: usize = 1 << 10;
 pub(super) const LARGE: usize = 512 << 10;
 /// How many messages each side publishes in the step `burst`.
 const BURST: usize = 50;
 
 /// Two nodes that meet. The first is ours, unless another one stands in for it.
-struct Pair {
-    first: Side,
-    second: Side,
-    signing: Signing,
+pub(super) struct Pair {
+    pub(super) first: Side,
+    pub(super) second: Side,
+    pub(super) signing: Signing,
 }
 
 /// Lets a peer meet our node, or who stands in for it, and take these steps.
@@ -119,7 +119,7 @@ impl Pair {
         Ok(((), String::new()))
     }
 
-    async fn dial(&mut self, direction: Direction) -> Result<(), String> {
+    pub(super) async fn dial(&mut self, direction: Direction) -> Result<(), String> {
         let (dialer, listener) = match direction {
             Direction::WeDial => (&mut self.first, &mut self.second),
             Direction::TheyDial => (&mut self.second, &mut self.first),
@@ -154,7 +154,7 @@ impl Pair {
     }
 
     /// Waits until each knows that the other wants a topic.
-    async fn know_each_other(&mut self, topic: &str) -> Result<(), String> {
+    pub(super) async fn know_each_other(&mut self, topic: &str) -> Result<(), String> {
         let (ours, theirs) = (&self.first.id.clone(), &self.second.id.clone());
         let what = "the other one wants the topic";
         self.first.until(topic, what, |state| state.subscribers.contains(theirs)).await?;
@@ -163,7 +163,7 @@ impl Pair {
     }
 
     /// Waits until each has the other in its mesh.
-    async fn mesh(&mut self, topic: &str, limit: Duration) -> Result<(), String> {
+    pub(super) async fn mesh(&mut self, topic: &str, limit: Duration) -> Result<(), String> {
         let (ours, theirs) = (&self.first.id.clone(), &self.second.id.clone());
         let what = "the other one is in the mesh";
         self.first.until_within(limit, topic, what, |state| state.mesh.contains(theirs)).await?;
@@ -171,7 +171,7 @@ impl Pair {
         Ok(())
     }
 
-    async fn ours(&mut self, topic: &str, names: &[String], bytes: usize) -> Result<(), String> {
+    pub(super) async fn ours(&mut self, topic: &str, names: &[String], bytes: usize) -> Result<(), String> {
         deliver(&mut self.first, &mut self.second, self.signing, topic, names, bytes).await
     }
 
@@ -206,7 +206,7 @@ impl Pair {
     }
 
     /// Wants nothing more to come, and both to end.
-    async fn end(&mut self) -> Result<(), String> {
+    pub(super) async fn end(&mut self) -> Result<(), String> {
         for side in [&mut self.first, &mut self.second] {
             side.quiet(QUIET).await?;
         }

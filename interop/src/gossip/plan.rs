@@ -63,6 +63,10 @@ pub(super) const STEPS: [&str; 15] = [
     "end",
 ];
 
+/// The steps of a pair whose messages travel in parts, in order.
+pub(super) const PARTIAL_STEPS: [&str; 11] =
+    ["dial", "subscribe", "mesh", "ours", "theirs", "halves", "ours-3m", "theirs-3m", "whole", "once", "end"];
+
 /// The steps of many nodes in one mesh, in order.
 pub(super) const MIXED_STEPS: [&str; 8] =
     ["start", "dial", "mesh", "all-1k", "each-512k", "leave", "once", "end"];
@@ -82,6 +86,8 @@ words! {
     Kind {
         /// A peer with our node.
         Pairs = "pairs",
+        /// A peer with our node, and messages that travel in parts.
+        Partial = "partial",
         /// Several of one peer's kind with our node, whose mesh is too small for them.
         Crowd = "crowd",
         /// All of them in one mesh.
@@ -123,6 +129,21 @@ pub(super) fn pairs(peers: &[&'static Peer], filter: &Filter) -> Vec<Pair> {
                 }
             }
         }
+    }
+    pairs
+}
+
+/// The pairs whose messages travel in parts. Of the other libraries' releases none has that.
+pub(super) fn partial(peers: &[&'static Peer], filter: &Filter) -> Vec<(&'static Peer, Direction)> {
+    let signed = filter.signings.is_empty() || filter.signings.contains(&Signing::Strict);
+    if !signed || !filter.admits(Kind::Partial) {
+        return Vec::new();
+    }
+    let mut pairs = Vec::new();
+    for &peer in peers.iter().filter(|peer| peer.name == "go") {
+        let asked =
+            |direction: &&Direction| filter.directions.is_empty() || filter.directions.contains(*direction);
+        pairs.extend(Direction::ALL.iter().filter(asked).map(|direction| (peer, *direction)));
     }
     pairs
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     node::OURS,
-    plan::{MIXED_STEPS, STEPS, Signing, crowd_steps},
+    plan::{MIXED_STEPS, PARTIAL_STEPS, STEPS, Signing, crowd_steps},
 };
 use crate::{plan::Direction, row::Cell};
 
@@ -34,6 +34,8 @@ pub(crate) struct Row {
     pub(crate) signing: Signing,
     /// Whether the peer came several times.
     pub(crate) crowd: bool,
+    /// Whether messages travelled in parts.
+    pub(crate) partial: bool,
     /// What was agreed on the stream to the peer, and on the one from it.
     pub(crate) version: Option<String>,
     pub(crate) cells: Vec<Cell>,
@@ -58,6 +60,7 @@ impl Row {
             direction: Some(direction),
             signing,
             crowd: false,
+            partial: false,
             version: None,
             cells: Vec::new(),
             first_noticed: Vec::new(),
@@ -75,11 +78,17 @@ impl Row {
         Self { crowd: true, ..Self::new(None, peer, Direction::TheyDial, Signing::Strict) }
     }
 
+    /// Messages that travel in parts.
+    pub(super) fn partial(peer: &'static str, direction: Direction) -> Self {
+        Self { partial: true, ..Self::new(None, peer, direction, Signing::Strict) }
+    }
+
     /// The steps that it takes.
     pub(super) fn steps(&self) -> &'static [&'static str] {
         match (self.direction, self.crowd) {
             (None, _) => &MIXED_STEPS,
             (_, true) => crowd_steps(self.peer),
+            (_, false) if self.partial => &PARTIAL_STEPS,
             (_, false) => &STEPS,
         }
     }
@@ -99,9 +108,10 @@ impl Row {
         if self.crowd {
             return format!("many {dialer} -> {}", self.with);
         }
+        let what = if self.partial { "partial" } else { signing.word() };
         match self.direction {
-            Some(Direction::WeDial) => format!("{dialer} -> {} {signing}", self.peer),
-            Some(Direction::TheyDial) => format!("{dialer} -> {} {signing}", self.with),
+            Some(Direction::WeDial) => format!("{dialer} -> {} {what}", self.peer),
+            Some(Direction::TheyDial) => format!("{dialer} -> {} {what}", self.with),
             None => format!("{} {signing}", self.peer),
         }
     }

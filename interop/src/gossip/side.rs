@@ -104,6 +104,14 @@ impl Side {
         Ok(())
     }
 
+    /// Wants nothing at all, for so long.
+    pub(super) async fn nothing(&mut self, time: Duration) -> Result<(), String> {
+        match timeout(time, self.node.received()).await {
+            Ok(message) => Err(format!("{} came to {}", message?.name, self.id)),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Wants nothing that came before, for so long.
     pub(super) async fn quiet(&mut self, time: Duration) -> Result<(), String> {
         let until = Instant::now() + time;

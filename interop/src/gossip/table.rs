@@ -11,7 +11,10 @@ use crate::{
 /// The grids, and below them what failed and why.
 pub(crate) fn render(results: &Results, colour: bool) -> String {
     let mut out = String::new();
-    for of_peer in results.rows.chunk_by(|one, next| (one.peer, one.crowd) == (next.peer, next.crowd)) {
+    for of_peer in results
+        .rows
+        .chunk_by(|one, next| (one.peer, one.crowd, one.partial) == (next.peer, next.crowd, next.partial))
+    {
         grid(&mut out, of_peer, colour);
         out.push('\n');
     }
@@ -33,6 +36,7 @@ fn grid(out: &mut String, rows: &[Row], colour: bool) {
     let _ = match rows.iter().find_map(|row| row.version.as_deref()) {
         Some(version) => writeln!(out, "{name} (our stream is {version})"),
         None if first.crowd => writeln!(out, "many {name}"),
+        None if first.partial => writeln!(out, "{name}, in parts"),
         None => writeln!(out, "{name}"),
     };
     let heading = ["dialer", "messages"].into_iter().chain(steps.iter().copied());

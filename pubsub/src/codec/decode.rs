@@ -6,9 +6,9 @@ use peerage_core::{
 
 use super::{
     Exchanged, Extensions, IHave, Limits, MAX_ENTRIES, MAX_EXCHANGED, MAX_IDS, MAX_MESSAGES, MAX_RECORD,
-    Prune, Rpc, Subscription, WireMessage, field,
+    Prune, Rpc, Subscription, WireMessage, field, partial::Raw,
 };
-use crate::{message::MAX_ID, topic::Topic};
+use crate::{message::MAX_ID, partial::Mode, topic::Topic};
 
 /// Why a peer's bytes are not an RPC that is taken; always the peer's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +86,7 @@ fn count(counter: &mut usize, what: &'static str, max: usize) -> Result<(), Deco
 
 impl Reader<'_> {
     fn rpc(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut partial = None;
         for one in fields(bytes) {
             let one = one?;
             let Value::Bytes(inner) = one.value else { continue };
@@ -100,24 +101,40 @@ impl Reader<'_> {
                 }
                 // Protobuf merges an embedded message that is there twice; so does this.
                 field::CONTROL => self.control(inner)?,
+                field::PARTIAL => partial.get_or_insert_with(Raw::default).merge(inner)?,
                 field::TEST_EXTENSION => self.rpc.test_extension = true,
                 _ => {}
+            }
+        }
+        if let Some(raw) = partial {
+            self.rpc.partial = raw.read(self.frame).map(Box::new);
+            if self.rpc.partial.is_none() {
+                self.skip();
             }
         }
         Ok(())
     }
 
     fn subscription(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        let (mut subscribe, mut topic) = (false, None);
+        let (mut subscribe, mut topic, mut requests, mut sends) = (false, None, false, false);
         for one in fields(bytes) {
             match (one?.number, one?.value) {
                 (field::subscription::SUBSCRIBE, Value::Varint(value)) => subscribe = value != 0,
                 (field::subscription::TOPIC, Value::Bytes(name)) => topic = read_topic(name),
+                (field::subscription::REQUESTS_PARTIAL, Value::Varint(value)) => requests = value != 0,
+                (field::subscription::SENDS_PARTIAL, Value::Varint(value)) => sends = value != 0,
                 _ => {}
             }
         }
         match topic {
-            Some(topic) => self.rpc.subscriptions.push(Subscription { subscribe, topic }),
+            Some(topic) => {
+                let partial = match (subscribe, requests, sends) {
+                    (true, true, _) => Mode::Requests,
+                    (true, false, true) => Mode::Sends,
+                    _ => Mode::Off,
+                };
+                self.rpc.subscriptions.push(Subscription { subscribe, topic, partial });
+            }
             None => self.skip(),
         }
         Ok(())
@@ -283,7 +300,7 @@ impl Reader<'_> {
     }
 }
 
-fn read_topic(name: &[u8]) -> Option<Topic> {
+pub(super) fn read_topic(name: &[u8]) -> Option<Topic> {
     Topic::new(std::str::from_utf8(name).ok()?).ok()
 }
 

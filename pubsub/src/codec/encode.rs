@@ -7,8 +7,8 @@ use peerage_core::{
     varint,
 };
 
-use super::{Extensions, Prune, WireMessage, field};
-use crate::{message::MessageId, topic::Topic};
+use super::{Extensions, Prune, Subscription, WireMessage, field};
+use crate::{message::MessageId, partial::Mode, topic::Topic};
 
 /// Bytes of ids that go into one RPC: well under what everybody takes.
 const IDS_BYTES: usize = 256 << 10;
@@ -97,17 +97,23 @@ fn len(part: &Option<Bytes>) -> usize {
 }
 
 /// Bytes of a field's key and length: all fields here have numbers below 16.
-fn head_len(len: usize) -> usize {
+pub(super) fn head_len(len: usize) -> usize {
     varint::len(len as u64).saturating_add(1)
 }
 
 /// What this node wants, as frames of a number of subscriptions that everybody takes.
-pub fn subscriptions<'a>(changes: impl IntoIterator<Item = (&'a Topic, bool)>) -> Vec<Bytes> {
+pub fn subscriptions(changes: impl IntoIterator<Item = Subscription>) -> Vec<Bytes> {
     let (mut frames, mut rpc, mut count) = (Vec::new(), Vec::new(), 0_usize);
-    for (topic, subscribe) in changes {
+    for Subscription { subscribe, topic, partial } in changes {
         let mut inner = Vec::new();
         put_varint(field::subscription::SUBSCRIBE, subscribe.into(), &mut inner);
         put_bytes(field::subscription::TOPIC, topic.as_str().as_bytes(), &mut inner);
+        if subscribe && partial == Mode::Requests {
+            put_varint(field::subscription::REQUESTS_PARTIAL, 1, &mut inner);
+        }
+        if subscribe && partial.sends() {
+            put_varint(field::subscription::SENDS_PARTIAL, 1, &mut inner);
+        }
         put_bytes(field::SUBSCRIPTIONS, &inner, &mut rpc);
         count = count.saturating_add(1);
         if count == SUBSCRIPTIONS {

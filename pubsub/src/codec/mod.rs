@@ -3,6 +3,7 @@
 
 mod decode;
 mod encode;
+mod partial;
 #[cfg(test)]
 mod tests;
 
@@ -10,11 +11,12 @@ pub(crate) use decode::decode_with;
 pub use decode::{DecodeError, decode};
 pub use encode::{Control, publish, subscriptions};
 pub(crate) use encode::{publish_parts, put_signed, signed_len, test_extension};
+pub use partial::{MAX_GROUP, MAX_METADATA, Partial};
 
 use bytes::Bytes;
 use peerage_core::PeerId;
 
-use crate::topic::Topic;
+use crate::{partial::Mode, topic::Topic};
 
 /// The most bytes of one RPC, unless told otherwise; the same as go-libp2p-pubsub's.
 pub const MAX_RPC: usize = 1 << 20;
@@ -70,6 +72,8 @@ pub struct Rpc {
     pub idontwant_entries: usize,
     /// What it can do beyond its version (gossipsub 1.3).
     pub extensions: Option<Extensions>,
+    /// A part of a message, or what the peer has of one and wants (extension "partial messages").
+    pub partial: Option<Box<Partial>>,
     /// The message of the extension that exists for tests.
     pub test_extension: bool,
     /// Entries that were passed over: without a topic, with one that is none, or too many.
@@ -83,6 +87,27 @@ pub struct Subscription {
     pub subscribe: bool,
     /// What.
     pub topic: Topic,
+    /// Whether it wants and sends parts of the topic's messages; nothing of that, where it does not want the topic.
+    pub partial: Mode,
+}
+
+impl Subscription {
+    /// A topic is wanted, whole messages of it.
+    pub fn to(topic: Topic) -> Self {
+        Self { subscribe: true, topic, partial: Mode::Off }
+    }
+
+    /// A topic is not wanted any more.
+    pub fn end(topic: Topic) -> Self {
+        Self { subscribe: false, topic, partial: Mode::Off }
+    }
+
+    /// The same, with parts of messages.
+    #[must_use]
+    pub fn partial(mut self, mode: Mode) -> Self {
+        self.partial = mode;
+        self
+    }
 }
 
 /// A message as it is on the wire. A field that is there and empty differs from one that is not: the signature covers
@@ -154,11 +179,14 @@ mod field {
     pub(super) const SUBSCRIPTIONS: u32 = 1;
     pub(super) const PUBLISH: u32 = 2;
     pub(super) const CONTROL: u32 = 3;
+    pub(super) const PARTIAL: u32 = 10;
     pub(super) const TEST_EXTENSION: u32 = 6_492_434;
 
     pub(super) mod subscription {
         pub(crate) const SUBSCRIBE: u32 = 1;
         pub(crate) const TOPIC: u32 = 2;
+        pub(crate) const REQUESTS_PARTIAL: u32 = 3;
+        pub(crate) const SENDS_PARTIAL: u32 = 4;
     }
 
     pub(super) mod message {
@@ -177,6 +205,13 @@ mod field {
         pub(crate) const PRUNE: u32 = 4;
         pub(crate) const IDONTWANT: u32 = 5;
         pub(crate) const EXTENSIONS: u32 = 6;
+    }
+
+    pub(super) mod partial {
+        pub(crate) const TOPIC: u32 = 1;
+        pub(crate) const GROUP: u32 = 2;
+        pub(crate) const PARTS: u32 = 3;
+        pub(crate) const METADATA: u32 = 4;
     }
 
     /// Of IHAVE, GRAFT and PRUNE.

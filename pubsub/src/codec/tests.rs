@@ -170,7 +170,7 @@ fn what_is_written_is_what_the_schema_says() {
 #[test]
 fn subscriptions_come_in_portions_that_everybody_takes() {
     let topics: Vec<_> = (0..201).map(|n| topic(&format!("{n}"))).collect();
-    let frames = subscriptions(topics.iter().map(|topic| (topic, true)));
+    let frames = subscriptions(topics.into_iter().map(Subscription::to));
     let counts: Vec<_> = frames.iter().map(|frame| by_prost(frame).subscriptions.len()).collect();
     assert_eq!(counts, [100, 100, 1]);
     assert!(frames.iter().all(|frame| read(unframed(frame)).is_ok()));

@@ -154,7 +154,7 @@ impl Engine {
     /// Tells some peers outside of the mesh what was heard lately.
     pub(super) fn emit_gossip(&mut self, topic: &Topic) {
         let mut ids = self.cache.gossip(topic);
-        if ids.is_empty() {
+        if ids.is_empty() && !self.groups.has_own(topic) {
             return;
         }
         ids.shuffle(&mut self.rng);
@@ -175,7 +175,11 @@ impl Engine {
         let part = share(eligible.len(), mesh.gossip_factor);
         eligible.shuffle(&mut self.rng);
         eligible.truncate(mesh.lazy.max(part));
-        if eligible.is_empty() {
+        // To who requests parts, what there is of partial messages takes the place of IHAVEs.
+        let (partial, eligible): (Vec<_>, Vec<_>) =
+            eligible.into_iter().partition(|peer| self.takes_parts(peer, topic));
+        partial.into_iter().for_each(|peer| self.gossip_groups(peer, topic));
+        if eligible.is_empty() || ids.is_empty() {
             return;
         }
         let mut control = Control::default();

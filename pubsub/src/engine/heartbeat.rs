@@ -50,6 +50,8 @@ impl Engine {
         for (peer, control) in grafts {
             self.net.controls(peer, Lane::Control, control.finish());
         }
+        self.tell_of_groups();
+        self.groups.expire();
         self.cache.shift();
         self.report();
     }

@@ -266,7 +266,14 @@ impl Engine {
         self.net.trace(|| Event::Duplicate { peer, topic: topic.clone(), id: id.clone() });
     }
 
-    fn refuse(&mut self, peer: PeerId, topic: &Topic, id: Option<MessageId>, why: Refusal, now: Now) {
+    pub(super) fn refuse(
+        &mut self,
+        peer: PeerId,
+        topic: &Topic,
+        id: Option<MessageId>,
+        why: Refusal,
+        now: Now,
+    ) {
         self.net.stats.refused(topic, why);
         let no_id = MessageId::truncated(&[]);
         let named = id.as_ref().unwrap_or(&no_id);

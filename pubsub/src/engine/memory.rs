@@ -34,6 +34,7 @@ struct Kept {
     cached: usize,
     in_progress: usize,
     promises: usize,
+    groups: usize,
 }
 
 impl Memory {
@@ -57,7 +58,7 @@ impl Engine {
         let lost = &mut self.net.stats.lost;
         lost.lives = 1;
         (lost.cached, lost.in_progress) = (kept.cached as u64, kept.in_progress as u64);
-        lost.promises = kept.promises as u64;
+        (lost.promises, lost.groups) = (kept.promises as u64, kept.groups as u64);
         if kept.stillborn >= STILLBORN {
             lost.seen = kept.seen.len() as u64;
             lost.judged = kept.judge.len() as u64;
@@ -88,6 +89,7 @@ impl Drop for Engine {
             cached: self.cache.len(),
             in_progress: self.intake.in_progress(),
             promises: self.promises.len(),
+            groups: self.groups.published(),
             seen: self.seen.hand_on(),
         };
         *memory.lock() = Some(kept);

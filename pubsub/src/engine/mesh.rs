@@ -5,7 +5,7 @@ use rand::seq::SliceRandom as _;
 
 use super::{Action, Engine, Fanout};
 use crate::{
-    codec::{self, Control, Prune},
+    codec::{self, Control, Prune, Subscription},
     config::{MAX_BACKOFF, MAX_BACKOFFS},
     event::{Event, Misdeed, PruneReason},
     queue::Lane,
@@ -50,13 +50,18 @@ impl Engine {
             self.put_out(peer, topic, PruneReason::Left, now);
         }
         self.judge.topic_left(topic);
+        self.groups.topic_left(topic);
         self.announce(topic, false);
         self.net.stats.retire(topic);
         self.tidy(topic);
     }
 
-    fn announce(&mut self, topic: &Topic, subscribe: bool) {
-        let frames = codec::subscriptions([(topic, subscribe)]);
+    pub(super) fn announce(&mut self, topic: &Topic, subscribe: bool) {
+        let change = match subscribe {
+            true => Subscription::to(topic.clone()).partial(self.partial_mode(topic)),
+            false => Subscription::end(topic.clone()),
+        };
+        let frames = codec::subscriptions([change]);
         let peers: Vec<PeerId> = self.peers_of(None);
         for peer in peers {
             self.net.controls(peer, Lane::Control, frames.clone());

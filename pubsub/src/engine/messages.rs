@@ -8,11 +8,12 @@ use peerage_core::{
 use peerage_host::{ConnectionId, Reply};
 
 use crate::{
-    codec::{Rpc, WireMessage},
+    codec::{Extensions, Rpc, Subscription, WireMessage},
     config::TopicConfig,
     event::Event,
     message::{Message, MessageId},
     parcel::Parcel,
+    partial::{self, Holding, Received},
     queue::Queue,
     score::{Breakdown, ParamsError, TopicParams},
     signing::Flaw,
@@ -54,6 +55,24 @@ pub enum Command {
         parcel: Arc<Parcel>,
         /// Where the outcome goes.
         reply: Reply<Result<Published, PublishError>>,
+    },
+    /// Publish what this node has of a message.
+    PublishPartial {
+        /// The message's topic.
+        topic: Topic,
+        /// Which message.
+        group: Bytes,
+        /// What there is of it.
+        have: Holding,
+        /// Where the outcome goes.
+        reply: Reply<Result<partial::Published, partial::PublishError>>,
+    },
+    /// Parts of a peer's are not of the message.
+    RejectPartial {
+        /// Who sent them.
+        peer: PeerId,
+        /// Of what topic.
+        topic: Topic,
     },
     /// A topic has a validator now, for so many messages at once; or none any more.
     Validator {
@@ -168,7 +187,9 @@ pub enum Input {
         /// The number of the stream.
         stream: u64,
         /// All that it wants.
-        topics: Vec<Topic>,
+        subscriptions: Vec<Subscription>,
+        /// What it can do, if it had said anything.
+        heard: Option<Extensions>,
     },
     /// A peer has said something.
     Rpcs {
@@ -241,6 +262,8 @@ pub enum Action {
     },
     /// Give a message to those here who want it.
     Deliver(Message),
+    /// Give what a peer has said of a partial message to those here who want it.
+    DeliverPartial(Received),
     /// Connect with a peer, of which another one has told.
     Connect {
         /// Who.
@@ -287,6 +310,13 @@ pub enum Action {
         reply: Reply<Result<Published, PublishError>>,
         /// What it is.
         result: Result<Published, PublishError>,
+    },
+    /// Answer.
+    PublishedPartial {
+        /// Where it goes.
+        reply: Reply<Result<partial::Published, partial::PublishError>>,
+        /// What it is.
+        result: Result<partial::Published, partial::PublishError>,
     },
     /// Answer.
     AnswerPeers {
@@ -364,6 +394,10 @@ pub enum SetTopicError {
         /// What an RPC may hold ([`Config::rpc`](crate::Config::rpc)).
         rpc: usize,
     },
+    /// Its messages shall travel in parts, which this node does not speak of
+    /// ([`Config::partial`](crate::Config::partial)).
+    #[error("partial messages are not spoken")]
+    NotPartial,
     /// There are too many topics with rules of their own.
     #[error("{max} topics have rules of their own; more may not")]
     TooMany {

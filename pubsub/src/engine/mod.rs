@@ -9,6 +9,7 @@
 //! | `mesh` | who comes into a mesh, and leaves it |
 //! | `heartbeat` | what is done every second |
 //! | `judge` | what peers are worth |
+//! | `partial` | which parts of messages go to whom |
 //! | `memory` | what outlives a panic |
 //! | `net` | what waits for whom |
 
@@ -20,6 +21,7 @@ mod memory;
 mod mesh;
 mod messages;
 mod net;
+mod partial;
 mod peers;
 mod publish;
 #[cfg(test)]
@@ -51,6 +53,7 @@ use gossip::Promises;
 use intake::Intake;
 use judge::Judge;
 use net::Net;
+use partial::Groups;
 
 /// The state and policy of one node.
 #[derive(Debug)]
@@ -67,6 +70,7 @@ pub struct Engine {
     cache: MessageCache,
     intake: Intake,
     promises: Promises,
+    groups: Groups,
     blacklist: BTreeSet<PeerId>,
     direct: BTreeMap<PeerId, Vec<Multiaddr>>,
     heartbeat_at: Option<Instant>,
@@ -120,6 +124,7 @@ impl Engine {
             judge: Judge::new(&config),
             net: Net::new(config.queue, config.trace, first_id, rng.next_u64()),
             topics: BTreeMap::new(),
+            groups: Groups::default(),
             rules: config.topics.clone(),
             blacklist: BTreeSet::new(),
             direct: config.direct.clone(),
@@ -180,6 +185,8 @@ impl Engine {
             peers: self.net.peers.len(),
             backoffs: self.topics.values().map(|topic| topic.backoff.len()).sum(),
             unwanted: self.net.peers.values().map(|peer| peer.dont_want.len()).sum(),
+            groups: self.groups.len(),
+            hearers: self.groups.hearers(),
         }
     }
 
@@ -250,6 +257,10 @@ pub struct Sizes {
     pub backoffs: usize,
     /// Messages that peers do not want, of all peers.
     pub unwanted: usize,
+    /// Messages of which it is remembered what there is of them.
+    pub groups: usize,
+    /// Peers of which it is remembered what they have of a message, each for each message.
+    pub hearers: usize,
 }
 
 impl engine::Engine for Engine {
@@ -268,11 +279,13 @@ impl engine::Engine for Engine {
                 let result = self.publish(&parcel, now);
                 self.net.actions.push_back(Action::Published { reply, result });
             }
+            Command::PublishPartial { topic, group, have, reply } => {
+                let result = self.publish_partial(topic, group, have, now);
+                self.net.actions.push_back(Action::PublishedPartial { reply, result });
+            }
+            Command::RejectPartial { peer, topic } => self.reject_partial(peer, &topic, now),
             Command::Validator { topic, concurrency } => self.intake.set_validator(topic, concurrency),
-            Command::SetTopic { topic, rules } => match rules {
-                Some(rules) => drop(self.rules.insert(topic, rules)),
-                None => drop(self.rules.remove(&topic)),
-            },
+            Command::SetTopic { topic, rules } => self.set_rules(topic, rules),
             Command::ScoreTopic { topic, params, reply } => {
                 let wanted = self.topics.get(&topic).is_some_and(|known| known.subscribed);
                 let result = self.judge.set_topic(&topic, params, wanted);
@@ -307,9 +320,8 @@ impl engine::Engine for Engine {
             }
             Input::Inbound { peer, stream } => self.inbound(peer, stream, now),
             Input::InboundEnded { peer, stream } => self.inbound_ended(peer, stream, now),
-            Input::Recalled { peer, stream, topics } => {
-                self.inbound(peer, stream, now);
-                topics.into_iter().for_each(|topic| self.peer_wants(peer, topic));
+            Input::Recalled { peer, stream, subscriptions, heard } => {
+                self.recalled(peer, stream, subscriptions, heard, now);
             }
             Input::Rpcs { peer, rpcs, charge } => {
                 rpcs.into_iter().for_each(|rpc| self.rpc(peer, rpc, now));

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
@@ -12,6 +13,7 @@ use crate::{
     codec::Extensions,
     event::{DropReason, Event},
     parcel::Parcel,
+    partial::Mode,
     queue::{self, Lane, Pushed, Queue},
     seen::Keyed,
     stats::Stats,
@@ -52,6 +54,8 @@ pub(super) struct Peer {
     pub(super) inbound: Option<u64>,
     /// What it wants.
     pub(super) topics: BTreeSet<Topic>,
+    /// In which way it takes part in partial messages of those of them where it does.
+    pub(super) partial: BTreeMap<Topic, Mode>,
     /// In how many meshes it is.
     pub(super) meshes: usize,
     /// Whether it has said anything on its stream.
@@ -74,6 +78,7 @@ pub(super) struct Spent {
     pub(super) asked: usize,
     pub(super) idontwant_entries: usize,
     pub(super) idontwant_ids: usize,
+    pub(super) answers: u32,
 }
 
 /// The stream to a peer.
@@ -147,6 +152,7 @@ impl Net {
             queue: Queue::new(limits, budget.clone()),
             inbound: None,
             topics: BTreeSet::new(),
+            partial: BTreeMap::new(),
             meshes: 0,
             heard: false,
             extensions: None,
@@ -247,7 +253,39 @@ impl Net {
         Sent::Taken
     }
 
-    fn dropped(&mut self, peer: PeerId, lane: Lane, topic: Option<Topic>, why: DropReason) {
+    /// In which way a peer takes part in partial messages of a topic.
+    pub(super) fn mode_of(&self, peer: &PeerId, topic: &Topic) -> Mode {
+        let speaks = |state: &&Peer| {
+            state.version() == Some(Version::V13) && state.extensions.is_some_and(|can| can.partial_messages)
+        };
+        let state = self.peers.get(peer).filter(speaks);
+        state.and_then(|state| state.partial.get(topic)).copied().unwrap_or_default()
+    }
+
+    /// Sends something of a partial message, `parts` bytes of parts in it. What is said of one topic stays in its order.
+    pub(super) fn partial(&mut self, peer: PeerId, topic: &Topic, frame: Bytes, parts: usize) -> Sent {
+        let Some(state) = self.peers.get(&peer).filter(|state| state.version().is_some()) else {
+            return Sent::Skipped;
+        };
+        let Ok(charge) = self.budget.reserve(frame.len()) else {
+            self.dropped(peer, Lane::Forward, Some(topic.clone()), DropReason::NoMemory);
+            return Sent::Full;
+        };
+        match state.queue.message(topic, frame, false, Some(Arc::new(charge))) {
+            Pushed::First => self.actions.push_back(Action::Flush { peer }),
+            Pushed::Waits => {}
+            Pushed::Full | Pushed::NoMemory => {
+                self.dropped(peer, Lane::Forward, Some(topic.clone()), DropReason::QueueFull);
+                return Sent::Full;
+            }
+        }
+        let stats = &mut self.stats.partial;
+        stats.sent = stats.sent.saturating_add(1);
+        stats.sent_bytes = stats.sent_bytes.saturating_add(parts as u64);
+        Sent::Taken
+    }
+
+    pub(super) fn dropped(&mut self, peer: PeerId, lane: Lane, topic: Option<Topic>, why: DropReason) {
         self.stats.dropped(lane, why, 1);
         self.event(Event::Dropped { peer, lane, topic, why });
     }

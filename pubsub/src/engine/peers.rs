@@ -5,7 +5,7 @@ use peerage_host::ConnectionId;
 
 use super::{Action, Engine, net::Link};
 use crate::{
-    codec::{self, Control, Extensions, Rpc},
+    codec::{self, Control, Extensions, Rpc, Subscription},
     event::{DropReason, Event, Misdeed, PruneReason},
     queue::Lane,
     topic::Topic,
@@ -92,12 +92,16 @@ impl Engine {
 
     /// The first thing that is said on a stream: what this node can do, and all that it wants.
     fn hello(&mut self, peer: PeerId, version: Version) {
-        if version == Version::V13 && self.config.test_extension {
+        let can =
+            Extensions { partial_messages: self.config.partial.is_some(), test: self.config.test_extension };
+        if version == Version::V13 && can != Extensions::default() {
             let mut control = Control::default();
-            control.extensions(Extensions { test: true, ..Extensions::default() });
+            control.extensions(can);
             self.net.controls(peer, Lane::Control, control.finish());
         }
-        let wanted = self.topics.iter().filter(|(_, state)| state.subscribed).map(|(topic, _)| (topic, true));
+        let wanted = self.topics.iter().filter(|(_, state)| state.subscribed);
+        let wanted =
+            wanted.map(|(topic, _)| Subscription::to(topic.clone()).partial(self.partial_mode(topic)));
         let frames = codec::subscriptions(wanted);
         self.net.controls(peer, Lane::Control, frames);
         self.greet_extension(peer);
@@ -127,6 +131,7 @@ impl Engine {
         let was_open = state.version().is_some();
         state.link = Link::Closed { failures: 0, again: None };
         let lost = state.queue.clear();
+        self.groups.link_ended(&peer);
         for topic in state.topics.clone() {
             let left = self.leave_mesh(peer, &topic, PruneReason::Gone, now);
             // The end of a stream says as much; of one that was never there the peer has seen nothing.
@@ -153,6 +158,24 @@ impl Engine {
         }
     }
 
+    /// A peer talks on a stream that an earlier life of the engine has listened to.
+    pub(super) fn recalled(
+        &mut self,
+        peer: PeerId,
+        stream: u64,
+        subscriptions: Vec<Subscription>,
+        heard: Option<Extensions>,
+        now: Now,
+    ) {
+        self.inbound(peer, stream, now);
+        let state = self.net.peer(peer, now.mono);
+        (state.heard, state.extensions) = (heard.is_some(), heard);
+        for wanted in subscriptions {
+            self.peer_wants(peer, wanted.topic.clone());
+            self.peer_wants_parts(peer, &wanted.topic, wanted.partial);
+        }
+    }
+
     pub(super) fn inbound_ended(&mut self, peer: PeerId, stream: u64, now: Now) {
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         if state.inbound == Some(stream) {
@@ -176,6 +199,7 @@ impl Engine {
             match change.subscribe {
                 true => {
                     self.peer_wants(peer, change.topic.clone());
+                    self.peer_wants_parts(peer, &change.topic, change.partial);
                     self.settle_again(peer, change.topic, now);
                 }
                 false => self.peer_wants_no_more(peer, &change.topic, now),
@@ -185,6 +209,9 @@ impl Engine {
             for message in rpc.messages {
                 self.message(peer, message, now);
             }
+        }
+        if let Some(partial) = rpc.partial {
+            self.heard_partial(peer, *partial, now);
         }
         self.heard_ihave(peer, rpc.ihave, now);
         self.heard_iwant(peer, &rpc.iwant);
@@ -254,10 +281,12 @@ impl Engine {
     }
 
     fn peer_wants_no_more(&mut self, peer: PeerId, topic: &Topic, now: Now) {
+        self.groups.forget_in(topic, &peer);
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         if !state.topics.remove(topic) {
             return;
         }
+        state.partial.remove(topic);
         if self.leave_mesh(peer, topic, PruneReason::Gone, now) {
             // A GRAFT may be on its way to it, which it will take if it wants the topic again meanwhile.
             self.net.owe(peer, topic);
@@ -276,6 +305,7 @@ impl Engine {
     fn wants_nothing(&mut self, peer: PeerId, now: Now) {
         let topics = self.net.peers.get(&peer).map(|state| state.topics.clone()).unwrap_or_default();
         topics.iter().for_each(|topic| self.peer_wants_no_more(peer, topic, now));
+        self.groups.forget(&peer);
     }
 
     /// Forgets a topic of which there is nothing to know.

@@ -4,7 +4,8 @@ use peerage_core::{Now, PeerId};
 
 use super::{Action, Engine, Fanout, PublishError, Published, net::Sent};
 use crate::{
-    codec::Control, event::Event, parcel::Parcel, queue::Lane, signing, topic::Topic, version::Version,
+    codec::Control, event::Event, parcel::Parcel, partial::Mode, queue::Lane, signing, topic::Topic,
+    version::Version,
 };
 
 impl Engine {
@@ -19,6 +20,9 @@ impl Engine {
         self.tell_unwanted(parcel, None);
         let (mut peers, mut full) = (0_usize, 0_usize);
         for peer in targets {
+            if self.takes_parts(&peer, &topic) {
+                continue;
+            }
             match self.net.message(peer, parcel, true) {
                 Sent::Taken => peers = peers.saturating_add(1),
                 Sent::Full => full = full.saturating_add(1),
@@ -37,9 +41,9 @@ impl Engine {
     /// To whom an own message goes: by flood publishing to all whose score allows it, else to the mesh, or to those that
     /// stand in for one.
     fn publish_to(&mut self, topic: &Topic, now: Now) -> Vec<PeerId> {
-        let known = self.topics.entry(topic.clone()).or_default();
-        let judge = &self.judge;
         if self.config.flood_publish {
+            let known = self.topics.entry(topic.clone()).or_default();
+            let judge = &self.judge;
             let known_peers = known.peers.iter();
             let targets: Vec<_> = known_peers
                 .filter(|peer| known.always.contains(peer) || judge.may_be_published_to(peer))
@@ -48,6 +52,12 @@ impl Engine {
             self.tidy(topic);
             return targets;
         }
+        self.meshed_with(topic, now)
+    }
+
+    /// The mesh of a topic, or those that stand in for it.
+    pub(super) fn meshed_with(&mut self, topic: &Topic, now: Now) -> Vec<PeerId> {
+        let known = self.topics.entry(topic.clone()).or_default();
         if known.subscribed {
             let standing_in: Vec<PeerId> = if known.mesh.is_empty() {
                 // Between subscribing and the first heartbeat; nobody is to miss what is said then.
@@ -79,9 +89,13 @@ impl Engine {
     pub(super) fn forward(&mut self, parcel: &Arc<Parcel>, from: PeerId) {
         let Some(known) = self.topics.get(&parcel.message.topic) else { return };
         let author = signing::author(&parcel.message);
+        let in_parts = self.partial_mode(&parcel.message.topic).sends();
         let goes = |peer: &&PeerId| **peer != from && Some(**peer) != author;
         for peer in known.mesh.union(&known.always).filter(goes) {
-            self.net.message(*peer, parcel, false);
+            // To who requests parts, parts go instead.
+            if !in_parts || self.net.mode_of(peer, &parcel.message.topic) != Mode::Requests {
+                self.net.message(*peer, parcel, false);
+            }
         }
     }
 
@@ -90,9 +104,12 @@ impl Engine {
         if parcel.message.data.as_ref().map_or(0, bytes::Bytes::len) < self.config.idontwant_size {
             return;
         }
-        let Some(known) = self.topics.get(&parcel.message.topic) else { return };
+        let topic = &parcel.message.topic;
+        let Some(known) = self.topics.get(topic) else { return };
+        // Who sends parts where they are requested sends nothing of which it could be told that it is not wanted.
         let knows = |peer: &PeerId| {
             Some(*peer) != from
+                && !self.gives_parts(peer, topic)
                 && self.net.peers.get(peer).and_then(super::net::Peer::version) >= Some(Version::V12)
         };
         let peers: Vec<PeerId> = known.mesh.iter().copied().filter(knows).collect();

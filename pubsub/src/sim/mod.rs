@@ -14,6 +14,8 @@
 
 mod link;
 mod network;
+#[cfg(test)]
+mod parts;
 pub mod scenario;
 mod sybil;
 mod tally;

@@ -24,6 +24,7 @@ use crate::{
     Author, Config, Flaw, Message, Parcel, Topic, Verdict, Version,
     codec::{self, WireMessage},
     engine::{Action, Command, Engine, Input},
+    partial::Received,
     queue::Queue,
     verify,
 };
@@ -52,6 +53,8 @@ struct World {
     /// Signatures that were verified, with what was signed: the answer is the same at every node.
     verified: BTreeMap<Bytes, (Arc<WireMessage>, Result<(), Flaw>)>,
     next_id: u64,
+    /// What was said of partial messages, and to whom, until somebody asks.
+    parts: VecDeque<(NodeId, Received)>,
     /// From which age on each node does not look at messages, so that they need not arrive.
     deaf: Vec<Option<Duration>>,
 }
@@ -185,6 +188,7 @@ impl Network {
             trace: seed,
             verified: BTreeMap::new(),
             next_id: 0,
+            parts: VecDeque::new(),
             deaf: Vec::new(),
         };
         Self { nodes: Vec::new(), ids: BTreeMap::new(), world }
@@ -457,6 +461,11 @@ impl Network {
         self.world.trace
     }
 
+    /// What nodes have heard of partial messages since this was asked the last time.
+    pub fn take_parts(&mut self) -> Vec<(NodeId, Received)> {
+        self.world.parts.drain(..).collect()
+    }
+
     /// What was published and delivered.
     pub fn tally(&self) -> &Tally {
         &self.world.tally
@@ -550,6 +559,7 @@ fn perform(
             answers.push_back(Input::Validated { ticket, verdict: Verdict::Accept });
         }
         Action::Deliver(message) => delivered(world, id, &message),
+        Action::DeliverPartial(received) => world.parts.push_back((id, received)),
         Action::Connect { peer, .. } | Action::ConnectDirect { peer, .. } => wanted.push(peer),
         // Without records: who is named is dialed by its id.
         Action::Exchange { peer, queue, topic, backoff, others, .. } => {
@@ -571,6 +581,7 @@ fn perform(
         | Action::Event(_)
         | Action::Stats(_)
         | Action::Published { .. }
+        | Action::PublishedPartial { .. }
         | Action::AnswerPeers { .. }
         | Action::AnswerScored { .. }
         | Action::AnswerScore { .. } => {}

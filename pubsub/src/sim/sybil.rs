@@ -52,7 +52,7 @@ impl Sybil {
 
     pub(super) fn opened(&mut self, peer: PeerId, now: Now) -> Vec<Outgoing> {
         self.peers.insert(peer, Some(now.mono));
-        let hello = codec::subscriptions([(&self.topic, true)]);
+        let hello = codec::subscriptions([codec::Subscription::to(self.topic.clone())]);
         hello.into_iter().map(|frame| (peer, frame)).collect()
     }
 

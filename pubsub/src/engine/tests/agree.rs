@@ -208,8 +208,8 @@ fn grafted_early(score: f64) -> Pair {
     pair.open(0);
     pair.deliver();
     // It knows of the subscription from an earlier stream.
-    let wanted = vec![topic("a")];
-    let recalled = Input::Recalled { peer: peer(1), stream: 99, topics: wanted };
+    let subscriptions = vec![Subscription::to(topic("a"))];
+    let recalled = Input::Recalled { peer: peer(1), stream: 99, subscriptions, heard: None };
     pair.0[0].sim.input(recalled);
     pair.advance(Duration::from_secs(1));
     pair.deliver();

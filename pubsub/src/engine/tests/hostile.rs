@@ -103,11 +103,11 @@ fn churn_of_a_hundred_thousand_topics_leaves_nothing() {
     rig.heartbeats(1);
     let before = rig.engine().sizes();
     for n in 0..1000 {
-        let change = |m, subscribe| Subscription { subscribe, topic: topic(&format!("{n}-{m}")) };
-        let on = (0..100).map(|m| change(m, true)).collect();
+        let named = |m| topic(&format!("{n}-{m}"));
+        let on = (0..100).map(|m| Subscription::to(named(m))).collect();
         rig.hears(1, Rpc { subscriptions: on, ..Rpc::default() });
         assert!(rig.engine().sizes().topics <= 100);
-        let off = (0..100).map(|m| change(m, false)).collect();
+        let off = (0..100).map(|m| Subscription::end(named(m))).collect();
         rig.hears(1, Rpc { subscriptions: off, ..Rpc::default() });
     }
     assert_eq!(rig.engine().sizes(), before);

@@ -9,7 +9,7 @@ fn who_subscribes_tells_everybody_and_takes_some_into_its_mesh() {
     for n in 1..=20 {
         let told = rig.told(n);
         let subscriptions: Vec<_> = told.iter().flat_map(|rpc| &rpc.subscriptions).collect();
-        assert_eq!(subscriptions, [&Subscription { subscribe: true, topic: topic("t") }]);
+        assert_eq!(subscriptions, [&Subscription::to(topic("t"))]);
         let grafted = told.iter().any(|rpc| rpc.grafts == [topic("t")]);
         assert_eq!(grafted, rig.in_mesh(n));
     }

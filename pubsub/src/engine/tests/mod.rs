@@ -8,6 +8,7 @@ mod intake;
 mod memory;
 mod mesh;
 mod opportunistic;
+mod partial;
 mod peers;
 mod property;
 mod rules;
@@ -30,6 +31,7 @@ use super::*;
 use crate::{
     Author, Message, Parcel, Signing, Verdict, Version,
     codec::{self, IHave, Limits, Prune, Rpc, Subscription, WireMessage},
+    partial::Received,
     queue::Queue,
     signing,
 };
@@ -41,6 +43,7 @@ pub(super) struct Rig {
     versions: BTreeMap<PeerId, Version>,
     pub(super) events: Vec<Event>,
     pub(super) delivered: Vec<Message>,
+    pub(super) parts: Vec<Received>,
     pub(super) validating: Vec<(u64, Message)>,
     pub(super) connects: Vec<(PeerId, Option<Bytes>)>,
     pub(super) direct: Vec<PeerId>,
@@ -78,6 +81,7 @@ impl Rig {
             versions: BTreeMap::new(),
             events: Vec::new(),
             delivered: Vec::new(),
+            parts: Vec::new(),
             validating: Vec::new(),
             connects: Vec::new(),
             direct: Vec::new(),
@@ -157,6 +161,8 @@ impl Rig {
             Action::Exchange { peer, others, .. } => self.exchanges.push((peer, others)),
             Action::Event(event) => self.events.push(event),
             Action::Published { reply, result } => reply.send(result),
+            Action::DeliverPartial(received) => self.parts.push(received),
+            Action::PublishedPartial { reply, result } => reply.send(result),
             Action::AnswerPeers { reply, peers } => reply.send(peers),
             Action::AnswerScored { reply, result } => reply.send(result),
             Action::AnswerScore { reply, score } => reply.send(score),
@@ -273,7 +279,8 @@ impl Rig {
 }
 
 pub(super) fn subscription(name: &str, subscribe: bool) -> Rpc {
-    Rpc { subscriptions: vec![Subscription { subscribe, topic: topic(name) }], ..Rpc::default() }
+    let change = Subscription { subscribe, ..Subscription::to(topic(name)) };
+    Rpc { subscriptions: vec![change], ..Rpc::default() }
 }
 
 pub(super) fn ihave(ids: impl IntoIterator<Item = Vec<u8>>) -> Rpc {

@@ -100,7 +100,8 @@ fn a_new_stream_of_a_peer_begins_anew_and_the_end_of_an_old_one_is_nothing() {
     assert_eq!(rig.engine().peers_of(Some(&topic("t"))), [peer(1)]);
     rig.input(Input::InboundEnded { peer: peer(1), stream: 5 });
     assert!(rig.engine().peers_of(Some(&topic("t"))).is_empty());
-    rig.input(Input::Recalled { peer: peer(1), stream: 6, topics: vec![topic("t")] });
+    let subscriptions = vec![Subscription::to(topic("t"))];
+    rig.input(Input::Recalled { peer: peer(1), stream: 6, subscriptions, heard: None });
     rig.heartbeats(1);
     assert!(rig.in_mesh(1));
 }

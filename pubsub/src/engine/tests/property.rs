@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::{Exchanged, Extensions};
+use crate::{
+    codec::{Exchanged, Extensions, Partial},
+    config::TopicConfig,
+    partial::{Holding, Limits, Mode, Pieces},
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -15,6 +19,8 @@ enum Step {
     Subscribe(u8),
     Unsubscribe(u8),
     Publish(u8),
+    PublishPartial(u8, u8, usize),
+    SetTopic(u8, Mode),
     Validate(u8, Option<usize>),
     Verdict(u8),
     Score(u16, i16),
@@ -32,13 +38,23 @@ fn peers() -> impl Strategy<Value = u16> {
     1..6_u16
 }
 
+fn modes() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Off), Just(Mode::Sends), Just(Mode::Requests)]
+}
+
+/// Metadata of four pieces, or of five: one bitmap, and another one.
+fn metadata() -> impl Strategy<Value = Option<Bytes>> {
+    prop::option::of((0..17_u8, 0..16_u8).prop_map(|(there, wanted)| Bytes::from(vec![there, wanted])))
+}
+
 fn named(n: u8) -> Topic {
     topic(["t", "a", "b", "c"][usize::from(n)])
 }
 
 prop_compose! {
     fn rpc()(
-        subscriptions in prop::collection::vec((any::<bool>(), names()), 0..4),
+        subscriptions in prop::collection::vec((any::<bool>(), names(), modes()), 0..4),
+        partial in prop::option::of((names(), 0..12_u8, any::<bool>(), metadata())),
         ids in prop::collection::vec(0..20_u8, 0..6),
         kind in 0..4,
         grafts in prop::collection::vec(names(), 0..3),
@@ -47,14 +63,20 @@ prop_compose! {
     ) -> Rpc {
         let ids: Vec<_> = ids.into_iter().map(|id| Bytes::from(vec![id])).collect();
         let mut rpc = Rpc {
-            subscriptions: subscriptions.into_iter().map(|(subscribe, n)| Subscription { subscribe, topic: named(n) }).collect(),
+            subscriptions: subscriptions.into_iter().map(|(subscribe, n, partial)| Subscription { subscribe, topic: named(n), partial }).collect(),
+            partial: partial.map(|(n, group, parts, metadata)| Box::new(Partial {
+                topic: named(n),
+                group: Bytes::from(vec![group]),
+                parts: parts.then(|| Bytes::from_static(b"part")),
+                metadata,
+            })),
             grafts: grafts.into_iter().map(named).collect(),
             prunes: prunes.into_iter().map(|(n, backoff, other)| Prune {
                 topic: named(n),
                 peers: vec![Exchanged { peer: peer(other + 3), record: None }],
                 backoff,
             }).collect(),
-            extensions: extensions.then(Extensions::default),
+            extensions: extensions.then_some(Extensions { partial_messages: true, test: false }),
             ..Rpc::default()
         };
         match kind {
@@ -79,6 +101,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => names().prop_map(Step::Subscribe),
         1 => names().prop_map(Step::Unsubscribe),
         2 => names().prop_map(Step::Publish),
+        2 => (names(), 0..12_u8, 0..5_usize).prop_map(|(n, group, there)| Step::PublishPartial(n, group, there)),
+        1 => (names(), modes()).prop_map(|(n, mode)| Step::SetTopic(n, mode)),
         1 => (names(), prop::option::of(0..3_usize)).prop_map(|(n, most)| Step::Validate(n, most)),
         2 => any::<u8>().prop_map(Step::Verdict),
         1 => (peers(), any::<i16>()).prop_map(|(n, score)| Step::Score(n, score)),
@@ -114,6 +138,17 @@ fn take(rig: &mut Rig, step: Step) {
         Step::Subscribe(n) => rig.command(Command::Subscribe(named(n))),
         Step::Unsubscribe(n) => rig.command(Command::Unsubscribe(named(n))),
         Step::Publish(n) => drop(rig.publish(named(n).as_str(), "x")),
+        Step::PublishPartial(n, group, there) => {
+            let mut pieces = Pieces::nothing(4).unwrap();
+            (0..there).for_each(|n| pieces.put(n, Bytes::from_static(b"piece")));
+            let (have, reply) = (Holding(Arc::new(pieces.eager())), Reply::new(|_| {}));
+            let group = Bytes::from(vec![group]);
+            rig.command(Command::PublishPartial { topic: named(n), group, have, reply });
+        }
+        Step::SetTopic(n, mode) => {
+            let rules = Some(TopicConfig::default().partial(mode));
+            rig.command(Command::SetTopic { topic: named(n), rules });
+        }
         Step::Validate(n, concurrency) => rig.command(Command::Validator { topic: named(n), concurrency }),
         Step::Verdict(n) => {
             let verdict = [Verdict::Accept, Verdict::Reject, Verdict::Ignore][usize::from(n % 3)];
@@ -149,9 +184,12 @@ fn check(engine: &Engine) {
         let meshes = engine.topics.values().filter(|known| known.mesh.contains(peer)).count();
         assert_eq!(state.meshes, meshes);
         assert!(state.topics.iter().all(|topic| engine.topics[topic].peers.contains(peer)));
+        assert!(state.partial.keys().all(|topic| state.topics.contains(topic)));
     }
     let sizes = engine.sizes();
     assert!(sizes.peers <= 5 && sizes.topics <= 4 && sizes.backoffs <= 20, "{sizes:?}");
+    // Of each topic three of this node's and four of peers'.
+    assert!(sizes.groups <= 28 && sizes.hearers <= 28 * 5, "{sizes:?}");
 }
 
 proptest! {
@@ -164,6 +202,9 @@ proptest! {
             config.exchange = true;
             config.queue.control = 8;
             config.queue.topic = 4;
+            let limits = Limits { own_groups: 3, groups: 4, groups_per_peer: 2, ..Limits::default() };
+            config.partial = Some(limits);
+            config.other_topics = TopicConfig::default().partial(Mode::Requests);
         });
         for step in steps {
             take(&mut rig, step);
