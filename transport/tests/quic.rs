@@ -352,6 +352,26 @@ async fn streams_that_all_send_share_the_connection() {
     assert!(sent.iter().all(|&sent| sent > mean / 2 && sent < 2 * mean), "{sent:?}");
 }
 
+/// quinn would keep its goodbye back as well, and the peer wait for it until it gives the connection up.
+#[tokio::test]
+async fn the_peer_is_told_of_the_end_although_the_network_is_full() {
+    let mut listener = listen(&quic(2), LOOPBACK).await;
+    let dialer = quic(1);
+    let (near, far) = connect(&dialer, &mut listener).await;
+    let (a, b) = (side(near), far.muxed);
+    let mut stream = a.connection.open().await.unwrap();
+    // Nobody drives the other end: nothing is acknowledged.
+    let writing = tokio::spawn(async move { stream.write_all(&[0; 1024 * 1024]).await });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    a.driver.abort();
+    assert!(a.driver.await.unwrap_err().is_cancelled());
+    assert!(writing.await.unwrap().is_err());
+    let end = timeout(LONG, b.driver).await.expect("it is told");
+    assert!(matches!(end, Err(ConnectionError::ClosedByPeer(ErrorCode::NONE))), "{end:?}");
+}
+
 #[tokio::test]
 async fn an_orderly_close_delivers_what_was_written() {
     let (a, b) = pair().await;

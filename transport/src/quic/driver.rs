@@ -19,7 +19,6 @@ use tokio::time::{self, Instant, Sleep};
 use super::{
     contained::Contained,
     error,
-    flight::Flight,
     port::Port,
     shared::Shared,
     window::{Seen, Windows},
@@ -40,7 +39,6 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     /// quinn's own.
     inner: Contained,
-    flight: Flight,
     windows: Windows,
     memory: Reserved,
     last_look: Instant,
@@ -81,17 +79,10 @@ impl Closing {
 }
 
 impl Driver {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        inner: Contained,
-        flight: Flight,
-        memory: Reserved,
-        port: Arc<Port>,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, inner: Contained, memory: Reserved, port: Arc<Port>) -> Self {
         Self {
             shared,
             inner,
-            flight,
             windows: Windows::default(),
             memory,
             last_look: Instant::now(),
@@ -134,7 +125,7 @@ impl Driver {
             congestion_window: stats.path.cwnd,
             writer_waited: self.shared.writer_waited.swap(false, Ordering::Relaxed),
             took,
-            round_trip: self.flight.shortest_round_trip().unwrap_or(stats.path.rtt),
+            round_trip: self.shared.flight.shortest_round_trip().unwrap_or(stats.path.rtt),
         });
         // Without memory for it, the connection stays as slow as it is.
         if let Some(receive) = receive
@@ -180,6 +171,7 @@ impl Driver {
             if let Some(closing) = &mut self.closing {
                 closing.told = true;
             }
+            self.shared.flight.let_go();
             self.shared.connection.close(error::varint(code), b"");
             if self.drive(cx) {
                 return true;
@@ -203,7 +195,7 @@ impl Driver {
         let stats = self.shared.connection.stats();
         let frames = stats.frame_tx;
         let sent = frames.stream.saturating_add(frames.reset_stream).saturating_add(frames.stop_sending);
-        let landings = self.flight.landings();
+        let landings = self.shared.flight.landings();
         let pause = stats.path.rtt.max(PACING).saturating_mul(2);
         let again = closing.asked == 0 || sent != closing.sent;
         if again {
@@ -211,7 +203,7 @@ impl Driver {
             closing.quiet.as_mut().reset(later(pause));
         }
         let quiet = closing.quiet.as_mut().poll(cx).is_ready();
-        if (quiet || self.flight.is_light()) && landings != closing.landings {
+        if (quiet || self.shared.flight.is_light()) && landings != closing.landings {
             return true;
         }
         if closing.asked == 0 || quiet {

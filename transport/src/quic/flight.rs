@@ -5,7 +5,7 @@ use std::{
     any::Any,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ pub(super) struct Flight {
     sent: Arc<AtomicU64>,
     /// Nanoseconds, plus one; 0 while there is none.
     round_trip: Arc<AtomicU64>,
+    closing: Arc<AtomicBool>,
 }
 
 /// As long as no more was sent than this, quinn's pacer has held nothing back: it lets ten packets of the smallest size
@@ -36,6 +37,13 @@ impl Flight {
     pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
         let nanos = self.round_trip.load(Ordering::Acquire).checked_sub(1)?;
         Some(Duration::from_nanos(nanos))
+    }
+
+    /// To be called before the connection is closed. quinn would hold back even the goodbye while the network is full, as
+    /// long as there is something else to be sent; and of a connection that is closed nothing is acknowledged any more. So
+    /// the peer would never be told.
+    pub(super) fn let_go(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     /// Whether so little was sent that nothing of it can have been held back.
@@ -85,7 +93,7 @@ impl Controller for Watched {
     }
 
     fn window(&self) -> u64 {
-        self.cubic.window()
+        if self.flight.closing.load(Ordering::Acquire) { u64::MAX } else { self.cubic.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {

@@ -64,8 +64,8 @@ struct EarlyStream {
 }
 
 impl Begun {
-    fn new(connection: quinn::Connection, accepted: Option<ZeroRttAccepted>) -> Self {
-        Self { shared: Arc::new(Shared::new(connection)), accepted, early: None }
+    fn new(connection: quinn::Connection, flight: &Flight, accepted: Option<ZeroRttAccepted>) -> Self {
+        Self { shared: Arc::new(Shared::new(connection, flight.clone())), accepted, early: None }
     }
 
     /// Sends what can be sent before the server has answered: all of it, or nothing. What the server takes of a stream that
@@ -150,7 +150,9 @@ impl Handshake {
     /// with early data; of a server, from its answer on.
     fn begin(&mut self) {
         match self.connecting.take().map(Connecting::into_0rtt) {
-            Some(Ok((connection, accepted))) => self.begun = Some(Begun::new(connection, Some(accepted))),
+            Some(Ok((connection, accepted))) => {
+                self.begun = Some(Begun::new(connection, &self.flight, Some(accepted)))
+            }
             Some(Err(connecting)) => self.connecting = Some(connecting),
             None => {}
         }
@@ -174,7 +176,7 @@ impl Handshake {
 
     /// Waits for the end of the handshake.
     async fn done(&mut self) -> Result<(), Failure> {
-        let Self { connecting, begun, driver, verdict, .. } = self;
+        let Self { connecting, begun, driver, verdict, flight, .. } = self;
         let done = poll_fn(|cx| {
             drive(driver, cx)?;
             if let Some(begun) = begun {
@@ -185,7 +187,7 @@ impl Handshake {
             };
             let connection = ready!(Pin::new(waiting).poll(cx)).map_err(failure)?;
             *connecting = None;
-            *begun = Some(Begun::new(connection, None));
+            *begun = Some(Begun::new(connection, flight, None));
             Poll::Ready(Ok(()))
         });
         done.await.map_err(|failure| better(verdict, failure))
@@ -217,8 +219,7 @@ impl Handshake {
         let authenticated = self.verdict.authenticated(&certificates(&shared));
         let inner = self.driver.take().ok_or_else(|| Failure::internal("a connection without a driver"))?;
         // From here on the connection is closed by its driver, also if the next line finds that it has to be.
-        let driver =
-            Driver::new(Arc::clone(&shared), inner, self.flight.clone(), memory, Arc::clone(&self.port));
+        let driver = Driver::new(Arc::clone(&shared), inner, memory, Arc::clone(&self.port));
         let peer = authenticated.map_err(Failure::from)?.peer;
         let resumption = Resumption {
             resumed: self.verdict.is_resumed(),

@@ -16,12 +16,14 @@ use tokio::sync::Notify;
 use super::{
     contained::contain,
     error,
+    flight::Flight,
     turns::Turns,
     window::{self, usual},
 };
 
 pub(super) struct Shared {
     pub(super) connection: quinn::Connection,
+    pub(super) flight: Flight,
     /// What this side closed the connection with.
     closing: OnceLock<ErrorCode>,
     /// Those who wait to open or to accept, which ends with the closing.
@@ -41,9 +43,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(connection: quinn::Connection) -> Self {
+    pub(super) fn new(connection: quinn::Connection, flight: Flight) -> Self {
         Self {
             connection,
+            flight,
             closing: OnceLock::new(),
             waiting: Notify::new(),
             reason: OnceLock::new(),
@@ -87,6 +90,7 @@ impl Shared {
     /// Ends the connection for everybody, without waiting for anything.
     pub(super) fn abandon(&self, reason: ConnectionError) {
         let _ = self.reason.set(reason);
+        self.flight.let_go();
         self.connection.close(error::varint(ErrorCode::NONE), b"");
     }
 
