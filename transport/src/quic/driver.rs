@@ -43,6 +43,8 @@ pub(super) struct Driver {
     memory: Reserved,
     last_look: Instant,
     next_look: Instant,
+    /// Set if there has to be a look then.
+    look: Option<Pin<Box<Sleep>>>,
     /// While somebody has to be waited for.
     watch: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
@@ -87,6 +89,7 @@ impl Driver {
             memory,
             last_look: Instant::now(),
             next_look: Instant::now(),
+            look: None,
             watch: None,
             closing: None,
             endpoint_over: Box::pin(port.over()),
@@ -108,25 +111,42 @@ impl Driver {
         }
     }
 
-    /// Once in a round trip, and not more often than speed can be told.
-    fn look_after_windows(&mut self) {
+    /// Looks once in a round trip, and not more often than speed can be told.
+    fn look_after_windows(&mut self, cx: &mut Context<'_>) {
         let now = Instant::now();
-        if now < self.next_look {
-            return;
-        }
         let stats = self.shared.connection.stats();
-        let took = now.saturating_duration_since(self.last_look);
-        self.last_look = now;
-        self.next_look = now.checked_add(stats.path.rtt.max(SPAN)).unwrap_or(now);
-        let (receive, send) = self.windows.look(Seen {
+        let seen = Seen {
             received: stats.udp_rx.bytes,
+            blocked: stats.frame_rx.data_blocked,
             read: self.shared.read.load(Ordering::Relaxed),
             sent: stats.udp_tx.bytes,
             congestion_window: stats.path.cwnd,
-            writer_waited: self.shared.writer_waited.swap(false, Ordering::Relaxed),
-            took,
+            writer_waited: false,
+            took: now.saturating_duration_since(self.last_look),
             round_trip: self.shared.flight.shortest_round_trip().unwrap_or(stats.path.rtt),
-        });
+        };
+        let again = if now < self.next_look {
+            self.windows.note(seen);
+            self.windows.is_full()
+        } else {
+            self.last_look = now;
+            self.next_look = now.checked_add(stats.path.rtt.max(SPAN)).unwrap_or(now);
+            self.look = None;
+            self.look(seen);
+            self.windows.peer_waits()
+        };
+        if again {
+            let next = self.next_look;
+            let look = self.look.get_or_insert_with(|| Box::pin(time::sleep_until(next)));
+            if look.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    fn look(&mut self, seen: Seen) {
+        let writer_waited = self.shared.writer_waited.swap(false, Ordering::Relaxed);
+        let (receive, send) = self.windows.look(Seen { writer_waited, ..seen });
         // Without memory for it, the connection stays as slow as it is.
         if let Some(receive) = receive
             && self.memory.grow(difference(receive, self.windows.receive)).is_ok()
@@ -259,7 +279,7 @@ impl Future for Driver {
             }
             return Poll::Ready(if told { Ok(()) } else { Err(ConnectionError::DriverGone) });
         }
-        this.look_after_windows();
+        this.look_after_windows(cx);
         this.look_after_turns(cx);
         Poll::Pending
     }

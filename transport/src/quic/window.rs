@@ -6,7 +6,7 @@
 //! although the network would take more, the receiver's whenever so much comes. It doubles too when half of it waits to
 //! be read: one stream that nobody reads must not keep all others waiting, as long as there is memory.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use peerage_muxer::window::{grown, wanted};
 
@@ -42,6 +42,12 @@ pub(super) struct Windows {
     received: u64,
     read: u64,
     sent: u64,
+    /// Bytes of datagrams that came, and bytes that were read, since the last look.
+    came: u64,
+    taken: u64,
+    blocked: u64,
+    /// Bytes that came since the peer said that the window keeps it waiting, as long as they are few.
+    waits: Option<u64>,
     /// Bytes that wait to be read, as far as that can be told from outside. What comes is counted with its packets, so it
     /// is taken for a little less than it is: the estimate rather forgets than invents.
     unread: u64,
@@ -52,6 +58,8 @@ pub(super) struct Windows {
 pub(super) struct Seen {
     /// Bytes of datagrams that came so far.
     pub(super) received: u64,
+    /// How often the peer said that the window keeps it waiting (DATA_BLOCKED; RFC 9000, section 4.1).
+    pub(super) blocked: u64,
     /// Bytes that were read from streams so far.
     pub(super) read: u64,
     /// Bytes of datagrams that were sent so far.
@@ -66,26 +74,69 @@ pub(super) struct Seen {
     pub(super) round_trip: Duration,
 }
 
+/// A peer that has said that it waits does not any more once so much of it came, 16 KiB: acknowledgements are less.
+const FLOWS: u64 = 16 * 1024;
+
 /// Sixteenths of a datagram that are taken for data. Headers and tags are some 40 bytes of 1,450.
 const PAYLOAD_SIXTEENTHS: u64 = 15;
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { receive: RECEIVE_WINDOW, send: SEND_WINDOW, received: 0, read: 0, sent: 0, unread: 0 }
+        Self {
+            receive: RECEIVE_WINDOW,
+            send: SEND_WINDOW,
+            received: 0,
+            read: 0,
+            sent: 0,
+            came: 0,
+            taken: 0,
+            blocked: 0,
+            waits: None,
+            unread: 0,
+        }
     }
 }
 
 impl Windows {
+    /// To be told of often, so that what came and what was read in between is little: of both together one is an estimate.
+    pub(super) fn note(&mut self, Seen { received, read, blocked, .. }: Seen) {
+        let came = received.saturating_sub(self.received);
+        let payload = came.saturating_mul(PAYLOAD_SIXTEENTHS) / 16;
+        let taken = read.saturating_sub(self.read);
+        self.unread = self.unread.saturating_add(payload).saturating_sub(taken).min(self.receive.into());
+        self.came = self.came.saturating_add(came);
+        self.taken = self.taken.saturating_add(taken);
+        if blocked > self.blocked {
+            self.waits = Some(0);
+        } else if let Some(since) = self.waits {
+            self.waits = Some(since.saturating_add(came)).filter(|since| *since < FLOWS);
+        }
+        self.blocked = blocked;
+        (self.received, self.read) = (received, read);
+    }
+
+    /// Whether the window is to grow with the next look, because too much waits to be read. The look has to come even if
+    /// nothing else does: the peer may be waiting for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.receive < MAX_RECEIVE_WINDOW && (self.peer_waits() || self.unread >= u64::from(self.receive / 2))
+    }
+
+    /// Whether the peer has said so, and nothing came since.
+    pub(super) fn peer_waits(&self) -> bool {
+        self.waits.is_some()
+    }
+
     /// To be asked about once in a round trip: what the windows should be, if they should grow.
     pub(super) fn look(&mut self, seen: Seen) -> (Option<u32>, Option<u32>) {
-        let came = seen.received.saturating_sub(self.received);
-        let read = seen.read.saturating_sub(self.read);
-        let payload = came.saturating_mul(PAYLOAD_SIXTEENTHS) / 16;
-        self.unread = self.unread.saturating_add(payload).saturating_sub(read).min(self.receive.into());
-        let went = seen.sent.saturating_sub(self.sent);
-        (self.received, self.read, self.sent) = (seen.received, seen.read, seen.sent);
+        self.note(seen);
+        let came = mem::take(&mut self.came);
+        let went = seen.sent.saturating_sub(mem::replace(&mut self.sent, seen.sent));
 
-        let full = self.unread >= u64::from(self.receive / 2);
+        let stuck = mem::take(&mut self.taken) == 0 && self.waits.is_some();
+        if stuck {
+            self.waits = None;
+        }
+        let full = stuck || self.unread >= u64::from(self.receive / 2);
         let receive = if full { u64::MAX } else { wanted(came, seen.took, seen.round_trip) };
         let slows = seen.writer_waited && seen.congestion_window >= u64::from(self.send / 2);
         let send = if slows { wanted(went, seen.took, seen.round_trip) } else { 0 };
@@ -129,6 +180,46 @@ mod tests {
         assert_eq!(looks, 13, "131,072 bytes, of which 9,375 came each time");
         // Read, it is no reason any more.
         assert_eq!(came_and_read(&mut windows, 1000, 200_000), None);
+    }
+
+    /// Of which no look is told that comes after the last packet.
+    #[test]
+    fn a_reader_that_stops_after_a_lot_is_noticed_with_what_fills_the_window() {
+        let mut windows = Windows::default();
+        let (mut received, mut read) = (0, 0);
+        for _ in 0..1000 {
+            (received, read) = (received + 6500, read + 6450);
+            windows.note(Seen { received, read, ..seen() });
+        }
+        assert!(!windows.is_full());
+        for _ in 0..WINDOW / 6500 {
+            received += 6500;
+            windows.note(Seen { received, read, ..seen() });
+        }
+        assert!(windows.is_full());
+        assert!(windows.look(Seen { received, read, ..seen() }).0.is_some());
+    }
+
+    /// However wrong the estimate is: what waits here is behind by a sixteenth of all that went through.
+    #[test]
+    fn a_peer_that_says_it_waits_gets_more_once_nobody_reads() {
+        let mut windows = Windows::default();
+        let first = Seen { received: 100 * WINDOW, read: 99 * WINDOW, blocked: 1, ..seen() };
+        windows.look(first);
+        assert!(windows.is_full() && windows.peer_waits(), "to be looked after again");
+        assert_eq!(windows.look(first).0, Some(2 * RECEIVE_WINDOW));
+        assert!(!windows.peer_waits());
+
+        // Read in between, or sent by the peer: it does not wait for a window.
+        let mut windows = Windows::default();
+        windows.look(first);
+        let read = Seen { read: first.read + 1, ..first };
+        assert_eq!(windows.look(read).0, None);
+        assert_eq!(windows.look(read).0, Some(2 * RECEIVE_WINDOW));
+        let mut windows = Windows::default();
+        windows.look(first);
+        windows.note(Seen { received: first.received + FLOWS, ..first });
+        assert!(!windows.peer_waits());
     }
 
     #[test]
