@@ -12,6 +12,12 @@ use super::{
 };
 use crate::window;
 
+/// Bytes that streams send in turn until the first has its turn again, if they are not too many: 512 KiB.
+const ROUND: u32 = 512 * 1024;
+
+/// The longest frame of a stream is not shorter than this, 16 KiB, however many there are.
+const SHORTEST_TURN: u32 = 16 * 1024;
+
 impl Engine {
     /// Appends frames to `out` until it has `limit` bytes, exceeded by at most one frame of each kind. Answers go first,
     /// then streams, one frame each in turn.
@@ -92,7 +98,10 @@ impl Engine {
             let flags = greeting(stream);
             out.put(&Header::new(WINDOW_UPDATE, flags, id, credit).encode());
         }
-        let most = self.config.max_frame.min(stream.send.window);
+        // Frames are shorter the more streams have something to send, so that each has its turn soon.
+        let turns = u32::try_from(self.ready.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let share = ROUND.checked_div(turns).unwrap_or(ROUND).max(SHORTEST_TURN);
+        let most = self.config.max_frame.min(share).min(stream.send.window);
         let body = stream.send.next_frame(usize::try_from(most).unwrap_or(usize::MAX));
         let length = u32::try_from(body).unwrap_or(u32::MAX);
         let last = body == stream.send.buffer.len();

@@ -96,3 +96,17 @@ fn windows_grow_only_by_what_the_budget_grants() {
     // Its bytes fit: four thousand of them are free.
     assert_eq!(fill_and_read(&mut side, id, RTT), INITIAL_WINDOW);
 }
+
+#[test]
+fn frames_are_short_while_many_streams_send() {
+    for (streams, longest) in [(1, 64 * 1024), (8, 64 * 1024), (16, 32 * 1024), (100, 16 * 1024)] {
+        let mut side = Side::new(Mode::Client, Config::default(), Budget::unlimited());
+        for _ in 0..streams {
+            let id = side.open();
+            side.engine.write(id, &[0; 100_000]).unwrap();
+        }
+        let frames = side.headers();
+        let first = frames.iter().filter(|header| header.kind == DATA).map(|header| header.length).next();
+        assert_eq!(first, Some(longest), "{streams}");
+    }
+}
