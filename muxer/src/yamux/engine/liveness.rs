@@ -155,6 +155,7 @@ mod tests {
 
     #[test]
     fn the_shortest_round_trip_counts_until_it_is_old() {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
         let (start, ms) = (Instant::now(), Duration::from_millis);
         let mut shortest = Shortest::default();
         assert_eq!(shortest.get(), None);
