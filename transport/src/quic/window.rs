@@ -4,7 +4,8 @@
 //! stream, which cannot. So streams get a wide one, and the connection's decides. Both begin small, and grow to what
 //! goes through in two round trips when they are what slows the connection down: the sender's when a writer had to wait
 //! although the network would take more, the receiver's whenever so much comes. It doubles too when half of it waits to
-//! be read: one stream that nobody reads must not keep all others waiting, as long as there is memory.
+//! be read, or when the peer says that it waits and nothing is read: one stream that nobody reads must not keep all others
+//! waiting, as long as there is memory.
 
 use std::{mem, time::Duration};
 
