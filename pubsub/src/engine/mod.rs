@@ -93,6 +93,8 @@ struct TopicState {
     /// Those of them that are sent everything: direct ones, and those that know no meshes.
     always: BTreeSet<PeerId>,
     mesh: BTreeSet<PeerId>,
+    /// At which heartbeat peers that want it were last told what there is.
+    gossiped: BTreeMap<PeerId, u64>,
     fanout: Option<Fanout>,
     /// Until when peers are not grafted.
     backoff: BTreeMap<PeerId, Instant>,

@@ -294,6 +294,7 @@ impl Engine {
         if let Some(known) = self.topics.get_mut(topic) {
             known.peers.remove(&peer);
             known.always.remove(&peer);
+            known.gossiped.remove(&peer);
             if let Some(fanout) = &mut known.fanout {
                 fanout.peers.remove(&peer);
             }

@@ -39,6 +39,34 @@ fn a_quarter_of_many_peers_is_told() {
 }
 
 #[test]
+fn peers_are_told_in_turn() {
+    let mut rig = Rig::meshed(86);
+    let outside: Vec<u16> = (1..=86).filter(|n| !rig.in_mesh(*n)).collect();
+    let mut told_of = vec![0; outside.len()];
+    rig.message(1, 1, "rain");
+    for heartbeat in 1..=8 {
+        // A message is told of for three heartbeats, and each of four a quarter of the 80 are told.
+        rig.message(1, 1, &format!("rain {heartbeat}"));
+        rig.heartbeats(1);
+        let told = rig.count(outside.iter().copied(), |rpc| rpc.ihave.len());
+        told_of.iter_mut().zip(told).for_each(|(sum, told)| *sum += told);
+        if heartbeat % 4 == 0 {
+            assert!(told_of.iter().all(|told| *told == heartbeat / 4), "{told_of:?}");
+        }
+    }
+    // Who comes later is told first.
+    rig.wants(87, "t");
+    rig.message(1, 1, "snow");
+    rig.heartbeats(1);
+    assert_eq!(rig.count([87], |rpc| rpc.ihave.len()), [1]);
+    rig.hears(87, subscription("t", false));
+    assert!(
+        !rig.engine().topics[&topic("t")].gossiped.contains_key(&peer(87)),
+        "nothing is left of who is gone"
+    );
+}
+
+#[test]
 fn what_is_not_known_is_asked_for() {
     let mut rig = Rig::meshed(2);
     let known = rig.message(2, 2, "rain");
