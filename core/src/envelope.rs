@@ -3,7 +3,7 @@
 //! Spec: [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md). What an envelope holds
 //! can be had only through [`Envelope::open`], which checks the signature first.
 
-use crate::identity::DecodeError as KeyError;
+use crate::identity::{DecodeError as KeyError, Proofs};
 use crate::protobuf::{self, Value};
 use crate::{Keypair, PublicKey, varint};
 
@@ -131,11 +131,28 @@ impl Envelope {
     ///
     /// When the payload is of another type, or not signed by the signer for this domain.
     pub fn open(&self, domain: &str, payload_type: &[u8]) -> Result<&[u8], OpenError> {
+        self.open_if(domain, payload_type, |signed| self.signer.verify(signed, &self.signature))
+    }
+
+    /// The same for a signature that may have been looked at before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Envelope::open`].
+    pub fn open_again(&self, domain: &str, payload_type: &[u8], proofs: &Proofs) -> Result<&[u8], OpenError> {
+        self.open_if(domain, payload_type, |signed| proofs.verify(&self.signer, signed, &self.signature))
+    }
+
+    fn open_if(
+        &self,
+        domain: &str,
+        payload_type: &[u8],
+        verify: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<&[u8], OpenError> {
         if self.payload_type != payload_type {
             return Err(OpenError::OtherType);
         }
-        let signed = signed_bytes(domain, payload_type, &self.payload);
-        if !self.signer.verify(&signed, &self.signature) {
+        if !verify(&signed_bytes(domain, payload_type, &self.payload)) {
             return Err(OpenError::BadSignature);
         }
         Ok(&self.payload)

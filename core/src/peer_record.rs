@@ -5,6 +5,7 @@
 //! versions of rust-libp2p followed the text, and are understood.
 
 use crate::envelope::{Envelope, OpenError};
+use crate::identity::Proofs;
 use crate::protobuf::{self, Value};
 use crate::{Keypair, Multiaddr, PeerId, identity};
 
@@ -116,9 +117,25 @@ impl PeerRecord {
     /// When the signature is wrong, the payload is no peer record or one about somebody else, or when it has more than
     /// [`MAX_ADDRESSES`], the skipped ones included.
     pub fn open(envelope: &Envelope) -> Result<PeerRecord, Error> {
+        Self::open_if(envelope, |domain, payload_type| envelope.open(domain, payload_type))
+    }
+
+    /// The same for a record that may have been looked at before, as peers show theirs at each connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`PeerRecord::open`].
+    pub fn open_again(envelope: &Envelope, proofs: &Proofs) -> Result<PeerRecord, Error> {
+        Self::open_if(envelope, |domain, payload_type| envelope.open_again(domain, payload_type, proofs))
+    }
+
+    fn open_if<'a>(
+        envelope: &'a Envelope,
+        open: impl FnOnce(&str, &[u8]) -> Result<&'a [u8], OpenError>,
+    ) -> Result<PeerRecord, Error> {
         let payload = match envelope.payload_type() {
-            LEGACY_PAYLOAD_TYPE => envelope.open(LEGACY_DOMAIN, LEGACY_PAYLOAD_TYPE)?,
-            _ => envelope.open(DOMAIN, PAYLOAD_TYPE)?,
+            LEGACY_PAYLOAD_TYPE => open(LEGACY_DOMAIN, LEGACY_PAYLOAD_TYPE)?,
+            _ => open(DOMAIN, PAYLOAD_TYPE)?,
         };
         let record = PeerRecord::decode(payload)?;
         let signer = envelope.signer().peer_id();

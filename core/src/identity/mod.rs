@@ -8,6 +8,7 @@ mod ecdsa;
 mod ed25519;
 mod keypair;
 mod peer_id;
+mod proofs;
 mod public_key;
 mod rsa;
 mod secp256k1;
@@ -16,6 +17,7 @@ mod text;
 pub use der::DerError;
 pub use keypair::{Keypair, MAX_PRIVATE_KEY_LEN};
 pub use peer_id::{MAX_INLINE_KEY_LEN, MAX_TEXT_LEN, ParseError, PeerId};
+pub use proofs::{MAX_PROOFS, Proofs};
 pub use public_key::{MAX_PUBLIC_KEY_LEN, PublicKey};
 pub use rsa::{MAX_RSA_BITS, MAX_RSA_EXPONENT, MIN_RSA_BITS};
 

@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use peerage_core::{
-    Multiaddr, PeerId, ProtocolId, PublicKey, envelope::Envelope, frame, peer_record::PeerRecord, protobuf,
+    Multiaddr, PeerId, ProtocolId, PublicKey, envelope::Envelope, frame, identity::Proofs,
+    peer_record::PeerRecord, protobuf,
 };
 use prost::Message as _;
 
@@ -133,6 +136,7 @@ fn add(messages: &mut Vec<Message>, len: usize, put: impl FnOnce(&mut Message)) 
 /// replaced.
 pub(super) struct Decoder {
     peer: PeerId,
+    proofs: Arc<Proofs>,
     frames: frame::Decoder,
     messages: usize,
     merged: Message,
@@ -140,9 +144,11 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(peer: PeerId) -> Self {
+    /// `proofs` are of the records that this node has seen.
+    pub(super) fn new(peer: PeerId, proofs: Arc<Proofs>) -> Self {
         Self {
             peer,
+            proofs,
             frames: frame::Decoder::new(MAX_MESSAGE),
             messages: 0,
             merged: Message::default(),
@@ -213,7 +219,7 @@ impl Decoder {
             merged.protocols.into_iter().filter_map(|name| ProtocolId::new(name).ok()).collect();
         self.incomplete |= protocols.len() < named;
         let envelope = merged.signed_peer_record.clone();
-        let signed_record = record(merged.signed_peer_record, self.peer);
+        let signed_record = record(merged.signed_peer_record, self.peer, &self.proofs);
         Ok(Info {
             public_key,
             protocol_version: tidy(merged.protocol_version),
@@ -239,12 +245,14 @@ fn tidy(text: Option<String>) -> String {
     dial::tidy(&text.unwrap_or_default(), MAX_AGENT)
 }
 
-fn record(envelope: Option<Bytes>, peer: PeerId) -> PeerRecordState {
+fn record(envelope: Option<Bytes>, peer: PeerId, proofs: &Proofs) -> PeerRecordState {
     let Some(bytes) = envelope else {
         return PeerRecordState::Absent;
     };
     let record = Envelope::decode(&bytes).map_err(|error| error.to_string());
-    match record.and_then(|envelope| PeerRecord::open(&envelope).map_err(|error| error.to_string())) {
+    match record
+        .and_then(|envelope| PeerRecord::open_again(&envelope, proofs).map_err(|error| error.to_string()))
+    {
         Ok(record) if record.peer_id() == peer => PeerRecordState::Valid(record),
         Ok(_) => PeerRecordState::Invalid("it is another peer's".to_owned()),
         Err(error) => PeerRecordState::Invalid(error),

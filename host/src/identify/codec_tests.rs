@@ -28,7 +28,7 @@ fn answer(addresses: usize, protocols: usize) -> Vec<u8> {
 }
 
 fn decode_from(peer: PeerId, bytes: &[u8]) -> Result<Info, DecodeError> {
-    let mut decoder = Decoder::new(peer);
+    let mut decoder = Decoder::new(peer, Arc::default());
     decoder.feed(bytes)?;
     decoder.finish()
 }
@@ -201,7 +201,7 @@ proptest! {
     #[test]
     fn the_pieces_do_not_matter(cut in 0_usize..400, addresses in 0_usize..8, protocols in 0_usize..8) {
         let bytes = answer(addresses, protocols);
-        let mut decoder = Decoder::new(keypair().peer_id());
+        let mut decoder = Decoder::new(keypair().peer_id(), Arc::default());
         let (first, second) = bytes.split_at(cut.min(bytes.len()));
         decoder.feed(first).expect("ours");
         decoder.feed(second).expect("ours");

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use peerage_core::PeerId;
+use peerage_core::{PeerId, identity::Proofs};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::AbortHandle,
@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Own {
     pub(super) node: NodeRef,
     pub(super) seals: Arc<Seals>,
+    /// Of what peers say of themselves: the same at each connection.
+    pub(super) proofs: Arc<Proofs>,
 }
 
 pub(super) struct Performer {
@@ -45,11 +47,11 @@ impl Performer {
     }
 
     fn ask(&mut self, id: ConnectionId, peer: PeerId) {
-        let (node, port) = (self.own.node.clone(), self.port.clone());
+        let (own, port) = (self.own.clone(), self.port.clone());
         let task = {
             let port = port.clone();
             async move {
-                let result = ask(node, id, peer).await;
+                let result = ask(own, id, peer).await;
                 let _ = port.input(Some(peer), Input::Said { id, result }).await;
             }
         };
@@ -129,19 +131,19 @@ fn observed(node: &Inner, id: ConnectionId, info: &Info) -> bool {
     node.lock_own().observed(&Observation { connection: &handle.info, address })
 }
 
-async fn ask(node: NodeRef, id: ConnectionId, peer: PeerId) -> Result<Info, IdentifyError> {
-    let node = node.get().ok_or(IdentifyError::Closed)?;
+async fn ask(own: Own, id: ConnectionId, peer: PeerId) -> Result<Info, IdentifyError> {
+    let node = own.node.get().ok_or(IdentifyError::Closed)?;
     let opened = node.open_on(id, PROTOCOL).await;
     drop(node);
     let mut stream = opened.map_err(|error| IdentifyError::Stream(error.to_string()))?;
     // Nothing will be said on it; go-libp2p's answerer does not wait for that, others do.
     let _ = stream.close_write().await;
-    read(&mut stream, peer).await
+    read(&mut stream, peer, own.proofs).await
 }
 
 /// Reads what a peer says of itself, until it ends.
-async fn read(stream: &mut Stream, peer: PeerId) -> Result<Info, IdentifyError> {
-    let mut decoder = Decoder::new(peer);
+async fn read(stream: &mut Stream, peer: PeerId, proofs: Arc<Proofs>) -> Result<Info, IdentifyError> {
+    let mut decoder = Decoder::new(peer, proofs);
     let mut chunk = [0; 1024];
     loop {
         let read = stream.read(&mut chunk).await.map_err(|error| IdentifyError::Stream(error.to_string()))?;
@@ -169,21 +171,22 @@ async fn push(own: &Own, id: ConnectionId) -> Result<(), String> {
 
 /// A peer tells of a change. One that does so too often is not listened to, before anything is read.
 pub(super) async fn hear(
-    node: NodeRef,
+    own: Own,
     port: Port<Engine>,
     rate: Arc<PushRate>,
     mut stream: Stream,
 ) -> Result<(), IdentifyError> {
     let (id, peer) = (stream.connection(), stream.peer());
     {
-        let Some(node) = node.inner() else { return Ok(()) };
+        let Some(node) = own.node.inner() else { return Ok(()) };
         let Some(handle) = node.directory.connection(id) else { return Ok(()) };
         if !rate.allows(&handle.info, node.kernel.clock.now()) {
             stream.reset(ErrorCode::RATE_LIMITED);
             return Ok(());
         }
     }
-    let change = timeout(TIMEOUT, read(&mut stream, peer)).await.unwrap_or(Err(IdentifyError::Timeout))?;
+    let reading = read(&mut stream, peer, own.proofs);
+    let change = timeout(TIMEOUT, reading).await.unwrap_or(Err(IdentifyError::Timeout))?;
     let _ = stream.close_write().await;
     let _ = port.input(Some(peer), Input::Pushed { id, change }).await;
     Ok(())

@@ -161,9 +161,9 @@ impl Protocol for Identify {
 
     fn register(self, registrar: &mut Registrar<'_>) -> Handle {
         let node = registrar.node();
-        let own = effects::Own { node, seals: Arc::default() };
-        let told = own.clone();
-        let port = registrar.actor(
+        let own = effects::Own { node, seals: Arc::default(), proofs: Arc::default() };
+        let (told, hears) = (own.clone(), own.clone());
+        let port = registrar.core_actor(
             move |birth| {
                 (engine::Engine::default(), effects::Performer::new(own.clone(), birth.port.clone()))
             },
@@ -180,13 +180,13 @@ impl Protocol for Identify {
             let limits = StreamLimits::new(per_peer, StreamLimits::default().inbound_total);
             ServeOptions::default().limits(limits).allow_limited()
         };
-        let pushed = (registrar.node(), port.clone(), Arc::new(rate::PushRate::default()));
+        let pushed = (hears, port.clone(), Arc::new(rate::PushRate::default()));
         registrar.serve(PROTOCOL, streams(MAX_INBOUND_STREAMS), move |stream, _| {
             effects::tell(told.clone(), stream)
         });
         registrar.serve(PUSH, streams(MAX_PUSH_STREAMS), move |stream, _| {
-            let (node, port, rate) = pushed.clone();
-            effects::hear(node, port, rate, stream)
+            let (own, port, rate) = pushed.clone();
+            effects::hear(own, port, rate, stream)
         });
         Handle { port }
     }
@@ -197,7 +197,7 @@ impl Protocol for Identify {
 #[allow(clippy::panic, reason = "that is what the fuzzer looks for")]
 pub(crate) fn decode(peer: PeerId, bytes: &[u8]) {
     let read = |size: usize| {
-        let mut decoder = codec::Decoder::new(peer);
+        let mut decoder = codec::Decoder::new(peer, Arc::default());
         for piece in bytes.chunks(size) {
             decoder.feed(piece)?;
         }
@@ -209,7 +209,7 @@ pub(crate) fn decode(peer: PeerId, bytes: &[u8]) {
 /// For the benchmarks.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn decode_whole(peer: PeerId, bytes: &[u8]) -> bool {
-    let mut decoder = codec::Decoder::new(peer);
+    let mut decoder = codec::Decoder::new(peer, Arc::default());
     decoder.feed(bytes).is_ok() && decoder.finish().is_ok()
 }
 

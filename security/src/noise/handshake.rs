@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use peerage_core::{Keypair, PeerId, ProtocolId};
+use peerage_core::{Keypair, PeerId, ProtocolId, identity::Proofs};
 use snow::{Builder, HandshakeState, params::NoiseParams};
 use zeroize::Zeroizing;
 
@@ -40,6 +40,8 @@ struct Own {
     key: Arc<Loaded>,
     identity: Vec<u8>,
     signature: Vec<u8>,
+    /// Of peers that have been here.
+    proofs: Proofs,
 }
 
 impl Config {
@@ -59,6 +61,7 @@ impl Config {
             key: Arc::new(key),
             identity: keypair.public().to_protobuf(),
             signature: keypair.sign(&payload::signed(&public)),
+            proofs: Proofs::default(),
         };
         Ok(Self { own: Arc::new(own), expected: None, muxers: Vec::new(), prologue: Vec::new() })
     }
@@ -275,7 +278,7 @@ impl State {
     fn read_identity(&mut self, message: &[u8]) -> Result<Authenticated, Error> {
         let payload = self.read(message)?;
         let static_key = self.noise.get_remote_static().ok_or(Error::Missing("static key"))?;
-        let Payload { public_key, muxers } = payload::decode(&payload, static_key)?;
+        let Payload { public_key, muxers } = payload::decode(&payload, static_key, &self.config.own.proofs)?;
         let found = public_key.peer_id();
         if let Some(expected) = self.config.expected.filter(|expected| *expected != found) {
             return Err(Error::WrongPeer { expected, found });

@@ -2,6 +2,7 @@
 
 use peerage_core::{
     ProtocolId, PublicKey,
+    identity::Proofs,
     protobuf::{self, Value},
 };
 
@@ -40,7 +41,7 @@ pub(super) struct Payload {
 /// Reads a decrypted payload and checks that its identity signed `static_key`, the key of this handshake.
 ///
 /// Unknown fields are skipped, and so are the certificate hashes (extension 1), which only webtransport has.
-pub(super) fn decode(bytes: &[u8], static_key: &[u8]) -> Result<Payload, Error> {
+pub(super) fn decode(bytes: &[u8], static_key: &[u8], proofs: &Proofs) -> Result<Payload, Error> {
     if bytes.len() > MAX_PAYLOAD {
         return Err(Error::PayloadTooLarge { len: bytes.len(), max: MAX_PAYLOAD });
     }
@@ -58,7 +59,7 @@ pub(super) fn decode(bytes: &[u8], static_key: &[u8]) -> Result<Payload, Error> 
     let key = key.ok_or(Error::Missing("identity key"))?;
     let signature = signature.ok_or(Error::Missing("signature"))?;
     let public_key = PublicKey::from_protobuf(key).map_err(Error::Key)?;
-    if !public_key.verify(&signed(static_key), signature) {
+    if !proofs.verify(&public_key, &signed(static_key), signature) {
         return Err(Error::BadSignature);
     }
     Ok(Payload { public_key, muxers: muxers.map(|list| list.known) })
@@ -114,6 +115,10 @@ mod tests {
     fn parts() -> (Vec<u8>, Vec<u8>) {
         let keypair = Keypair::from_ed25519_seed([1; 32]);
         (keypair.public().to_protobuf(), keypair.sign(&signed(STATIC)))
+    }
+
+    fn decode(bytes: &[u8], static_key: &[u8]) -> Result<Payload, Error> {
+        super::decode(bytes, static_key, &Proofs::default())
     }
 
     fn ids(names: &[&str]) -> Vec<ProtocolId> {

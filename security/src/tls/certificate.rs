@@ -1,7 +1,10 @@
 //! Certificates (TLS spec, "Peer Authentication"): how ours is made, and what is asked of theirs. No I/O, no clock.
 
 use aws_lc_rs::rand;
-use peerage_core::{Keypair, PublicKey, identity::DecodeError};
+use peerage_core::{
+    Keypair, PublicKey,
+    identity::{DecodeError, Proofs},
+};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, SerialNumber, date_time_ymd};
 use rustls::{
     crypto::WebPkiSupportedAlgorithms,
@@ -138,12 +141,13 @@ pub(super) fn check(
     der: &[u8],
     now: UnixTime,
     algorithms: &WebPkiSupportedAlgorithms,
+    proofs: &Proofs,
 ) -> Result<PublicKey, CertificateError> {
     let certificate = parse(der)?;
     check_validity(&certificate, now)?;
     let extension = find_extension(&certificate)?;
-    check_self_signature(der, &certificate, algorithms)?;
-    check_signed_key(extension, certificate.tbs_certificate.subject_pki.raw)
+    check_self_signature(der, &certificate, algorithms, proofs)?;
+    check_signed_key(extension, certificate.tbs_certificate.subject_pki.raw, proofs)
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
@@ -219,6 +223,7 @@ fn check_self_signature(
     der: &[u8],
     certificate: &X509Certificate<'_>,
     algorithms: &WebPkiSupportedAlgorithms,
+    proofs: &Proofs,
 ) -> Result<(), CertificateError> {
     let (_, outer) = sequence(der)?;
     let (after_tbs, _) = sequence(outer)?;
@@ -242,9 +247,12 @@ fn check_self_signature(
     if signature.unused_bits != 0 || key.subject_public_key.unused_bits != 0 {
         return Err(CertificateError::Malformed("a signature or key that ends within a byte"));
     }
-    algorithm
-        .verify_signature(&key.subject_public_key.data, certificate.tbs_certificate.as_ref(), &signature.data)
-        .map_err(|_| CertificateError::SelfSignature)
+    let verify = || {
+        let (key, message) = (&key.subject_public_key.data, certificate.tbs_certificate.as_ref());
+        algorithm.verify_signature(key, message, &signature.data).is_ok()
+    };
+    // Key, message, signature and the algorithm's name are all in it.
+    if proofs.hold(&[der], verify) { Ok(()) } else { Err(CertificateError::SelfSignature) }
 }
 
 /// What follows the sequence that `der` begins with, and what is in it.
@@ -255,7 +263,11 @@ fn sequence(der: &[u8]) -> Result<(&[u8], &[u8]), CertificateError> {
     }
 }
 
-fn check_signed_key(content: &[u8], certificate_key: &[u8]) -> Result<PublicKey, CertificateError> {
+fn check_signed_key(
+    content: &[u8],
+    certificate_key: &[u8],
+    proofs: &Proofs,
+) -> Result<PublicKey, CertificateError> {
     let malformed = |_| CertificateError::Malformed("libp2p extension");
     let (rest, sequence) = Sequence::from_der(content).map_err(malformed)?;
     let (after_key, key) = OctetString::from_der(&sequence.content).map_err(malformed)?;
@@ -264,7 +276,7 @@ fn check_signed_key(content: &[u8], certificate_key: &[u8]) -> Result<PublicKey,
         return Err(CertificateError::Malformed("libp2p extension"));
     }
     let key = PublicKey::from_protobuf(key.as_cow()).map_err(CertificateError::Key)?;
-    if !key.verify(&[SIGNED_PREFIX, certificate_key].concat(), signature.as_cow()) {
+    if !proofs.verify(&key, &[SIGNED_PREFIX, certificate_key].concat(), signature.as_cow()) {
         return Err(CertificateError::BadSignature);
     }
     Ok(key)

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use peerage_core::{Keypair, PeerId, ProtocolId};
+use peerage_core::{Keypair, PeerId, ProtocolId, identity::Proofs};
 use rustls::{
     ClientConfig, ServerConfig, SupportedCipherSuite,
     client::Resumption,
@@ -49,6 +49,8 @@ pub(super) struct Own {
     pub(super) sessions: Arc<Sessions>,
     /// What was given to QUIC clients.
     pub(super) tickets: Arc<Tickets>,
+    /// Of peers that have been here.
+    pub(super) proofs: Arc<Proofs>,
 }
 
 impl Config {
@@ -65,6 +67,7 @@ impl Config {
             provider: Arc::new(provider),
             sessions: Arc::default(),
             tickets: Arc::default(),
+            proofs: Arc::default(),
         };
         Ok(Self { own: Arc::new(own), expected: None, muxers: Vec::new(), early_data: false })
     }
@@ -99,6 +102,7 @@ impl Config {
             provider: Arc::new(provider(aes_in_hardware(), key_exchange)),
             sessions: Arc::default(),
             tickets: Arc::default(),
+            proofs: Arc::default(),
         });
         self
     }
@@ -122,7 +126,7 @@ impl Config {
     /// For one handshake.
     pub(super) fn verifier(&self) -> Arc<Verifier> {
         let algorithms = self.own.provider.signature_verification_algorithms;
-        Arc::new(Verifier::new(self.expected, algorithms))
+        Arc::new(Verifier::new(self.expected, algorithms, Arc::clone(&self.own.proofs)))
     }
 
     pub(super) fn client(&self, verifier: Arc<Verifier>) -> Result<ClientConfig, Error> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use peerage_core::{Keypair, PublicKey};
+use peerage_core::{Keypair, PublicKey, identity::Proofs};
 use rustls::{
     client::danger::ServerCertVerifier as _,
     crypto::aws_lc_rs,
@@ -20,7 +20,8 @@ use super::{Config, Error, certificate, quic::Verdict, verifier::Verifier};
 pub fn check(config: &Config, der: &[u8]) -> bool {
     let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-    let plain: Result<PublicKey, Error> = certificate::check(der, now, &algorithms).map_err(Error::from);
+    let plain: Result<PublicKey, Error> =
+        certificate::check(der, now, &algorithms, &Proofs::default()).map_err(Error::from);
     let certificate = CertificateDer::from(der);
     let says = |judge: &dyn Fn(&Verifier) -> bool| {
         let verifier = config.verifier();

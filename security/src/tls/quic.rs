@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use peerage_core::PeerId;
+use peerage_core::{PeerId, identity::Proofs};
 use rustls::{
     AlertDescription, ClientConfig, ServerConfig,
     client::Resumption,
@@ -46,6 +46,7 @@ pub struct Verdict {
     verifier: Arc<Verifier>,
     expected: Option<PeerId>,
     algorithms: WebPkiSupportedAlgorithms,
+    proofs: Arc<Proofs>,
     /// Of a client that may have come back.
     visit: Option<Arc<Visit>>,
 }
@@ -95,9 +96,9 @@ impl Config {
 
 impl Verdict {
     pub(super) fn by(config: &Config, verifier: Arc<Verifier>) -> Self {
-        let Own { provider, .. } = config.own();
-        let algorithms = provider.signature_verification_algorithms;
-        Self { verifier, expected: config.expected(), algorithms, visit: None }
+        let Own { provider, proofs, .. } = config.own();
+        let (algorithms, proofs) = (provider.signature_verification_algorithms, Arc::clone(proofs));
+        Self { verifier, expected: config.expected(), algorithms, proofs, visit: None }
     }
 
     /// Who is there. To be asked when the handshake is done, with the peer's certificates as the session has them. Of a client
@@ -119,7 +120,7 @@ impl Verdict {
             // A session that was resumed.
             None => {
                 let first = certificates.first().ok_or(Error::NoCertificate)?;
-                certificate::check(first, now, &self.algorithms)?
+                certificate::check(first, now, &self.algorithms, &self.proofs)?
             }
         };
         let peer = public_key.peer_id();

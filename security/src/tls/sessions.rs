@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn verifier() -> Arc<Verifier> {
-        Arc::new(Verifier::new(None, default_provider().signature_verification_algorithms))
+        Arc::new(Verifier::new(None, default_provider().signature_verification_algorithms, Arc::default()))
     }
 
     fn at(seconds: u64) -> UnixTime {

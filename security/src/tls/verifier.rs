@@ -1,6 +1,6 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use peerage_core::{PeerId, PublicKey};
+use peerage_core::{PeerId, PublicKey, identity::Proofs};
 use rustls::{
     CertificateError as Alert, DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -18,12 +18,17 @@ use super::{CertificateError, Error, certificate};
 pub(super) struct Verifier {
     expected: Option<PeerId>,
     algorithms: WebPkiSupportedAlgorithms,
+    proofs: Arc<Proofs>,
     verdict: Mutex<Option<Result<PublicKey, Error>>>,
 }
 
 impl Verifier {
-    pub(super) fn new(expected: Option<PeerId>, algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { expected, algorithms, verdict: Mutex::new(None) }
+    pub(super) fn new(
+        expected: Option<PeerId>,
+        algorithms: WebPkiSupportedAlgorithms,
+        proofs: Arc<Proofs>,
+    ) -> Self {
+        Self { expected, algorithms, proofs, verdict: Mutex::new(None) }
     }
 
     /// What came of the peer's certificate; `None` if it has not come. The key is the peer's only when the handshake is
@@ -57,7 +62,7 @@ impl Verifier {
         if others > 0 {
             return Err(CertificateError::Chain(others.saturating_add(1)).into());
         }
-        let key = certificate::check(first, now, &self.algorithms)?;
+        let key = certificate::check(first, now, &self.algorithms, &self.proofs)?;
         let found = key.peer_id();
         match self.expected {
             Some(expected) if expected != found => Err(Error::WrongPeer { expected, found }),

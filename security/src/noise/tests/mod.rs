@@ -367,6 +367,6 @@ proptest! {
         let _ = Responder::start(&bob).unwrap().read(&message);
         prop_assert!(Initiator::start(&alice).unwrap().0.read(&message).is_err());
         prop_assert!(response(&alice, &bob).1.read(&message).is_err());
-        prop_assert!(super::payload::decode(&message, &[0; 32]).is_err());
+        prop_assert!(super::payload::decode(&message, &[0; 32], &Default::default()).is_err());
     }
 }

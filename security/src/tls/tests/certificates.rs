@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use peerage_core::{PublicKey, identity::KeyType};
+use peerage_core::{
+    PublicKey,
+    identity::{KeyType, Proofs},
+};
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -22,7 +25,7 @@ const NOW: u64 = 1_767_225_600;
 
 fn check_at(der: &[u8], now: u64) -> Result<PublicKey, CertificateError> {
     let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
-    check(der, now, &default_provider().signature_verification_algorithms)
+    check(der, now, &default_provider().signature_verification_algorithms, &Proofs::default())
 }
 
 fn checked(der: &[u8]) -> Result<PublicKey, CertificateError> {

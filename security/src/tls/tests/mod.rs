@@ -392,8 +392,8 @@ async fn two_initiators_do_not_get_along() {
 
 #[test]
 fn nothing_secret_is_printed() {
-    let verifier =
-        Verifier::new(None, rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms);
+    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+    let verifier = Verifier::new(None, algorithms, Default::default());
     assert!(verifier.verdict().is_none());
     let (_, key) = certificate::issue(&key(1)).unwrap();
     let secret = format!("{:?}", key.secret_der());
