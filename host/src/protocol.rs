@@ -9,7 +9,7 @@ use crate::{
     hub::ConnectionEvent,
     limits::StreamLimits,
     metrics::Sheet,
-    node::{NodeRef, Plan},
+    node::{NodeRef, Plan, Where},
     registry::Matcher,
 };
 
@@ -61,7 +61,20 @@ impl Registrar<'_> {
         E: Engine,
         F: Effects<E::Action>,
     {
-        self.plan.actor(self.name.clone(), make, connections)
+        self.plan.actor(self.name.clone(), Where::Next, make, connections)
+    }
+
+    /// Adds the actor of a protocol that has a word with the host over each connection, and little else to do.
+    pub(crate) fn core_actor<E, F>(
+        &mut self,
+        make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static,
+        connections: Option<fn(ConnectionEvent) -> E::Command>,
+    ) -> Port<E>
+    where
+        E: Engine,
+        F: Effects<E::Action>,
+    {
+        self.plan.actor(self.name.clone(), Where::Core, make, connections)
     }
 
     /// The node's key pair, for protocols that sign what they send.

@@ -187,7 +187,7 @@ fn a_panic_anywhere_is_over_in_100_ms_and_leaves_exact_accounts() {
         "core/dialer",
         "core/manager",
         "transports/memory",
-        "upgrades/upgrade",
+        "upgrades/0",
         "protocols/identify",
         "protocols/ping",
     ] {

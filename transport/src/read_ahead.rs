@@ -1,30 +1,42 @@
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 /// Bytes read ahead at most: an honest negotiation's first flight, header and proposal, is about 30.
 pub(crate) const CAPACITY: usize = 256;
 
-/// A socket of which small reads are cheap.
+/// Bytes that are held back at most: an honest negotiation's answers are about 30, and the first message of a handshake
+/// that leaves with them a few hundred.
+pub(crate) const HELD_MAX: usize = 4096;
+
+/// A socket of which small reads and answers are cheap.
 ///
 /// A negotiation must not read a byte that belongs to the next layer, so it reads in small pieces, and each would be
 /// a system call. Here one call reads ahead, and what nobody has asked for yet stays in front of the socket for the
 /// layer that comes next. [`ReadAhead::settle`] ends it: from then on reads go to the socket directly, and the
 /// memory is given back. So does a layer that reads in large pieces by itself.
+///
+/// A dialer that is sure of itself sends all that it has to say in one flight, and each piece of it is answered. As
+/// long as more of it is there to be read, the answers are held back, to leave in one write with the last of them: nobody can
+/// wait for them who has more to say. What was held back leaves as soon as there is nothing more to read.
 pub(crate) struct ReadAhead<S> {
     io: S,
     ahead: Vec<u8>,
     at: usize,
     settled: bool,
+    held: Vec<u8>,
+    /// Of `held`, what the socket has taken.
+    sent: usize,
 }
 
 impl<S> ReadAhead<S> {
     pub(crate) fn new(io: S) -> Self {
-        Self { io, ahead: Vec::new(), at: 0, settled: false }
+        Self { io, ahead: Vec::new(), at: 0, settled: false, held: Vec::new(), sent: 0 }
     }
 
     /// No more reading ahead, for layers that read in large pieces themselves.
@@ -32,6 +44,11 @@ impl<S> ReadAhead<S> {
         self.settled = true;
         self.tidy();
         self
+    }
+
+    /// Whether something is there that was not asked for yet.
+    fn has_more(&self) -> bool {
+        self.at < self.ahead.len()
     }
 
     fn take(&mut self, buf: &mut ReadBuf<'_>) -> bool {
@@ -59,7 +76,36 @@ impl<S> ReadAhead<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
+impl<S: AsyncWrite + Unpin> ReadAhead<S> {
+    /// Sends what was held back, whatever else is there to be read: nobody will read it.
+    pub(crate) async fn let_out(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_send(cx)).await?;
+        self.io.flush().await
+    }
+
+    /// Hands what was held back to the socket.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.held.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.sent = self.sent.saturating_add(sent),
+            }
+        }
+        self.held = Vec::new();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing is there to be read: whoever is to send more may wait for what was held back. What is wrong with sending it, the
+    /// next write says; reading goes on.
+    fn let_go(&mut self, cx: &mut Context<'_>) {
+        if !self.held.is_empty() && self.poll_send(cx).is_ready() {
+            let _ = Pin::new(&mut self.io).poll_flush(cx);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ReadAhead<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -70,11 +116,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
         }
         if self.settled || buf.remaining() >= CAPACITY {
             self.ahead = Vec::new();
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+            let read = Pin::new(&mut self.io).poll_read(cx, buf);
+            if read.is_pending() {
+                self.let_go(cx);
+            }
+            return read;
         }
         let mut space = [0; CAPACITY];
         let mut read = ReadBuf::new(&mut space);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        if Pin::new(&mut self.io).poll_read(cx, &mut read)?.is_pending() {
+            self.let_go(cx);
+            return Poll::Pending;
+        }
         self.ahead.extend_from_slice(read.filled());
         // Nothing to take means that the socket has ended, and nothing in `buf` says so.
         self.take(buf);
@@ -84,14 +137,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let room = HELD_MAX.saturating_sub(self.held.len());
+        if buf.len() > room || (self.held.is_empty() && !self.has_more()) {
+            ready!(self.poll_send(cx))?;
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        }
+        self.held.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
     }
 
+    /// What is held back stays so while there is more to read.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_more() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
@@ -100,7 +165,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        if self.held.is_empty() && !self.has_more() {
+            return Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+        self.poll_write(cx, first)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -110,7 +179,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt as _;
 
     use super::*;
 
@@ -149,5 +218,127 @@ mod tests {
         drop(far);
         let mut near = ReadAhead::new(near);
         assert_eq!(near.read(&mut [0; 4]).await.expect("an end"), 0);
+    }
+
+    /// What the far end finds there by now.
+    async fn there(far: &mut tokio::io::DuplexStream) -> Vec<u8> {
+        let mut space = [0; 2 * HELD_MAX];
+        let mut read = ReadBuf::new(&mut space);
+        poll_fn(|cx| {
+            let _ = Pin::new(&mut *far).poll_read(cx, &mut read)?;
+            Poll::Ready(Ok::<_, io::Error>(()))
+        })
+        .await
+        .expect("open");
+        read.filled().to_vec()
+    }
+
+    async fn answer(near: &mut ReadAhead<tokio::io::DuplexStream>, bytes: &[u8]) {
+        near.write_all(bytes).await.expect("room");
+        near.flush().await.expect("open");
+    }
+
+    #[tokio::test]
+    async fn answers_to_what_came_together_leave_together() {
+        let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
+        far.write_all(b"abc").await.expect("room");
+        let mut near = ReadAhead::new(near);
+        for (read, answered) in [(b'a', &b""[..]), (b'b', b""), (b'c', b"ABC")] {
+            assert_eq!(near.read_u8().await.expect("there"), read);
+            answer(&mut near, &[read.to_ascii_uppercase()]).await;
+            assert_eq!(there(&mut far).await, answered);
+        }
+        answer(&mut near, b"D").await;
+        assert_eq!(there(&mut far).await, b"D", "nothing is left to be read");
+    }
+
+    #[tokio::test]
+    async fn the_next_layer_answers_in_the_same_write() {
+        let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
+        far.write_all(b"abc").await.expect("room");
+        let mut near = ReadAhead::new(near);
+        assert_eq!(near.read_u8().await.expect("there"), b'a');
+        answer(&mut near, b"A").await;
+        let mut near = near.settle();
+        let mut space = [0; CAPACITY];
+        assert_eq!(near.read(&mut space).await.expect("there"), 2);
+        answer(&mut near, b"BC").await;
+        assert_eq!(there(&mut far).await, b"ABC");
+        assert_eq!(near.held.capacity(), 0, "the memory is given back");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_answer_gets_it() {
+        for settled in [false, true] {
+            let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
+            far.write_all(b"ab").await.expect("room");
+            let mut near = ReadAhead::new(near);
+            assert_eq!(near.read_u8().await.expect("there"), b'a');
+            answer(&mut near, b"A").await;
+            let mut near = if settled { near.settle() } else { near };
+            let (there, here) = tokio::join!(
+                async {
+                    let answer = far.read_u8().await.expect("an answer");
+                    far.write_all(b"c").await.expect("room");
+                    answer
+                },
+                async {
+                    let mut rest = [0; 2];
+                    near.read_exact(&mut rest).await.expect("the rest");
+                    rest
+                }
+            );
+            assert_eq!((there, &here), (b'A', b"bc"));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_held_back_than_the_limit() {
+        for (size, at_once) in [(HELD_MAX, false), (HELD_MAX + 1, true)] {
+            let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
+            far.write_all(b"ab").await.expect("room");
+            let mut near = ReadAhead::new(near);
+            assert_eq!(near.read_u8().await.expect("there"), b'a');
+            answer(&mut near, &vec![b'A'; size]).await;
+            assert_eq!(there(&mut far).await.len(), if at_once { size } else { 0 });
+            answer(&mut near, b"B").await;
+            near.shutdown().await.expect("open");
+            let mut rest = Vec::new();
+            far.read_to_end(&mut rest).await.expect("the rest");
+            assert_eq!(rest.len(), if at_once { 1 } else { size + 1 });
+            assert_eq!(rest.last(), Some(&b'B'));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_answer_is_sent_though_more_is_there() {
+        let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
+        far.write_all(b"abc").await.expect("room");
+        let mut near = ReadAhead::new(near);
+        assert_eq!(near.read_u8().await.expect("there"), b'a');
+        answer(&mut near, b"no").await;
+        assert!(there(&mut far).await.is_empty());
+        near.let_out().await.expect("open");
+        assert_eq!(there(&mut far).await, b"no");
+    }
+
+    #[tokio::test]
+    async fn a_narrow_pipe_takes_what_was_held_back() {
+        let (mut far, near) = tokio::io::duplex(4);
+        far.write_all(b"ab").await.expect("room");
+        let mut near = ReadAhead::new(near);
+        let here = async {
+            assert_eq!(near.read_u8().await.expect("there"), b'a');
+            answer(&mut near, b"0123456789").await;
+            assert_eq!(near.read_u8().await.expect("there"), b'b');
+            assert_eq!(near.read_u8().await.expect("there"), b'c');
+        };
+        let there = async {
+            let mut got = [0; 10];
+            far.read_exact(&mut got).await.expect("there");
+            far.write_all(b"c").await.expect("room");
+            got
+        };
+        assert_eq!(tokio::join!(here, there).1, *b"0123456789");
     }
 }

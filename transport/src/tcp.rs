@@ -4,9 +4,11 @@
 //! accepted, because it would pass by whatever filters addresses by family; IPv6 sockets are v6-only for the same
 //! reason.
 //!
-//! Nothing is spawned: sockets register with the runtime on which a future of this module is first polled.
+//! Nothing is spawned: listening sockets register with the runtime on which a future of this module is first polled, and
+//! connections with the one on which they are first used.
 
 mod accept;
+mod movable;
 mod port;
 mod proxy;
 mod reuse;
@@ -29,7 +31,7 @@ use tokio::{
 pub(crate) use self::accept::{Accepting, Failure, Socket as Accepts, classify};
 pub(crate) use self::port::{Accepted, Kind, Serve};
 pub use self::proxy::{BadProxy, MAX_ANSWER_LEN, MAX_CREDENTIAL_LEN, Proxy, ProxyError};
-use self::{port::Ports, reuse::ReusePorts};
+use self::{movable::Movable, port::Ports, reuse::ReusePorts};
 use crate::{
     DialOpts, Io, Link, ListenError, ListenOpts, Listener, Raw, Transport, TransportError, address, websocket,
 };
@@ -225,7 +227,7 @@ fn allow_reuse(socket: &Socket) -> io::Result<()> {
 
 /// A connection, with its two ends.
 pub(crate) struct Connected {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Movable,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
 }
@@ -238,7 +240,7 @@ impl Connected {
             tracing::debug!(%remote, %error, "cannot set TCP_NODELAY");
         }
         let local = stream.local_addr()?;
-        Ok(Self { stream, local, remote })
+        Ok(Self { stream: Movable::new(stream), local, remote })
     }
 
     fn into_raw(self) -> Raw {

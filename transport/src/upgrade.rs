@@ -260,7 +260,12 @@ impl Shared {
                 (security, hoping.map_err(select::Error::from)?)
             }
             None => {
-                let agreed = agree(&mut io, role, &known, Security::protocol).await?;
+                let agreed = agree(&mut io, role, &known, Security::protocol).await;
+                if !matches!(agreed, Ok(Some(_))) {
+                    // Who was sure of itself sent more than its proposal, and hears that it was refused.
+                    let _ = io.let_out().await;
+                }
+                let agreed = agreed?;
                 understood.store(true, Ordering::Relaxed);
                 let none = || Failure::new(missing(&known), UpgradeErrorKind::NoCommonSecurity);
                 (agreed.ok_or_else(none)?, Optimistic::agreed(io.settle()))

@@ -11,8 +11,6 @@ use crate::{actor::Port, hub::ConnInfo, limits::ConnectionLease, manager::Entere
 /// A connection on which streams can be served, before it has its actor, and before anybody is told of it.
 pub(crate) struct Begun {
     pub(super) handle: Handle,
-    /// Where it will live.
-    pub(super) worker: usize,
     pub(super) entered: Entered,
     pub(super) handlers: JoinSet<()>,
     /// Those who wait for it hear that the peer has proven that it is there, and that it is wanted.
@@ -23,21 +21,22 @@ impl Begun {
     pub(super) fn new(
         node: &Arc<Inner>,
         info: ConnInfo,
+        worker: usize,
         connection: muxer::Connection,
         lease: &ConnectionLease,
     ) -> Self {
-        Self::made(node, info, connection, lease, Proven(None), None)
+        Self::made(node, info, worker, connection, lease, Proven(None), None)
     }
 
     fn made(
         node: &Arc<Inner>,
         info: ConnInfo,
+        worker: usize,
         connection: muxer::Connection,
         lease: &ConnectionLease,
         proven: Proven,
         told: Option<watch::Sender<bool>>,
     ) -> Self {
-        let worker = node.kernel.workers.next();
         let (activity, entered) = node.board.enter(info.id, &node.kernel.clock);
         let handle = Handle {
             port: Port::new(format!("connections/{worker}/{}", info.id)),
@@ -49,7 +48,7 @@ impl Begun {
             proven,
             ended: Arc::default(),
         };
-        Self { handle, worker, entered, handlers: JoinSet::new(), told }
+        Self { handle, entered, handlers: JoinSet::new(), told }
     }
 
     /// It is admitted: whoever waited for the proof goes on.
@@ -65,7 +64,8 @@ impl Begun {
 /// may have recorded what comes. To be called on a worker.
 pub(crate) async fn prove(
     node: &Arc<Inner>,
-    info: ConnInfo,
+    info: &ConnInfo,
+    worker: usize,
     proof: Unproven,
     (connection, driver): (muxer::Connection, &mut Driver),
     lease: &ConnectionLease,
@@ -73,7 +73,7 @@ pub(crate) async fn prove(
 ) -> Result<Begun, UpgradeError> {
     let (told, proven) = watch::channel(false);
     let span = debug_span!("early", id = %info.id, peer = %info.peer);
-    let begun = Begun::made(node, info, connection, lease, Proven(Some(proven)), Some(told));
+    let begun = Begun::made(node, info.clone(), worker, connection, lease, Proven(Some(proven)), Some(told));
     let handlers = Rc::new(RefCell::new(JoinSet::new()));
     let serving = async {
         if serve {

@@ -24,6 +24,8 @@ pub(crate) struct Candidate {
     pub(crate) info: ConnInfo,
     pub(crate) established: Box<Established>,
     pub(crate) lease: ConnectionLease,
+    /// Where it will live.
+    pub(crate) worker: usize,
     /// What there is of it, if something was served before its peer was proven.
     pub(crate) begun: Option<Begun>,
 }
@@ -42,16 +44,16 @@ const HANDLERS_GRACE: Duration = Duration::from_secs(5);
 /// Brings an admitted connection to life on a worker: its actor, its driver, and the acceptance of streams are
 /// linked; when one ends, all end.
 pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
-    let Candidate { info, established, lease, begun } = candidate;
+    let Candidate { info, established, lease, worker, begun } = candidate;
     let Muxed { connection, driver } = established.muxed;
     let (id, peer) = (info.id, info.peer);
     let span = debug_span!("connection", %id, %peer, direction = %info.direction);
     if let Some(security) = info.negotiated_security() {
         node.known.secured(peer, security);
     }
-    let mut begun = begun.unwrap_or_else(|| Begun::new(node, info, connection, &lease));
+    let mut begun = begun.unwrap_or_else(|| Begun::new(node, info, worker, connection, &lease));
     begun.admitted();
-    let Begun { handle, worker, entered, handlers, .. } = begun;
+    let Begun { handle, entered, handlers, .. } = begun;
     // There is one for each worker.
     let Some(nursery) = node.nursery(worker) else { return };
     // Entered before the host speaks of it: who hears `Connected` can open a stream.

@@ -274,7 +274,7 @@ async fn connect(
         Unsecured::Failed(failed) => failed,
         Unsecured::Refused(_) => failed(Stage::Security, &NOTHING_IN_COMMON, Fault::Remote),
     })?;
-    let Some(Upgraded { mut established, lease }) = unclaimed.claim() else {
+    let Some(Upgraded { mut established, lease, worker }) = unclaimed.claim() else {
         return Err(local(&"the connection is gone"));
     };
     let early = established.resumption.early.take();
@@ -297,7 +297,7 @@ async fn connect(
                 // Who offered it may not wait any more.
                 let _ = offer.reply.send(Carried { connection: info.id, stream });
             }
-            Ok(Won { peer, connection: Candidate { info, established, lease, begun: None } })
+            Ok(Won { peer, connection: Candidate { info, established, lease, worker, begun: None } })
         }
         Err(NotAdmitted { error, place }) => {
             node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED, place);
@@ -355,7 +355,10 @@ async fn secure(
         let span = Span::current();
         upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, span, reply })
     };
-    let upgraded = node.ports.upgrades.ask(upgrade).await;
+    let upgraded = match node.next_upgrades() {
+        Some(upgrades) => upgrades.ask(upgrade).await,
+        None => Err(Gone),
+    };
     let upgraded = upgraded.map_err(|Gone| local(&"the upgrade is being restarted"))?;
     upgraded.map_err(|error| match error.kind {
         _ if error.is_refusal() => Unsecured::Refused(error.to_string()),
@@ -397,7 +400,7 @@ impl Unclaimed {
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        if let Some(Upgraded { established, lease }) = self.upgraded.take() {
+        if let Some(Upgraded { established, lease, .. }) = self.upgraded.take() {
             self.node.refuse(established.muxed, ErrorCode::SUPPLANTED, lease.into_place());
         }
     }

@@ -163,7 +163,9 @@ async fn incoming(node: &Inner, link: Link) {
             if let Err(gated) = node.gate(|gater| gater.accept(&local, &remote)) {
                 return node.incoming_failed(remote, gated.to_string());
             }
-            let _ = node.ports.upgrades.tell(upgrade::Command::Inbound { link, lease }).await;
+            if let Some(upgrades) = node.next_upgrades() {
+                let _ = upgrades.tell(upgrade::Command::Inbound { link, lease }).await;
+            }
         }
         Err(limit) => {
             tracing::debug!(%remote, %limit, "refused an incoming connection");

@@ -406,7 +406,7 @@ impl Builder {
             book: Port::new("core/book"),
             hub: Port::new("core/host"),
             dialer: Port::new("core/dialer"),
-            upgrades: Port::new("upgrades/upgrade"),
+            upgrades: (0..workers.count()).map(|worker| Port::new(format!("upgrades/{worker}"))).collect(),
             manager: Port::new("core/manager"),
         };
         let book = |hearsay| book::BookSource { port: ports.book.clone(), hearsay };

@@ -94,7 +94,8 @@ pub(crate) struct Ports {
     pub(crate) book: Port<book::Engine>,
     pub(crate) hub: Port<hub::Engine<conn::Candidate>>,
     pub(crate) dialer: Port<dial::Engine<conn::Candidate>>,
-    pub(crate) upgrades: Port<upgrade::Engine>,
+    /// One for each worker.
+    pub(crate) upgrades: Vec<Port<upgrade::Engine>>,
     pub(crate) manager: Port<manager::Engine>,
 }
 
@@ -169,6 +170,11 @@ impl Inner {
         });
     }
 
+    /// The way to the upgrades' actor of the worker whose turn it is: the connection lives where its handshake is done.
+    pub(crate) fn next_upgrades(&self) -> Option<&Port<upgrade::Engine>> {
+        self.ports.upgrades.get(self.kernel.workers.next())
+    }
+
     /// Of a worker, as [`Workers::next`](crate::actor::Workers::next) counts them.
     pub(crate) fn nursery(&self, worker: usize) -> Option<&Arc<Nursery>> {
         self.nurseries.get(worker)
@@ -185,7 +191,7 @@ impl Inner {
         self.ports.book.close();
         self.ports.hub.close();
         self.ports.dialer.close();
-        self.ports.upgrades.close();
+        self.ports.upgrades.iter().for_each(Port::close);
         self.ports.manager.close();
         self.all_transports().iter().for_each(|entry| entry.port.close());
         self.closers.iter().for_each(|close| close());

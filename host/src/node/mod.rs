@@ -17,7 +17,7 @@ pub use plan::NodeRef;
 pub use source::AddressSource;
 
 pub(crate) use inner::{Inner, Ports, STREAM_ACTOR, TransportEntry};
-pub(crate) use plan::{Plan, Subscribed};
+pub(crate) use plan::{Plan, Subscribed, Where};
 
 use std::{
     fmt,

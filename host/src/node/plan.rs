@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Inner, Node};
 use crate::{
-    actor::{Birth, Effects, Exit, Port, Spawn, Spec},
+    actor::{Birth, Effects, Exit, Port, Spawn, Spec, Workers},
     conn::Handler,
     hub::{self, ConnectionEvent, SubscriberId},
     metrics::Sheet,
@@ -80,6 +80,7 @@ impl Plan {
     pub(crate) fn actor<E, F>(
         &mut self,
         name: Cow<'static, str>,
+        place: Where,
         make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static,
         connections: Option<fn(ConnectionEvent) -> E::Command>,
     ) -> Port<E>
@@ -98,7 +99,7 @@ impl Plan {
         });
         self.actors.push(Box::new(move |node| {
             let make = make.clone();
-            spec(name.clone(), &node, Spawn::new(own.clone(), move |birth| make(birth)))
+            spec(name.clone(), &node, place, Spawn::new(own.clone(), move |birth| make(birth)))
         }));
         port
     }
@@ -116,15 +117,37 @@ impl Plan {
     }
 }
 
-/// A child that is an actor, on the worker whose turn it is at each of its starts.
-pub(crate) fn spec<E, F>(name: impl Into<String>, node: &Arc<Inner>, spawn: Spawn<E, F>) -> Spec
+/// On which worker an actor runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Where {
+    /// Together with the others of which each connection has several say a word, and each but a word: between workers,
+    /// every word would wake a thread.
+    Core,
+    /// On a certain one.
+    At(usize),
+    /// On the one whose turn it is, at each of its starts.
+    Next,
+}
+
+impl Where {
+    fn worker(self, workers: &Workers) -> usize {
+        match self {
+            Self::Core => 0,
+            Self::At(worker) => worker,
+            Self::Next => workers.next(),
+        }
+    }
+}
+
+/// A child that is an actor.
+pub(crate) fn spec<E, F>(name: impl Into<String>, node: &Arc<Inner>, place: Where, spawn: Spawn<E, F>) -> Spec
 where
     E: Engine,
     F: Effects<E::Action>,
 {
     let (node, port) = (node.clone(), spawn.port.clone());
     let start = move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
-        Box::pin(spawn.start(&node.kernel, node.kernel.workers.next(), stop))
+        Box::pin(spawn.start(&node.kernel, place.worker(&node.kernel.workers), stop))
     };
     // Who asks a protocol that was switched off, is told so at once.
     Spec { off: Box::new(move || port.close()), ..Spec::permanent(name, start) }

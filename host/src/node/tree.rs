@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, TransportEntry,
-    plan::{Planned, spec},
+    plan::{Planned, Where, spec},
 };
 use crate::{
     actor::{Exit, Group, Intensity, Nursery, OnSpent, Spec, Strategy, supervise},
@@ -27,7 +27,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// root (rest_for_one)
 /// ├─ core (rest_for_one): book, host, dialer, manager; a task that follows the interfaces
 /// ├─ transports (one_for_one): tcp, memory, ...; more may come at run time
-/// ├─ upgrades (one_for_one): upgrade
+/// ├─ upgrades (one_for_one): an actor for each worker
 /// ├─ connections: a nursery for each worker
 /// └─ protocols (one_for_one, each with its own budget, switched off when it is spent): identify, ping, ...
 /// ```
@@ -73,9 +73,11 @@ fn root_children(node: &Arc<Inner>, protocols: &Arc<Vec<Planned>>) -> Vec<Spec> 
             group
         }),
         supervisor(node, "upgrades", |node| {
-            let port = node.ports.upgrades.clone();
-            let upgrade = spec("upgrade", node, upgrade::spawn(node, node.upgrader.clone(), port));
-            group("upgrades", Strategy::OneForOne, OnSpent::Escalate, vec![upgrade])
+            let children = node.ports.upgrades.iter().enumerate().map(|(worker, port)| {
+                let spawn = upgrade::spawn(node, worker, node.upgrader.clone(), port.clone());
+                spec(worker.to_string(), node, Where::At(worker), spawn)
+            });
+            group("upgrades", Strategy::OneForOne, OnSpent::Escalate, children.collect())
         }),
         supervisor(node, "connections", |node| {
             let children =
@@ -91,10 +93,10 @@ fn root_children(node: &Arc<Inner>, protocols: &Arc<Vec<Planned>>) -> Vec<Spec> 
 
 fn core(node: &Arc<Inner>) -> Vec<Spec> {
     vec![
-        spec("book", node, book::spawn(node)),
-        spec("host", node, hub::spawn(node)),
-        spec("dialer", node, dial::spawn(node)),
-        spec("manager", node, manager::spawn(node)),
+        spec("book", node, Where::Core, book::spawn(node)),
+        spec("host", node, Where::Core, hub::spawn(node)),
+        spec("dialer", node, Where::Core, dial::spawn(node)),
+        spec("manager", node, Where::Core, manager::spawn(node)),
         follower(node),
     ]
 }
@@ -129,5 +131,5 @@ fn child(worker: usize, nursery: &Arc<Nursery>) -> Spec {
 /// A transport's actor.
 pub(crate) fn transport(node: &Arc<Inner>, entry: &TransportEntry) -> Spec {
     let spawn = listen::spawn(node, entry.object.clone(), entry.port.clone(), entry.wanted.clone());
-    spec(entry.object.name(), node, spawn)
+    spec(entry.object.name(), node, Where::Core, spawn)
 }

@@ -21,18 +21,24 @@ use crate::{
     node::Inner,
 };
 
-/// How to make the upgrades' actor.
-pub(crate) fn spawn(node: &Arc<Inner>, upgrader: Upgrader, port: Port<Engine>) -> Spawn<Engine, Performer> {
+/// How to make the upgrades' actor of a worker.
+pub(crate) fn spawn(
+    node: &Arc<Inner>,
+    worker: usize,
+    upgrader: Upgrader,
+    port: Port<Engine>,
+) -> Spawn<Engine, Performer> {
     let node = node.clone();
     Spawn::new(port, move |birth| {
         let tasks = Tasks::default();
         let (node, upgrader, port) = (node.clone(), upgrader.clone(), birth.port.clone());
-        (Engine::new(birth.first_id()), Performer { node, upgrader, port, tasks })
+        (Engine::new(birth.first_id()), Performer { node, worker, upgrader, port, tasks })
     })
 }
 
 pub(crate) struct Performer {
     node: Arc<Inner>,
+    worker: usize,
     upgrader: Upgrader,
     port: Port<Engine>,
     tasks: Tasks,
@@ -57,7 +63,7 @@ impl Effects<Action> for Performer {
 
 impl Performer {
     fn run(&mut self, job: u64, link: Link, how: How, lease: HandshakeLease) {
-        let (upgrader, port) = (self.upgrader.clone(), self.port.clone());
+        let (worker, upgrader, port) = (self.worker, self.upgrader.clone(), self.port.clone());
         let remote = super::remote(&link);
         let span = match &how {
             How::AsListener => debug_span!("handshake", %remote, direction = %Direction::Inbound),
@@ -78,7 +84,7 @@ impl Performer {
             let (peer, input) = match result {
                 Ok(established) => {
                     let peer = established.peer;
-                    let upgraded = Upgraded { established, lease };
+                    let upgraded = Upgraded { established, lease, worker };
                     (Some(peer), early::settle(&node, job, upgraded).await)
                 }
                 Err(error) => (None, Input::Failed { job, error }),
@@ -100,7 +106,10 @@ impl Performer {
 }
 
 /// Gives an incoming connection its place, or refuses it, if the program or a limit wants that.
-pub(super) fn seat(node: &Arc<Inner>, Upgraded { established, lease }: Upgraded) -> Option<Candidate> {
+pub(super) fn seat(
+    node: &Arc<Inner>,
+    Upgraded { established, lease, worker }: Upgraded,
+) -> Option<Candidate> {
     let info = node.info(&established, Direction::Inbound);
     if let Err(gated) = node.gate(|gater| gater.secured(&info)) {
         node.incoming_failed(info.remote, gated.to_string());
@@ -108,7 +117,7 @@ pub(super) fn seat(node: &Arc<Inner>, Upgraded { established, lease }: Upgraded)
         return None;
     }
     match lease.admit(info.peer, info.id) {
-        Ok(lease) => Some(Candidate { info, established, lease, begun: None }),
+        Ok(lease) => Some(Candidate { info, established, lease, worker, begun: None }),
         Err(NotAdmitted { error, place }) => {
             let (remote, why) = (info.remote, error.to_string());
             tracing::debug!(%remote, why, "refused an incoming connection");

@@ -36,6 +36,8 @@ pub(crate) struct Outbound {
 pub(crate) struct Upgraded {
     pub(crate) established: Box<Established>,
     pub(crate) lease: HandshakeLease,
+    /// Where its handshake was done, and it will live.
+    pub(crate) worker: usize,
 }
 
 #[derive(Debug)]

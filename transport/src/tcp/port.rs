@@ -17,15 +17,13 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use peerage_core::Multiaddr;
 use peerage_muxer::Outflow;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync, time,
-};
+use tokio::{net::TcpListener, sync, time};
 
 use super::{
     Connected,
     accept::Accepting,
     bind,
+    movable::Movable,
     reuse::{Lease, ReusePorts},
 };
 use crate::{
@@ -176,19 +174,19 @@ impl Served {
 
     async fn open(
         self,
-        stream: TcpStream,
+        mut stream: Movable,
         local: SocketAddr,
         remote: SocketAddr,
         outflow: Outflow,
     ) -> Result<Raw, Error> {
         let opening = async {
-            let serve = self.choose(&stream).await?;
+            let serve = self.choose(&mut stream).await?;
             serve(Accepted { io: Box::new(outflow.watch(stream)), local, remote }).await
         };
         time::timeout(OPENING_TIMEOUT, opening).await.unwrap_or(Err(Error::Timeout))
     }
 
-    async fn choose(self, stream: &TcpStream) -> Result<Serve, Error> {
+    async fn choose(self, stream: &mut Movable) -> Result<Serve, Error> {
         let alone = match (&self.plain, &self.http, &self.tls) {
             (Some(one), None, None) | (None, Some(one), None) | (None, None, Some(one)) => Some(one),
             _ => None,

@@ -1,0 +1,152 @@
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    runtime::{self, Handle},
+};
+
+/// A socket that belongs to the runtime on which it is first used.
+///
+/// tokio registers a socket where it is made: where the listener is, or whoever dials. A node has several runtimes, of a
+/// thread each, and its connections are spread over them. Left where it was made, a socket would wake the thread of its
+/// connection from another one, with a system call each time that something comes.
+#[derive(Debug)]
+pub(crate) struct Movable {
+    /// `None` when moving failed.
+    stream: Option<TcpStream>,
+    /// Where it was made; `None` once it is settled.
+    made_at: Option<runtime::Id>,
+}
+
+impl Movable {
+    /// To be called where `stream` was made.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream: Some(stream), made_at: Handle::try_current().ok().map(|here| here.id()) }
+    }
+
+    /// Looks at what comes first, and leaves it there.
+    pub(super) async fn peek(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.here()?.peek(space).await
+    }
+
+    /// The socket, on the runtime of the caller.
+    fn here(&mut self) -> io::Result<&mut TcpStream> {
+        if let Some(made_at) = self.made_at.take()
+            && Handle::try_current().is_ok_and(|here| here.id() != made_at)
+            && let Some(stream) = self.stream.take()
+        {
+            self.stream = Some(TcpStream::from_std(stream.into_std()?)?);
+        }
+        self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn pinned(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.here().map(Pin::new)
+    }
+}
+
+impl AsyncRead for Movable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.pinned()?.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Movable {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.pinned()?.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.pinned()?.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.pinned()?.poll_flush(cx))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pinned()?.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        runtime::Runtime,
+    };
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    }
+
+    /// Both ends, made at `made`.
+    fn pair(made: &Runtime) -> (Movable, TcpStream) {
+        made.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let to = listener.local_addr().expect("bound");
+            let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(to));
+            (Movable::new(near.expect("somebody came").0), far.expect("open"))
+        })
+    }
+
+    #[test]
+    fn it_lives_on_where_it_is_used_when_the_runtime_that_made_it_has_ended() {
+        let (made, used) = (runtime(), runtime());
+        let (mut near, far) = pair(&made);
+        let mut far = used.block_on(async { Movable::new(far) });
+        // It was made elsewhere, whatever it was told.
+        far.made_at = near.made_at;
+        let mut first = [0];
+        used.block_on(async {
+            far.write_all(b"hello").await.expect("open");
+            assert_eq!(near.peek(&mut first).await.expect("there"), 1);
+        });
+        drop(made);
+        used.block_on(async {
+            let mut got = [0; 5];
+            near.read_exact(&mut got).await.expect("there");
+            assert_eq!((&got, first), (b"hello", [b'h']));
+            near.write_all(b"you too").await.expect("open");
+            near.shutdown().await.expect("open");
+            let mut answer = Vec::new();
+            far.read_to_end(&mut answer).await.expect("there");
+            assert_eq!(answer, b"you too");
+        });
+    }
+
+    #[test]
+    fn once_used_it_stays() {
+        let (made, other) = (runtime(), runtime());
+        let (mut near, mut far) = pair(&made);
+        made.block_on(async {
+            far.write_all(b"1").await.expect("open");
+            assert_eq!(near.read_u8().await.expect("there"), b'1');
+        });
+        assert!(near.made_at.is_none());
+        // Writing needs no reactor as long as there is room.
+        other.block_on(near.write_all(b"2")).expect("open");
+        assert_eq!(made.block_on(far.read_u8()).expect("there"), b'2');
+    }
+}
