@@ -12,6 +12,7 @@ use peerage::{
         upgrade::{MuxerKind, Security},
     },
 };
+use peerage_cli::text::{UNITS, in_units};
 
 use crate::{address, metrics};
 
@@ -205,8 +206,6 @@ pub(crate) struct Perf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
-const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
 impl FromStr for Bytes {
     type Err = &'static str;
 
@@ -221,11 +220,7 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.into_iter().find(|(_, size)| self.0 >= *size);
-        match unit {
-            Some((name, size)) if size > 1 => write!(f, "{:.1} {name}", self.0 as f64 / size as f64),
-            _ => write!(f, "{} B", self.0),
-        }
+        in_units(self.0).fmt(f)
     }
 }
 
