@@ -343,8 +343,10 @@ with --lan in the private networks that it is in; ADDR names one where that does
 either side, /files lists all. What is accepted comes into the folder of --downloads,
 peerage-downloads in the current directory: with a number in its name rather than over
 another file, and only if its SHA-256 is what was announced. With --json, file_offer,
-file_progress, file_done and file_failed tell of it. /who tells who is there, and // begins
-a line with a slash.
+file_progress, file_done and file_failed tell of it (unconfirmed: all was sent, and may have
+arrived); file_not_sent and file_command_failed, of what was typed and could not be done.
+Piped, or with --json, it exits with 1 if a file was not sent. /who tells who is there, and
+// begins a line with a slash.
 
 Lines that are typed before anybody is there are kept for whoever joins first. Ctrl-D (the
 end of the input) leaves once all lines are delivered; Ctrl-C leaves even if nobody came to
