@@ -282,8 +282,9 @@ impl Transfers {
             Happened::Accepted(transfer) => {
                 self.progress.insert(transfer.id, Progress::new(Instant::now()));
             }
-            Happened::Failed { transfer, .. } if transfer.direction == Direction::Out => {
-                self.not_sent(transfer.name.clone());
+            Happened::Failed { transfer, unconfirmed, .. } if transfer.direction == Direction::Out => {
+                let perhaps = if *unconfirmed { " (which may have arrived)" } else { "" };
+                self.not_sent(format!("{}{perhaps}", transfer.name));
             }
             _ => {}
         }
