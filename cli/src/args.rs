@@ -12,6 +12,7 @@ use peerage::{
         upgrade::{MuxerKind, Security},
     },
 };
+use peerage_cli::text::{UNITS, in_units};
 
 use crate::{address, metrics};
 
@@ -205,8 +206,6 @@ pub(crate) struct Perf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
-const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
 impl FromStr for Bytes {
     type Err = &'static str;
 
@@ -221,11 +220,7 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.into_iter().find(|(_, size)| self.0 >= *size);
-        match unit {
-            Some((name, size)) if size > 1 => write!(f, "{:.1} {name}", self.0 as f64 / size as f64),
-            _ => write!(f, "{} B", self.0),
-        }
+        in_units(self.0).fmt(f)
     }
 }
 
@@ -348,8 +343,10 @@ with --lan in the private networks that it is in; ADDR names one where that does
 either side, /files lists all. What is accepted comes into the folder of --downloads,
 peerage-downloads in the current directory: with a number in its name rather than over
 another file, and only if its SHA-256 is what was announced. With --json, file_offer,
-file_progress, file_done and file_failed tell of it. /who tells who is there, and // begins
-a line with a slash.
+file_progress, file_done and file_failed tell of it (unconfirmed: all was sent, and may have
+arrived); file_not_sent and file_command_failed, of what was typed and could not be done.
+Piped, or with --json, it exits with 1 if a file was not sent. /who tells who is there, and
+// begins a line with a slash.
 
 Lines that are typed before anybody is there are kept for whoever joins first. Ctrl-D (the
 end of the input) leaves once all lines are delivered; Ctrl-C leaves even if nobody came to

@@ -1,4 +1,4 @@
-//! Ctrl-C.
+//! Ctrl-C, and the like of it.
 
 use std::{process, sync::Arc, time::Duration};
 
@@ -70,21 +70,47 @@ impl Interrupt {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// The window of the terminal is closed, or the connection to it.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hangup = if outlives_the_terminal() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup,
+        })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => {}
         }
     }
+}
+
+/// Whether whoever started this had it ignore the end of the terminal, as nohup does. To catch it would undo that.
+#[cfg(unix)]
+fn outlives_the_terminal() -> bool {
+    use std::io::{IsTerminal as _, stdin, stdout};
+    match std::fs::read_to_string("/proc/self/status") {
+        Ok(status) => ignores_hangup(&status),
+        // Not Linux. What nohup starts has no terminal.
+        Err(_) => !stdin().is_terminal() && !stdout().is_terminal(),
+    }
+}
+
+/// Reads what proc(5) says of a process: a mask of signals, in hexadecimal, from SIGHUP, which is 1, upwards.
+#[cfg(unix)]
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -98,5 +124,17 @@ impl Signals {
 
     async fn next(&mut self) {
         self.0.recv().await;
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nohup_is_seen() {
+        assert!(!ignores_hangup("Name:\tpeerage\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
+        assert!(ignores_hangup("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("") && !ignores_hangup("SigIgn:\tnone\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! Text: of strangers, before it reaches a terminal; and in the plural.
+//! Text: of strangers, before it reaches a terminal; and of numbers.
 
 /// Without what would move the cursor, colour the screen, ring the bell, turn the direction of writing or hide
 /// itself. A tab becomes a space.
@@ -17,7 +17,26 @@ pub fn is_harmless(c: char) -> bool {
             | '\u{2028}' | '\u{2029}'
             // Of no width. The joiners U+200C and U+200D stay: Persian and families of emoji need them.
             | '\u{00ad}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{034f}' | '\u{17b4}' | '\u{17b5}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+            | '\u{e0100}'..='\u{e01ef}'
+            // Letters that are blank: fillers of Hangul, and Braille without a dot.
+            | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}')
+}
+
+/// Whether a character can be seen on its own, if it is [harmless](is_harmless): joiners and variants of others cannot.
+pub fn is_visible(c: char) -> bool {
+    !c.is_whitespace() && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}')
+}
+
+/// Units of bytes, the largest first.
+pub const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// `1023 B`, `1.5 MiB`.
+pub fn in_units(bytes: u64) -> String {
+    match UNITS.into_iter().find(|(_, size)| bytes >= *size) {
+        Some((name, size)) if size > 1 => format!("{:.1} {name}", bytes as f64 / size as f64),
+        _ => format!("{bytes} B"),
+    }
 }
 
 /// `1 line`, `2 lines`.
@@ -34,6 +53,8 @@ mod tests {
         assert_eq!(clean("\x1b]0;title\x07a\x1b[2Jb\x08\r\n\x7f\u{9b}31m"), "]0;titlea[2Jb31m");
         assert_eq!(clean("a\u{202e}b\u{2066}c\u{200f}\u{feff}\u{2028}"), "abc");
         assert_eq!(clean("a\tb"), "a b");
+        let unseen = "\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{2800}\u{3164}\u{ffa0}\u{e0100}\u{e01ef}";
+        assert_eq!(clean(unseen), "");
     }
 
     #[test]

@@ -123,16 +123,18 @@ fn people_are_asked_in_words() {
     bob.line(|line| line.ends_with(" ada joined"));
     let path = file("words", "note.txt", b"hello");
     ada.type_line(&format!("/send bob \"{}\"", path.display()));
-    ada.line(|line| line.ends_with("note.txt, 5 B, is offered to bob; /cancel 1 withdraws it"));
+    let offered = ada.line(|line| line.ends_with("); /cancel 1 withdraws it"));
+    assert!(offered.contains("\"note.txt\", 5 B, is offered to bob (peer 12D3KooW"), "{offered}");
     let asked =
-        bob.line(|line| line.contains("offers you note.txt, 5 B: /accept 1 or /decline 1 within 120 s"));
+        bob.line(|line| line.contains("offers you \"note.txt\", 5 B: /accept 1 or /decline 1 within 120 s"));
     assert!(asked.contains("ada (peer 12D3KooW"), "{asked}");
     bob.type_line("/files");
-    bob.note("1 note.txt from ada: 5 B, is offered");
+    bob.note("1 \"note.txt\" from ada: 5 B, is offered");
     bob.type_line("/accept");
-    bob.line(|line| line.contains("note.txt of ada is here, 5 B") && line.ends_with("note.txt"));
-    ada.line(|line| line.ends_with(" bob accepts note.txt"));
-    ada.line(|line| line.contains(" bob has note.txt, 5 B"));
+    bob.note("Taking \"note.txt\" from ada; /cancel 1 stops it.");
+    bob.line(|line| line.contains("\"note.txt\" of ada is here, 5 B") && line.ends_with("note.txt"));
+    ada.line(|line| line.ends_with(" bob accepts \"note.txt\""));
+    ada.line(|line| line.contains(" bob has \"note.txt\", 5 B"));
     assert_eq!(fs::read(folder.join("note.txt")).unwrap(), b"hello");
     bob.type_line("/accept");
     bob.note("There is no file to say that about.");
@@ -142,6 +144,8 @@ fn people_are_asked_in_words() {
     ada.note("/send wants a name and a file");
     ada.type_line("/send zoe x");
     ada.note("x is not sent: nobody here is called zoe");
+    ada.type_line(&format!("/send bob {}", folder.display()));
+    ada.line(|line| line.contains(" bob does not have \"in\": the file cannot be read"));
     ada.type_line("/dance");
     ada.note("/send NAME FILE");
     ada.type_line("//dance");
@@ -184,6 +188,37 @@ fn what_is_piped_in_waits_for_the_receiver_and_for_the_end() {
 }
 
 #[test]
+fn a_script_fails_whatever_was_not_sent_and_whenever() {
+    let (mut ada, mut news) = pair("script", DIRECT);
+    let path = file("script", "news.txt", b"news");
+    // All of it before the end of what is typed.
+    news.say(&format!("/send ada {}", path.display()));
+    ada.event("file_offer");
+    ada.say("/decline");
+    assert_eq!(news.event("file_failed")["unconfirmed"], false);
+    news.say("/send zoe x.txt");
+    let event = news.event("file_not_sent");
+    assert_eq!((event["to"].as_str(), event["file"].as_str()), (Some("zoe"), Some("x.txt")));
+    assert!(event["why"].as_str().unwrap().starts_with("nobody here is called zoe"), "{event}");
+    for (command, why) in [
+        ("accept 99", "there is no such file"),
+        ("decline", "There is no file to say that about."),
+        ("cancel it", "Files have numbers; /files lists them."),
+        ("send ada", "/send wants a name and a file: /send ada report.pdf"),
+    ] {
+        news.say(&format!("/{command}"));
+        let event = news.event("file_command_failed");
+        assert_eq!((event["command"].as_str(), event["why"].as_str()), (Some(command), Some(why)));
+    }
+    news.process.close_stdin();
+    let error = news.process.ended().exits_with(1).events().pop().unwrap();
+    assert_eq!(error["message"], "not sent: news.txt, x.txt, /send ada");
+    // Who only did not get something has nothing to say about it.
+    ada.process.close_stdin();
+    ada.process.ended().exits_with(0);
+}
+
+#[test]
 fn who_is_not_there_to_answer_declines() {
     let (mut ada, mut bob) = pair("closed", DIRECT);
     let path = file("closed", "x", b"x");
@@ -200,14 +235,15 @@ fn who_is_not_there_to_answer_declines() {
 #[test]
 fn so_many_files_wait_for_somebody_and_not_one_more() {
     let mut ada = Peerage::start("chat --name ada --json");
+    let address = ada.address();
     for _ in 0..MAX_OUTGOING {
         ada.type_line("/send bob x");
         ada.note("x is offered once bob is");
     }
     ada.type_line("/send bob x");
-    ada.note(&format!("{MAX_OUTGOING} files are on their way already"));
+    let why = format!("{MAX_OUTGOING} files are on their way already");
+    assert_eq!(ada.event("file_not_sent")["why"], why);
     // Somebody comes, and it is not bob.
-    let address = ada.address();
     let _zoe = Peerage::start(&format!("chat {address} --name zoe --json"));
     for _ in 0..MAX_OUTGOING {
         ada.note("x is not sent: nobody here is called bob");
@@ -225,12 +261,7 @@ struct Stranger {
 impl Stranger {
     async fn join(address: &str) -> Self {
         let node = Node::builder(Keypair::generate()).workers(1).start().await.unwrap();
-        // Who opens to speak is spoken to.
-        node.serve("/peerage/chat/1", |mut stream, _| async move {
-            stream.read_to_end(&mut Vec::new()).await?;
-            stream.close_write().await
-        })
-        .unwrap();
+        hear(&node);
         let peer = node.connect(address.parse::<Multiaddr>().unwrap()).await.unwrap().peer;
         let mut spoken = node.open(peer, "/peerage/chat/1").await.unwrap();
         spoken.write_all(b"name mallory\n\n").await.unwrap();
@@ -247,6 +278,15 @@ impl Stranger {
         stream.write_all(&framed).await.unwrap();
         stream
     }
+}
+
+/// Who opens to speak is spoken to.
+fn hear(node: &Node) {
+    node.serve("/peerage/chat/1", |mut stream, _| async move {
+        stream.read_to_end(&mut Vec::new()).await?;
+        stream.close_write().await
+    })
+    .unwrap();
 }
 
 async fn reply(stream: &mut Stream) -> Reply {
@@ -386,9 +426,81 @@ async fn the_receiver_cancels_and_whoever_leaves_leaves_nothing() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_that_is_closed_leaves_nothing() {
+    // A process has it from whoever starts it, as under nohup.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let outlives = u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 == 1;
+    let (ada, address) = with(Chat::start("hangup", DIRECT, "ada", ""), |ada| ada.process.address()).await;
+    let mallory = Stranger::join(&address).await;
+    let mut stream = mallory.offer(b"x.bin", 100, [0; 32]).await;
+    let (mut ada, ()) = with(ada, |ada| {
+        ada.event("file_offer");
+        ada.say("/accept");
+    })
+    .await;
+    assert_eq!(reply(&mut stream).await, Reply::Yes);
+    assert_eq!(ada.received(), [".x.bin.0.part"]);
+    let folder = ada.folder.clone();
+    ada.process.hang_up();
+    if outlives {
+        ada.process.interrupt();
+    }
+    spawn_blocking(move || {
+        ada.process.close_stdin();
+        ada.process.ended().exits_with(0)
+    })
+    .await
+    .unwrap();
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    drop(stream);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nohup_is_left_alone() {
+    let mut shell = std::process::Command::new("sh");
+    let command = format!("trap '' HUP; exec {} chat --json", env!("CARGO_BIN_EXE_peerage"));
+    let mut ada = Peerage::spawn(shell.args(["-c", &command]));
+    ada.address();
+    ada.hang_up();
+    ada.type_line("/accept");
+    ada.event("file_command_failed");
+    ada.close_stdin();
+    ada.ended().exits_with(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_here_is_sent_to_while_somebody_else_is_on_the_way() {
+    let (ada, address) =
+        with(Chat::start("on-the-way", DIRECT, "ada", ""), |ada| ada.process.address()).await;
+    // Somebody who is heard, but never greets.
+    let builder = Node::builder(Keypair::generate()).workers(1).listen("/ip4/127.0.0.1/tcp/0").unwrap();
+    let silent = builder.start().await.unwrap();
+    hear(&silent);
+    let node = Node::builder(Keypair::generate()).workers(1).start().await.unwrap();
+    hear(&node);
+    let peer = node.connect(address.parse::<Multiaddr>().unwrap()).await.unwrap().peer;
+    let mut spoken = node.open(peer, "/peerage/chat/1").await.unwrap();
+    let greeting = format!("name mallory\npeer {}\n\n", silent.addresses()[0]);
+    spoken.write_all(greeting.as_bytes()).await.unwrap();
+    let path = file("on-the-way", "x", b"x");
+    let (_ada, note) = with(ada, move |ada| {
+        ada.event("joined");
+        ada.say(&format!("/send mallory {}", path.display()));
+        ada.say("/files");
+        ada.process.note("")
+    })
+    .await;
+    assert!(note.contains("\"x\" to mallory"), "{note}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_in_the_chat_offers_nothing() {
-    let (ada, address) = with(Chat::start("outside", DIRECT, "ada", ""), |ada| ada.process.address()).await;
+    let (mut ada, address) =
+        with(Chat::start("outside", DIRECT, "ada", ""), |ada| ada.process.address()).await;
     let node = Node::builder(Keypair::generate()).workers(1).start().await.unwrap();
     node.connect(address.parse::<Multiaddr>().unwrap()).await.unwrap();
     let peer = node.peers().swap_remove(0);
@@ -398,5 +510,8 @@ async fn who_is_not_in_the_chat_offers_nothing() {
     frame::encode(&offer, &mut framed);
     stream.write_all(&framed).await.unwrap();
     assert_eq!(reply(&mut stream).await, Reply::No(Refusal::NotHere));
-    assert!(!ada.process.seen.iter().any(|line| line.contains("file")));
+    ada.process.close_stdin();
+    let ended = spawn_blocking(|| ada.process.ended()).await.unwrap().exits_with(0);
+    let names: Vec<Value> = ended.events().into_iter().map(|mut event| event["event"].take()).collect();
+    assert!(names.is_empty(), "{names:?}");
 }

@@ -70,7 +70,7 @@ async fn chat(context: &Context, args: &Chat, node: &Node) -> Result<(), Failure
         }
     })
     .map_err(|error| Failure::new(error.to_string()))?;
-    let transfers = Transfers::start(node, args)?;
+    let transfers = Transfers::start(context, node, args)?;
     let first = match &args.address {
         Some(address) => Some(join(context, node, address).await?),
         None => None,

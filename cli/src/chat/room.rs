@@ -104,7 +104,7 @@ impl Room {
         let unsent = self.transfers.stop().await;
         chatted?;
         self.farewell().await?;
-        transfers::all_sent(&unsent)
+        unsent.none()
     }
 
     async fn chat(
@@ -122,14 +122,14 @@ impl Room {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.speak();
+            self.speak()?;
             if self.is_over() {
                 return Ok(());
             }
             tokio::select! {
                 () = context.interrupt.wait() => return Ok(()),
                 why = node.closed() => return Err(Failure::new(format!("the node has ended: {why}"))),
-                line = typed.recv(), if !self.ended && self.held.len() < MAX_HELD => self.typed(line),
+                line = typed.recv(), if !self.ended && self.held.len() < MAX_HELD => self.typed(line)?,
                 Some(stream) = arrivals.recv() => self.knock(stream),
                 Some(word) = self.words.recv() => self.listen(word)?,
                 event = self.transfers.next() => self.transfers.handle(event, &self.roster, &self.show)?,
@@ -139,7 +139,7 @@ impl Room {
         }
     }
 
-    fn typed(&mut self, line: Option<String>) {
+    fn typed(&mut self, line: Option<String>) -> Result<(), Failure> {
         let alone = self.roster.is_empty();
         let Some(line) = line else {
             self.ended = true;
@@ -149,7 +149,7 @@ impl Room {
                 let what = format_args!("Waiting for somebody to join, to deliver {lines}. Ctrl-C gives up.");
                 self.show.note(what);
             }
-            return;
+            return Ok(());
         };
         let line = clean(&line);
         let line = match line.strip_prefix('/') {
@@ -157,7 +157,7 @@ impl Room {
             rest => rest.unwrap_or(&line),
         };
         if line.trim().is_empty() {
-            return;
+            return Ok(());
         }
         if alone && self.held.is_empty() {
             self.show.note("Nobody is here yet: what you say is kept for whoever joins first.");
@@ -169,23 +169,25 @@ impl Room {
             self.held.push_back(now.to_owned());
             rest = later;
         }
+        Ok(())
     }
 
-    fn command(&mut self, line: &str) {
+    fn command(&mut self, line: &str) -> Result<(), Failure> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "who" => self.show.who(&self.roster.names()),
-            _ if self.transfers.command(word, rest, &self.roster, &self.show) => {}
+            _ if self.transfers.command(word, rest, &self.roster, &self.show)? => {}
             _ => {
                 self.show.note("/who tells who is here; // begins a line with a slash");
                 self.show.note(transfers::HELP);
             }
         }
+        Ok(())
     }
 
     /// Says what there is to say, as long as nobody's queue is full: whoever lags too far behind is dropped by their
     /// own task.
-    fn speak(&mut self) {
+    fn speak(&mut self) -> Result<(), Failure> {
         self.settled |= self.roster.has_settled();
         while self.settled
             && self.roster.can_hear()
@@ -193,7 +195,7 @@ impl Room {
         {
             self.roster.tell(&text);
         }
-        self.transfers.speak(&self.roster, &self.show);
+        self.transfers.speak(&self.roster, &self.show)
     }
 
     fn is_over(&self) -> bool {

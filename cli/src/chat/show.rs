@@ -191,6 +191,12 @@ impl Show {
         self.line(event, text)
     }
 
+    /// What the user asked for cannot be done. People get advice, and programs an event.
+    pub(super) fn not_done(&self, event: &impl Serialize, text: impl Display) -> Result<(), Failure> {
+        self.note(text);
+        if self.is_for_programs() { self.out.say(event, "") } else { Ok(()) }
+    }
+
     /// How far something is. A screen has a bar for it.
     pub(super) fn progress(&self, event: &impl Serialize, text: String) -> Result<(), Failure> {
         if self.is_for_programs() {

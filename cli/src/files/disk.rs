@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
-use tokio::task::spawn_blocking;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use super::name::Name;
 
@@ -82,15 +82,41 @@ fn finish(hash: Context) -> [u8; 32] {
     hash.finish().as_ref().try_into().unwrap_or_default()
 }
 
+/// Where files are received. It knows whether one there is not complete.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Every file that is not complete has a receiver of it, and lets go of that once it is removed or kept.
+    incomplete: watch::Sender<()>,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, incomplete: watch::Sender::new(()) }
+    }
+
+    /// Returns once no file is incomplete: what the disk was asked to do is done, even if nobody waits for it any more.
+    pub(super) async fn settled(&self) {
+        self.incomplete.closed().await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn incomplete(&self) -> usize {
+        self.incomplete.receiver_count()
+    }
+}
+
 /// A file that is not complete. Dropped before it is [kept](Partial::keep), it is removed.
 pub(super) struct Partial {
     file: File,
     hash: Context,
     place: Place,
+    folder: PathBuf,
+    name: Name,
 }
 
-/// A path that is removed with this.
-struct Place(Option<PathBuf>);
+/// A path that is removed with this; the receiver goes after it.
+struct Place(Option<PathBuf>, watch::Receiver<()>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -104,11 +130,13 @@ impl Drop for Place {
 
 impl Partial {
     /// An empty one in `folder`, which is made if it is missing. Nothing that is there is opened, and no link followed.
-    pub(super) async fn create(folder: PathBuf, name: Name) -> io::Result<Self> {
+    pub(super) async fn create(folder: &Folder, name: Name) -> io::Result<Self> {
+        let (folder, incomplete) = (folder.path.clone(), folder.incomplete.subscribe());
         blocking(move || {
             fs::create_dir_all(&folder)?;
             let (file, path) = create_new(|number| name.partial(&folder, number))?;
-            Ok(Self { file, hash: Context::new(&SHA256), place: Place(Some(path)) })
+            let place = Place(Some(path), incomplete);
+            Ok(Self { file, hash: Context::new(&SHA256), place, folder, name })
         })
         .await
     }
@@ -129,14 +157,25 @@ impl Partial {
         finish(self.hash.clone())
     }
 
-    /// Gives it its name, or that name and a number if there is such a file. Where it is then.
-    pub(super) async fn keep(self, folder: PathBuf, name: Name) -> io::Result<PathBuf> {
+    /// Closes and removes it. That of a large file takes its time, which a drop would take from the runtime.
+    pub(super) async fn discard(self) {
+        let removed = blocking(move || {
+            drop(self);
+            Ok(())
+        });
+        // A place that cannot be removed has said so.
+        let _ = removed.await;
+    }
+
+    /// Gives it its name, or that name and a number if there is such a file. Where it is then, whatever happens to the machine.
+    pub(super) async fn keep(self) -> io::Result<PathBuf> {
         blocking(move || {
-            let Self { file, mut place, .. } = self;
+            let Self { file, mut place, folder, name, .. } = self;
+            file.sync_all()?;
             // A file of our own takes the place of an empty file of our own: nobody else's is overwritten.
             let (reserved, path) = create_new(|number| name.inside(&folder, number))?;
             drop((file, reserved));
-            let mut reserved = Place(Some(path.clone()));
+            let mut reserved = Place(Some(path.clone()), place.1.clone());
             if let Some(from) = &place.0 {
                 fs::rename(from, &path)?;
             }
@@ -156,7 +195,7 @@ fn create_new(path: impl Fn(u32) -> PathBuf) -> io::Result<(File, PathBuf)> {
             opened => return Ok((opened?, path)),
         }
     }
-    let why = format!("there are {MAX_SAME} files of that name already");
+    let why = format!("{MAX_SAME} files have that name already, or are being received under it");
     Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
@@ -217,10 +256,10 @@ mod tests {
     }
 
     async fn received(folder: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-        let partial = Partial::create(folder.to_owned(), name("a.txt")).await?;
+        let partial = Partial::create(&Folder::new(folder.to_owned()), name("a.txt")).await?;
         let (partial, _) = partial.add(bytes.to_vec(), bytes.len()).await?;
         assert_eq!(partial.sha256(), sha256_of(bytes));
-        partial.keep(folder.to_owned(), name("a.txt")).await
+        partial.keep().await
     }
 
     #[tokio::test]
@@ -237,11 +276,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_kept_is_removed() {
         let scratch = Scratch::new("dropped");
-        let partial = Partial::create(scratch.folder(), name("a.txt")).await.unwrap();
-        let other = Partial::create(scratch.folder(), name("a.txt")).await.unwrap();
+        let folder = Folder::new(scratch.folder());
+        let partial = Partial::create(&folder, name("a.txt")).await.unwrap();
+        let other = Partial::create(&folder, name("a.txt")).await.unwrap();
         assert_eq!(scratch.received(), [".a.txt.0.part", ".a.txt.1.part"]);
-        drop((partial, other));
+        assert_eq!(folder.incomplete(), 2);
+        drop(partial);
+        other.discard().await;
         assert!(scratch.received().is_empty());
+        folder.settled().await;
     }
 
     #[cfg(unix)]
@@ -279,6 +322,13 @@ mod tests {
         let scratch = Scratch::new("source");
         assert!(Source::open(scratch.0.join("missing")).await.is_err());
         assert!(Source::open(scratch.0.clone()).await.is_err());
+        #[cfg(unix)]
+        {
+            // One that nobody writes to: who opened it would wait for ever.
+            let pipe = scratch.0.join("pipe");
+            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            assert_eq!(Source::open(pipe).await.unwrap_err().to_string(), "it is not a file");
+        }
         let bytes = vec![7; PIECE + 1];
         let source = Source::open(scratch.file("x", &bytes)).await.unwrap();
         let (source, sha256) = source.sha256().await.unwrap();

@@ -8,19 +8,19 @@
 
 mod disk;
 pub mod name;
+mod pace;
 pub mod receive;
+mod recent;
 pub mod send;
 #[cfg(test)]
 mod tests;
+mod transfer;
 pub mod wire;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,12 +32,19 @@ use tokio::{
 };
 
 use self::{
+    disk::Folder,
+    recent::{Recent, Verdict},
     send::Step,
+    transfer::Order,
     wire::{Offer, PROTOCOL, Refusal, Reply},
 };
-use crate::text::clean;
+pub use self::{
+    recent::{MAX_OFFERS, MAX_OFFERS_OF_ALL, PERIOD},
+    transfer::{CommandError, Direction, Happened, State, Transfer},
+};
+use crate::text::{clean, in_units};
 
-/// Offers of one peer that are open here, and files that it sends.
+/// Offers of one peer that are open here, and files that it sends; and files that are offered to one peer, and sent.
 pub const MAX_PER_PEER: usize = 4;
 /// The same, of all peers together.
 pub const MAX_INCOMING: usize = 16;
@@ -45,20 +52,27 @@ pub const MAX_INCOMING: usize = 16;
 pub const MAX_OUTGOING: usize = 8;
 /// Offers of peers that are not known yet.
 pub const MAX_STRANGERS: usize = 8;
+/// And those of one such peer: what somebody may offer who has just come, and is not heard of yet.
+pub const MAX_OF_STRANGER: usize = MAX_PER_PEER;
 /// How long an offer waits for its sender to be known: it may be here before what its sender said in the chat.
 pub const ACQUAINTANCE: Duration = Duration::from_secs(5);
 /// Bytes of a file that are taken, unless told otherwise: 1 GiB.
 pub const MAX_SIZE: u64 = 1 << 30;
 /// How long the user has to answer, unless told otherwise.
 pub const OFFER_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a transfer may stand still, unless told otherwise.
+/// How long a file that comes may stand still, unless told otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a sender waits for a receiver that takes nothing more, or has everything and does not say so, unless told otherwise.
+/// Longer than a receiver waits: it sees each byte, and a sender only that there is room again, half a window at a time.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long a peer that opened a stream may take to say what it offers.
 const OFFERING: Duration = Duration::from_secs(10);
 /// Streams beyond the offers that are taken, so that a peer is told that there are too many.
 const SPARE_PER_PEER: usize = 2;
 const SPARE: usize = 2 * MAX_STRANGERS;
+/// How long the disk may take to be done with files that are given up, at the end.
+const SETTLING: Duration = Duration::from_secs(5);
 /// Words of transfers that are not looked at yet.
 const NEWS: usize = 16;
 
@@ -72,110 +86,23 @@ pub struct Config {
     pub max_size: u64,
     /// How long the user has to answer. Default: [`OFFER_TIMEOUT`].
     pub offer_timeout: Duration,
-    /// How long a transfer may stand still, and how long the receiver may take to check the file. Default: [`IDLE_TIMEOUT`].
+    /// How long a file that comes may stand still: fewer than 4 KiB in that time are nothing. Default: [`IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
+    /// How long a file that goes may, and how long the receiver may take to say that it has it. Default: [`PATIENCE`].
+    pub patience: Duration,
 }
 
 impl Config {
     /// The defaults, and this folder.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, max_size: MAX_SIZE, offer_timeout: OFFER_TIMEOUT, idle_timeout: IDLE_TIMEOUT }
+        Self {
+            folder,
+            max_size: MAX_SIZE,
+            offer_timeout: OFFER_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            patience: PATIENCE,
+        }
     }
-}
-
-/// The user's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Wait,
-    Accept,
-    Decline,
-    Cancel,
-}
-
-/// Which way a file goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// To this node.
-    In,
-    /// From this node.
-    Out,
-}
-
-/// How far a transfer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// The file is read, for its hash.
-    Preparing,
-    /// It is offered, and the receiver's user has to answer.
-    Offered,
-    /// Bytes flow.
-    Moving,
-}
-
-/// A file on its way.
-#[derive(Clone, Debug)]
-pub struct Transfer {
-    /// What the user calls it by.
-    pub id: u32,
-    /// From or to whom.
-    pub peer: PeerId,
-    /// From or to.
-    pub direction: Direction,
-    /// What it is called: the name that was offered; before, the user's.
-    pub name: String,
-    /// Its bytes; 0 while it is prepared.
-    pub size: u64,
-    /// How far it is.
-    pub state: State,
-    moved: Arc<AtomicU64>,
-    orders: watch::Sender<Order>,
-}
-
-impl Transfer {
-    /// Bytes that have gone or come.
-    pub fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is offered to this node, and not answered yet.
-    pub fn is_open_offer(&self) -> bool {
-        self.direction == Direction::In
-            && self.state == State::Offered
-            && *self.orders.borrow() == Order::Wait
-    }
-}
-
-/// Something to tell the user.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Happened {
-    /// A peer offers a file: [`Files::accept`] or [`Files::decline`].
-    Asked(Transfer),
-    /// A peer offered something that the user is not asked about.
-    TurnedAway {
-        /// Who.
-        peer: PeerId,
-        /// What was wrong with it.
-        why: String,
-    },
-    /// A file of ours is offered.
-    Offered(Transfer),
-    /// It was accepted.
-    Accepted(Transfer),
-    /// It arrived, and is at `path` if it came to us.
-    Done {
-        /// Which.
-        transfer: Transfer,
-        /// Where it is.
-        path: Option<PathBuf>,
-    },
-    /// It did not arrive.
-    Failed {
-        /// Which.
-        transfer: Transfer,
-        /// Why not.
-        why: String,
-    },
 }
 
 /// What [`Files::handle`] is for.
@@ -186,25 +113,26 @@ pub struct Event(Inner);
 enum Inner {
     Arrived(Box<Arrival>),
     Step(u32, Step),
-    Ended(task::Id, Result<Option<PathBuf>, String>),
+    Ended(task::Id, Result<Option<PathBuf>, Failure>),
+}
+
+/// How a transfer failed.
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    unconfirmed: bool,
+}
+
+impl Failure {
+    fn new(why: &impl ToString) -> Self {
+        Self { why: clean(&why.to_string()), unconfirmed: false }
+    }
 }
 
 #[derive(Debug)]
 struct Arrival {
     stream: Stream,
     offer: Result<Offer, wire::Error>,
-}
-
-/// Why a command of the user's does nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommandError {
-    /// There is no transfer of that number, or none that this can be said to.
-    #[error("there is no such file")]
-    Unknown,
-    /// [`MAX_OUTGOING`] files are under way.
-    #[error("{MAX_OUTGOING} files are on their way already")]
-    TooMany,
 }
 
 /// All transfers of a node.
@@ -215,7 +143,9 @@ pub struct Files {
     strangers: VecDeque<(Instant, Box<Arrival>)>,
     transfers: BTreeMap<u32, Transfer>,
     tasks: HashMap<task::Id, u32>,
-    running: JoinSet<Result<Option<PathBuf>, String>>,
+    running: JoinSet<Result<Option<PathBuf>, Failure>>,
+    folder: Folder,
+    recent: Recent,
     told: mpsc::Sender<(u32, Step)>,
     steps: mpsc::Receiver<(u32, Step)>,
     last: u32,
@@ -234,14 +164,19 @@ impl Files {
         node.serve_with(PROTOCOL, ServeOptions::default().limits(limits), move |mut stream: Stream, _| {
             let arrived = arrived.clone();
             async move {
-                if let Ok(offer) = timeout(OFFERING, wire::read_offer(&mut stream)).await {
-                    // The books are gone only when the chat ends.
-                    let _ = arrived.send(Box::new(Arrival { stream, offer })).await;
+                let Ok(offer) = timeout(OFFERING, wire::read_offer(&mut stream)).await else { return };
+                // Who hangs up before that has offered nothing that the user could hear of.
+                if matches!(offer, Err(wire::Error::Io(_) | wire::Error::Ended)) {
+                    return;
                 }
+                // The books are gone only when the chat ends.
+                let _ = arrived.send(Box::new(Arrival { stream, offer })).await;
             }
         })?;
         Ok(Self {
             node: node.clone(),
+            folder: Folder::new(config.folder.clone()),
+            recent: Recent::default(),
             config: Arc::new(config),
             arrivals,
             strangers: VecDeque::new(),
@@ -268,10 +203,14 @@ impl Files {
     /// Offers the file at `path` to a peer. The number of the transfer.
     ///
     /// # Errors
-    /// [`CommandError::TooMany`]. What is wrong with the file comes as [`Happened::Failed`].
+    /// [`CommandError::TooMany`], [`CommandError::TooManyToOne`]. What is wrong with the file comes as [`Happened::Failed`].
     pub fn send(&mut self, peer: PeerId, path: PathBuf) -> Result<u32, CommandError> {
-        if self.transfers().filter(|one| one.direction == Direction::Out).count() >= MAX_OUTGOING {
+        let outgoing = || self.transfers().filter(|one| one.direction == Direction::Out);
+        if outgoing().count() >= MAX_OUTGOING {
             return Err(CommandError::TooMany);
+        }
+        if outgoing().filter(|one| one.peer == peer).count() >= MAX_PER_PEER {
+            return Err(CommandError::TooManyToOne);
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let (transfer, mut orders) = self.begin(peer, Direction::Out, clean(&name), 0);
@@ -285,7 +224,10 @@ impl Files {
                 sent = send::send(&node, peer, path, &config, &moved, told) => sent,
                 _ = orders.wait_for(|order| *order == Order::Cancel) => Err(send::Error::Cancelled),
             };
-            sent.map(|()| None).map_err(|error| clean(&error.to_string()))
+            sent.map(|()| None).map_err(|error| {
+                let unconfirmed = matches!(error, send::Error::Unconfirmed);
+                Failure { unconfirmed, ..Failure::new(&error) }
+            })
         });
         self.tasks.insert(task.id(), id);
         Ok(id)
@@ -305,8 +247,12 @@ impl Files {
     /// Does not take a file that is offered.
     ///
     /// # Errors
-    /// If there is no such offer.
+    /// If there is no such offer, or it was accepted.
     pub fn decline(&mut self, id: u32) -> Result<(), CommandError> {
+        let comes = |one: &Transfer| one.direction == Direction::In && one.state == State::Moving;
+        if self.transfers.get(&id).is_some_and(comes) {
+            return Err(CommandError::UnderWay);
+        }
         self.offer(id)?.orders.send_replace(Order::Decline);
         Ok(())
     }
@@ -353,8 +299,8 @@ impl Files {
     /// Takes note of an event. Only those who are `here` may offer anything.
     pub fn handle(&mut self, event: Event, here: impl Fn(PeerId) -> bool) -> Option<Happened> {
         match event.0 {
-            Inner::Arrived(arrival) if here(arrival.stream.peer()) => Some(self.arrived(*arrival)),
-            Inner::Arrived(arrival) if self.strangers.len() < MAX_STRANGERS => {
+            Inner::Arrived(arrival) if here(arrival.stream.peer()) => self.arrived(*arrival),
+            Inner::Arrived(arrival) if self.may_wait(arrival.stream.peer()) => {
                 self.strangers.push_back((Instant::now() + ACQUAINTANCE, arrival));
                 None
             }
@@ -367,7 +313,7 @@ impl Files {
                 let transfer = self.transfers.remove(&self.tasks.remove(&task)?)?;
                 Some(match result {
                     Ok(path) => Happened::Done { transfer, path },
-                    Err(why) => Happened::Failed { transfer, why },
+                    Err(Failure { why, unconfirmed }) => Happened::Failed { transfer, why, unconfirmed },
                 })
             }
         }
@@ -379,7 +325,7 @@ impl Files {
         let mut happened = Vec::new();
         for (until, arrival) in std::mem::take(&mut self.strangers) {
             if here(arrival.stream.peer()) {
-                happened.push(self.arrived(*arrival));
+                happened.extend(self.arrived(*arrival));
             } else if until <= now {
                 self.refuse(arrival.stream, Refusal::NotHere);
             } else {
@@ -389,31 +335,46 @@ impl Files {
         happened
     }
 
-    /// Ends all transfers, and removes what is not complete.
+    /// Ends all transfers, and removes what is not complete: in 5 s, or the disk is stuck.
     pub async fn stop(&mut self) {
         self.running.shutdown().await;
+        // A piece that is being written is written to its end, without a task that waits for it; its file goes after that.
+        if timeout(SETTLING, self.folder.settled()).await.is_err() {
+            tracing::warn!("the disk does not answer: incomplete files may be left behind");
+        }
         self.transfers.clear();
         self.strangers.clear();
     }
 
-    fn arrived(&mut self, Arrival { stream, offer }: Arrival) -> Happened {
+    fn may_wait(&self, stranger: PeerId) -> bool {
+        let of_one = self.strangers.iter().filter(|(_, arrival)| arrival.stream.peer() == stranger).count();
+        self.strangers.len() < MAX_STRANGERS && of_one < MAX_OF_STRANGER
+    }
+
+    fn arrived(&mut self, Arrival { stream, offer }: Arrival) -> Option<Happened> {
         let peer = stream.peer();
+        let verdict = self.recent.another(peer, Instant::now());
         let incoming = || self.transfers().filter(|one| one.direction == Direction::In);
         let full = incoming().count() >= MAX_INCOMING
             || incoming().filter(|one| one.peer == peer).count() >= MAX_PER_PEER;
         let max = self.config.max_size;
         let (refusal, why) = match offer {
+            _ if verdict != Verdict::Heard => (
+                Refusal::TooMany,
+                "too many offers of late, of which no more are shown for a minute".to_owned(),
+            ),
             Err(error) => (Refusal::BadOffer, error.to_string()),
             Ok(_) if self.closed => (Refusal::Declined, "nobody is here to answer".to_owned()),
             Ok(_) if full => (Refusal::TooMany, "too many files are offered already".to_owned()),
             Ok(offer) if offer.size > max => {
-                let Offer { name, size, .. } = offer;
-                (Refusal::TooLarge { max }, format!("{name} has {size} bytes, {max} are taken"))
+                let (name, taken) = (offer.name, in_units(max));
+                let why = format!("\"{name}\" is larger than {taken}; --max-file-size takes more");
+                (Refusal::TooLarge { max }, why)
             }
-            Ok(offer) => return self.ask(stream, offer),
+            Ok(offer) => return Some(self.ask(stream, offer)),
         };
         self.refuse(stream, refusal);
-        Happened::TurnedAway { peer, why }
+        (verdict != Verdict::Unheard).then_some(Happened::TurnedAway { peer, why })
     }
 
     fn ask(&mut self, stream: Stream, offer: Offer) -> Happened {
@@ -421,10 +382,10 @@ impl Files {
             self.begin(stream.peer(), Direction::In, offer.name.to_string(), offer.size);
         transfer.state = State::Offered;
         self.transfers.insert(transfer.id, transfer.clone());
-        let (config, moved) = (self.config.clone(), transfer.moved.clone());
+        let (config, folder, moved) = (self.config.clone(), self.folder.clone(), transfer.moved.clone());
         let task = self.running.spawn(async move {
-            let received = receive::receive(stream, &offer, &config, orders, moved).await;
-            received.map(Some).map_err(|error| clean(&error.to_string()))
+            let received = receive::receive(stream, &offer, &config, &folder, orders, moved).await;
+            received.map(Some).map_err(|error| Failure::new(&error))
         });
         self.tasks.insert(task.id(), transfer.id);
         Happened::Asked(transfer)
@@ -469,7 +430,7 @@ impl Files {
     }
 }
 
-fn broken(error: &JoinError) -> String {
+fn broken(error: &JoinError) -> Failure {
     tracing::error!(%error, "a transfer ended without a word");
-    "an error in this program".to_owned()
+    Failure::new(&"an error in this program")
 }

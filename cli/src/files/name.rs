@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::text::is_harmless;
+use crate::text::{is_harmless, is_visible};
 
 /// Bytes of a name. File systems take 255; what is added to tell it from others, or while it is not complete, fits beside it.
 pub const MAX_NAME: usize = 200;
@@ -37,6 +37,12 @@ pub enum NameError {
     /// It ends with a dot or a space, which Windows leaves out.
     #[error("a name that ends with {0:?}")]
     Ends(char),
+    /// There are several spaces in a row, which could push what follows the name out of sight.
+    #[error("a name with spaces in a row")]
+    Spaces,
+    /// There is nothing in it to be seen.
+    #[error("a name that cannot be seen")]
+    Unseen,
     /// It is that of a device of Windows.
     #[error("the name of a device")]
     Device,
@@ -60,18 +66,26 @@ impl Name {
         if let Some(last) = text.chars().next_back().filter(|c| *c == '.' || c.is_whitespace()) {
             return Err(NameError::Ends(last));
         }
+        if !text.chars().any(is_visible) {
+            return Err(NameError::Unseen);
+        }
+        if text.chars().any(one_more_space()) {
+            return Err(NameError::Spaces);
+        }
         if is_device(text) { Err(NameError::Device) } else { Ok(Self(text.to_owned())) }
     }
 
     /// A name that everybody takes, made of one of this system.
     pub fn tame(text: &str) -> Self {
         let mut name: String = text.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+        let mut one_more_space = one_more_space();
+        name.retain(|c| !one_more_space(c));
         if name.starts_with(|c: char| matches!(c, '.' | '-') || c.is_whitespace()) || is_device(&name) {
             name.insert(0, '_');
         }
         name.truncate(name.floor_char_boundary(MAX_NAME));
         let name = name.trim_end_matches(|c: char| c == '.' || c.is_whitespace());
-        Self(if name.is_empty() { "file".to_owned() } else { name.to_owned() })
+        Self(if name.chars().any(is_visible) { name.to_owned() } else { "file".to_owned() })
     }
 
     /// As it was sent.
@@ -104,6 +118,18 @@ impl fmt::Display for Name {
 
 fn fits(c: char) -> bool {
     is_harmless(c) && !matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
+}
+
+/// Tells of one character after the other whether it is a space behind a space, as far as one sees.
+fn one_more_space() -> impl FnMut(char) -> bool {
+    let mut after_space = false;
+    move |c| {
+        let again = after_space && c.is_whitespace();
+        if c.is_whitespace() || is_visible(c) {
+            after_space = c.is_whitespace();
+        }
+        again
+    }
 }
 
 fn is_device(name: &str) -> bool {
@@ -174,6 +200,13 @@ mod tests {
             "LPT9.x",
             "LPT¹",
             "CONIN$",
+            "report.pdf  x",
+            "report.pdf \u{200d} x",
+            "report.pdf\u{a0}\u{3000}x",
+            "\u{200d}",
+            "\u{fe0f}\u{200c}",
+            "\u{3164}",
+            "x\u{2800}",
         ] {
             assert!(Name::new(hostile).is_err(), "{hostile:?}");
         }
@@ -232,6 +265,9 @@ mod tests {
             ("-x", "_-x"),
             ("end. .", "end"),
             ("", "file"),
+            ("\u{200d}", "file"),
+            ("a  b \u{a0} c", "a b c"),
+            ("  x", "_ x"),
         ] {
             assert_eq!(Name::tame(name).as_str(), tame);
         }
@@ -248,6 +284,8 @@ mod tests {
             Just("lpt1".to_owned()),
             Just("\0".to_owned()),
             Just("\u{202e}".to_owned()),
+            Just("\u{200d}".to_owned()),
+            Just("  ".to_owned()),
             Just("x".repeat(70)),
         ];
         prop::collection::vec(pieces, 0..6).prop_map(|pieces| pieces.concat())

@@ -13,12 +13,13 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
     Config, Order,
-    disk::{PIECE, Partial},
+    disk::{Folder, PIECE, Partial},
+    pace::Pace,
     wire::{self, Offer, Refusal, Reply},
 };
 
@@ -58,7 +59,7 @@ pub enum Error {
     /// What came is not what was announced; the sender's fault.
     #[error("what the sender sent is not what it announced: its SHA-256 is another one")]
     WrongHash,
-    /// Nothing came, or could be said, for so long.
+    /// Next to nothing came, or nothing could be said, for so long.
     #[error("the sender was silent for {} s", .0.as_secs())]
     Stalled(Duration),
     /// The sender stopped it, or the connection broke.
@@ -91,10 +92,11 @@ pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     offer: &Offer,
     config: &Config,
+    folder: &Folder,
     mut orders: watch::Receiver<Order>,
     moved: Arc<AtomicU64>,
 ) -> Result<PathBuf, Error> {
-    let received = attempt(&mut stream, offer, config, &mut orders, &moved).await;
+    let received = attempt(&mut stream, offer, config, folder, &mut orders, &moved).await;
     let reply = match &received {
         Ok(_) => Some(Reply::Yes),
         Err(error) => error.refusal().map(Reply::No),
@@ -121,18 +123,21 @@ async fn attempt<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     offer: &Offer,
     config: &Config,
+    folder: &Folder,
     orders: &mut watch::Receiver<Order>,
     moved: &AtomicU64,
 ) -> Result<PathBuf, Error> {
     accepted(stream, config, orders).await?;
-    let partial = Partial::create(config.folder.clone(), offer.name.clone()).await.map_err(Error::Disk)?;
-    let said = timeout(config.idle_timeout, wire::write(stream, &Reply::Yes.encode())).await;
-    said.map_err(|_| Error::Stalled(config.idle_timeout))?.map_err(Error::Broken)?;
-    let partial = fill(partial, stream, offer.size, config.idle_timeout, orders, moved).await?;
-    if partial.sha256() != offer.sha256 {
-        return Err(Error::WrongHash);
-    }
-    partial.keep(config.folder.clone(), offer.name.clone()).await.map_err(Error::Disk)
+    let (idle, size) = (config.idle_timeout, offer.size);
+    let partial = Partial::create(folder, offer.name.clone()).await.map_err(Error::Disk)?;
+    let said = timeout(idle, wire::write(stream, &Reply::Yes.encode())).await;
+    let said = said.map_err(|_| Error::Stalled(idle)).and_then(|said| said.map_err(Error::Broken));
+    let (partial, ()) = or_discard(partial, said).await?;
+    let body = Body { stream, orders, size, came: 0, pace: Pace::new(idle) };
+    let partial = fill(partial, body, moved).await?;
+    let checked = if partial.sha256() == offer.sha256 { Ok(()) } else { Err(Error::WrongHash) };
+    let (partial, ()) = or_discard(partial, checked).await?;
+    partial.keep().await.map_err(Error::Disk)
 }
 
 /// Waits for the user's answer, as long as the offer stands.
@@ -157,32 +162,64 @@ async fn accepted(
     }
 }
 
-/// Takes what comes until the sender's end, which has to be after `size` bytes. The user's word is heard between two pieces,
-/// so that nothing is written any more once this returns.
+/// Goes on with a file, or removes it if something is wrong: on a thread that may block, since it may be large.
+async fn or_discard<T>(partial: Partial, so_far: Result<T, Error>) -> Result<(Partial, T), Error> {
+    match so_far {
+        Ok(value) => Ok((partial, value)),
+        Err(error) => {
+            partial.discard().await;
+            Err(error)
+        }
+    }
+}
+
+/// Takes what comes until the sender's end, which has to be after all that was announced.
 async fn fill(
     mut partial: Partial,
-    stream: &mut (impl AsyncRead + Unpin),
-    size: u64,
-    idle: Duration,
-    orders: &mut watch::Receiver<Order>,
+    mut body: Body<'_, impl AsyncRead + Unpin>,
     moved: &AtomicU64,
 ) -> Result<Partial, Error> {
-    let (mut piece, mut came) = (vec![0; PIECE], 0_u64);
+    let mut piece = vec![0; PIECE];
     loop {
-        let read = tokio::select! {
-            _ = orders.wait_for(|order| *order == Order::Cancel) => return Err(Error::Cancelled),
-            read = timeout(idle, stream.read(&mut piece)) => read,
-        };
-        let read = read.map_err(|_| Error::Stalled(idle))?.map_err(Error::Broken)?;
+        let next = body.next(&mut piece).await;
+        let (so_far, read) = or_discard(partial, next).await?;
         if read == 0 {
-            return if came == size { Ok(partial) } else { Err(Error::TooShort { came, size }) };
+            return Ok(so_far);
         }
-        came = came.saturating_add(read as u64);
+        (partial, piece) = so_far.add(piece, read).await.map_err(Error::Disk)?;
+        // Only now: what the disk took is not held against the sender.
+        body.pace.moved(body.came, body.size);
+        moved.store(body.came, Ordering::Relaxed);
+    }
+}
+
+/// What comes, as far as it is as long as it was announced.
+struct Body<'a, S> {
+    stream: &'a mut S,
+    orders: &'a mut watch::Receiver<Order>,
+    size: u64,
+    came: u64,
+    pace: Pace,
+}
+
+impl<S: AsyncRead + Unpin> Body<'_, S> {
+    /// The bytes of the next piece; 0 at the end. The user's word is heard between two pieces, so that nothing is written any
+    /// more once this fails.
+    async fn next(&mut self, piece: &mut [u8]) -> Result<usize, Error> {
+        let (size, limit) = (self.size, self.pace.limit());
+        let read = tokio::select! {
+            _ = self.orders.wait_for(|order| *order == Order::Cancel) => return Err(Error::Cancelled),
+            read = timeout_at(self.pace.due(), self.stream.read(piece)) => read,
+        };
+        let read = read.map_err(|_| Error::Stalled(limit))?.map_err(Error::Broken)?;
+        self.came = self.came.saturating_add(read as u64);
         // Before it is written: what was not announced takes no room on the disk.
-        if came > size {
+        if self.came > size {
             return Err(Error::TooLong(size));
         }
-        (partial, piece) = partial.add(piece, read).await.map_err(Error::Disk)?;
-        moved.store(came, Ordering::Relaxed);
+        if read == 0 && self.came < size {
+            return Err(Error::TooShort { came: self.came, size });
+        }
+        Ok(read)
     }
 }

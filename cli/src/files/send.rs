@@ -11,13 +11,14 @@ use std::{
 use peerage::{Node, OpenOptions, PeerId};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 
 use super::{
     Config,
     disk::Source,
     name::Name,
+    pace::Pace,
     wire::{self, Offer, PROTOCOL, Refusal, Reply},
 };
 
@@ -39,6 +40,11 @@ pub enum Error {
     /// The receiver does not take it.
     #[error("{0}")]
     Refused(Refusal),
+    /// All of it was sent. It may be there, and it may not.
+    #[error(
+        "all of it was sent, and the receiver did not say whether it arrived: ask before sending it again"
+    )]
+    Unconfirmed,
     /// The file has become shorter since it was offered.
     #[error("the file has changed since it was offered")]
     Changed,
@@ -100,25 +106,36 @@ pub(super) async fn exchange(
     let mut reply = pin!(wire::read_reply(&mut reading));
     let sent = tokio::select! {
         biased;
-        sent = body(&mut writing, source, size, idle, moved) => sent,
+        sent = body(&mut writing, source, size, config.patience, moved) => sent,
         // A receiver that has had enough says so before the end. It is no yes unless everything was written.
         early = &mut reply => {
-            yes(early?)?;
-            return if moved.load(Ordering::Relaxed) == size { Ok(()) } else { Err(wire::Error::Ended.into()) };
+            let all = moved.load(Ordering::Relaxed) == size;
+            return match early {
+                Ok(Reply::Yes) if !all => Err(wire::Error::Ended.into()),
+                Ok(reply) => yes(reply),
+                Err(error) if all => Err(unconfirmed(error)),
+                Err(error) => Err(error.into()),
+            };
         }
     };
     sent?;
-    yes(in_time(idle, reply).await??)
+    // What was written last is still on its way for a while, and then it is checked and flushed.
+    match timeout(config.patience, reply).await {
+        Ok(Ok(reply)) => yes(reply),
+        Ok(Err(error)) => Err(unconfirmed(error)),
+        Err(elapsed) => Err(unconfirmed(elapsed)),
+    }
 }
 
 async fn body(
     to: &mut (impl AsyncWrite + Unpin),
     mut source: Source,
     size: u64,
-    idle: Duration,
+    patience: Duration,
     moved: &AtomicU64,
 ) -> Result<(), Error> {
     let (mut piece, mut left) = (Vec::new(), size);
+    let mut pace = Pace::new(patience);
     while left > 0 {
         (source, piece) = source.next(piece).await.map_err(Error::File)?;
         if piece.is_empty() {
@@ -126,18 +143,33 @@ async fn body(
         }
         // What was appended since is not part of what was offered.
         piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        // What the disk took is not held against the receiver.
+        pace.renew();
         let mut rest = &piece[..];
         while !rest.is_empty() {
-            let written = in_time(idle, to.write(rest)).await?.map_err(wire::Error::Io)?;
+            let written = timeout_at(pace.due(), to.write(rest)).await;
+            let written = written.map_err(|_| Error::Stalled(patience))?.map_err(wire::Error::Io)?;
             if written == 0 {
                 return Err(wire::Error::Ended.into());
             }
             rest = rest.get(written..).unwrap_or_default();
             left = left.saturating_sub(written as u64);
-            moved.store(size.saturating_sub(left), Ordering::Relaxed);
+            let gone = size.saturating_sub(left);
+            pace.moved(gone, size);
+            moved.store(gone, Ordering::Relaxed);
         }
     }
-    in_time(idle, to.shutdown()).await?.map_err(|error| wire::Error::Io(error).into())
+    match timeout(patience, to.shutdown()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(unconfirmed(error)),
+        Err(elapsed) => Err(unconfirmed(elapsed)),
+    }
+}
+
+/// Everything was written: what broke then says nothing about the file.
+fn unconfirmed(why: impl std::fmt::Display) -> Error {
+    tracing::debug!(%why, "a file was sent, and its receiver did not say that it arrived");
+    Error::Unconfirmed
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, Error> {

@@ -20,6 +20,7 @@ use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::name::{MAX_NAME, Name, NameError};
+use crate::text::in_units;
 
 /// The protocol's name.
 pub const PROTOCOL: ProtocolId = ProtocolId::from_static("/peerage/chat/file/1");
@@ -59,7 +60,7 @@ pub enum Refusal {
     #[error("nobody answered in time")]
     Expired,
     /// It is too large.
-    #[error("it is larger than the {max} bytes that are taken there")]
+    #[error("it is larger than the {} that are taken there", in_units(*max))]
     TooLarge {
         /// Bytes that are taken.
         max: u64,

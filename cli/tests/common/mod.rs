@@ -116,8 +116,19 @@ impl Peerage {
     /// As Ctrl-C does.
     #[cfg(unix)]
     pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    /// As the window of a terminal does that is closed.
+    #[cfg(unix)]
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill is there").success());
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill is there").success());
     }
 
     /// Nobody reads its standard output any more.

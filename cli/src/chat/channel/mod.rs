@@ -94,7 +94,7 @@ async fn chat(
     let name = named(args, me)?;
     let heard = gossip.subscribe(&topic).map_err(|error| Failure::new(error.to_string()))?;
     let whispers = whispers(node)?;
-    let transfers = Transfers::start(node, args)?;
+    let transfers = Transfers::start(context, node, args)?;
     if let Some(address) = &args.address {
         dial::connect(context, node, address).await?;
     }
@@ -178,7 +178,7 @@ impl Channel {
         let unsent = self.transfers.stop().await;
         chatted?;
         self.farewell().await?;
-        transfers::all_sent(&unsent)
+        unsent.none()
     }
 
     async fn chat(
@@ -201,7 +201,7 @@ impl Channel {
             tokio::select! {
                 () = context.interrupt.wait() => return Ok(()),
                 why = node.closed() => return Err(Failure::new(format!("the node has ended: {why}"))),
-                line = typed.recv(), if room => self.typed(line).await,
+                line = typed.recv(), if room => self.typed(line).await?,
                 message = heard.next() => match message {
                     Some(message) => self.heard(message).await?,
                     None => return Err(Failure::new("gossip has ended".to_owned())),
@@ -232,7 +232,7 @@ impl Channel {
         }
     }
 
-    async fn typed(&mut self, line: Option<String>) {
+    async fn typed(&mut self, line: Option<String>) -> Result<(), Failure> {
         let Some(line) = line else {
             self.ended = true;
             self.transfers.end();
@@ -240,13 +240,16 @@ impl Channel {
                 let lines = count(self.held.len(), "line");
                 self.show.note(format_args!("Waiting for somebody to hear {lines}. Ctrl-C gives up."));
             }
-            return;
+            return Ok(());
         };
         let line = clean(&line);
         let line = line.trim_end();
         match line.strip_prefix('/') {
             Some(rest) if !rest.starts_with('/') => self.command(rest),
-            rest => self.say(rest.unwrap_or(line)).await,
+            rest => {
+                self.say(rest.unwrap_or(line)).await;
+                Ok(())
+            }
         }
     }
 
@@ -267,7 +270,7 @@ impl Channel {
         }
     }
 
-    fn command(&mut self, line: &str) {
+    fn command(&mut self, line: &str) -> Result<(), Failure> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "who" => self.show.who(&self.people.names()),
@@ -275,12 +278,13 @@ impl Channel {
                 Some((meant, text)) if !text.trim().is_empty() => self.whisper(meant, text.trim()),
                 _ => self.show.note("/msg wants a name and a text: /msg ada hello"),
             },
-            _ if self.transfers.command(word, rest, &self.people, &self.show) => {}
+            _ if self.transfers.command(word, rest, &self.people, &self.show)? => {}
             _ => {
                 self.show.note(HELP);
                 self.show.note(transfers::HELP);
             }
         }
+        Ok(())
     }
 
     /// Says something to one alone.
@@ -370,7 +374,7 @@ impl Channel {
     async fn present(&mut self, peer: PeerId, name: String) -> Result<(), Failure> {
         if self.people.heard(peer, name, Instant::now()) {
             self.show.joined(peer, &self.people.called(peer))?;
-            self.transfers.speak(&self.people, &self.show);
+            self.transfers.speak(&self.people, &self.show)?;
             self.asked = true;
             self.here().await;
         }

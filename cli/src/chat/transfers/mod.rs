@@ -6,6 +6,7 @@ mod tell;
 use std::{
     collections::{BTreeMap, VecDeque},
     env,
+    io::{self, IsTerminal as _},
     path::PathBuf,
     time::Duration,
 };
@@ -16,12 +17,14 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use self::progress::Progress;
 use super::show::Show;
-use crate::{args::Chat, failure::Failure};
+use crate::{Context, args::Chat, failure::Failure, text::count};
 
 /// What there is to say about files.
 pub(super) const HELP: &str =
     "/send NAME FILE offers a file to one; /accept and /decline answer, /cancel stops one, /files lists them";
 
+/// Names of files that were not sent, which are told at the end. The others are counted.
+const MAX_NAMED: usize = 16;
 /// Files that wait for somebody to be there.
 const MAX_WAITING: usize = files::MAX_OUTGOING;
 /// So long those to whom they go are waited for, once anybody is there.
@@ -49,8 +52,30 @@ pub(super) struct Transfers {
     progress: BTreeMap<u32, Progress>,
     /// Nothing more will be typed: nobody is there to be asked.
     ended: bool,
-    /// What could not be sent since.
-    unsent: Vec<String>,
+    /// Nobody looks at what is said: whether all was sent is told by how the command ends.
+    scripted: bool,
+    /// What was not sent, as far as that matters at the end.
+    unsent: Unsent,
+}
+
+/// Files that were not sent.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    names: Vec<String>,
+    more: usize,
+}
+
+/// Why a command about a file does nothing.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("There is no file to say that about.")]
+    NoFile,
+    #[error("Which file? /files lists their numbers.")]
+    ManyFiles,
+    #[error("Files have numbers; /files lists them.")]
+    NoNumber,
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 /// What [`Transfers::handle`] is for.
@@ -60,7 +85,7 @@ pub(super) enum Event {
 }
 
 impl Transfers {
-    pub(super) fn start(node: &Node, args: &Chat) -> Result<Self, Failure> {
+    pub(super) fn start(context: &Context, node: &Node, args: &Chat) -> Result<Self, Failure> {
         let mut config = Config::new(args.downloads.clone());
         config.max_size = args.max_file_size.0;
         let files = Files::start(node, config).map_err(|error| Failure::new(error.to_string()))?;
@@ -73,7 +98,8 @@ impl Transfers {
             tick,
             progress: BTreeMap::new(),
             ended: false,
-            unsent: Vec::new(),
+            scripted: context.out.is_json() || !io::stdin().is_terminal(),
+            unsent: Unsent::default(),
         })
     }
 
@@ -84,39 +110,67 @@ impl Transfers {
     }
 
     /// What the user typed, if it is about files: `false` if it is not.
-    pub(super) fn command(&mut self, word: &str, rest: &str, people: &impl People, show: &Show) -> bool {
+    pub(super) fn command(
+        &mut self,
+        word: &str,
+        rest: &str,
+        people: &impl People,
+        show: &Show,
+    ) -> Result<bool, Failure> {
         let rest = rest.trim();
-        match word {
-            "send" => self.send(rest, people, show),
-            "accept" => self.answer(rest, Transfer::is_open_offer, show, |this, id| {
-                this.files.accept(id)?;
-                this.progress.insert(id, Progress::new(Instant::now()));
+        let done = match word {
+            "send" => return self.send(rest, people, show).map(|()| true),
+            "accept" => {
+                self.which(rest, Transfer::is_open_offer).and_then(|id| self.accept(id, people, show))
+            }
+            "decline" => {
+                self.which(rest, Transfer::is_open_offer).and_then(|id| Ok(self.files.decline(id)?))
+            }
+            "cancel" => self.which(rest, |_| true).and_then(|id| Ok(self.files.cancel(id)?)),
+            "files" => {
+                self.list(people, show);
                 Ok(())
-            }),
-            "decline" => self.answer(rest, Transfer::is_open_offer, show, |this, id| this.files.decline(id)),
-            "cancel" => self.answer(rest, |_| true, show, |this, id| this.files.cancel(id)),
-            "files" => self.list(people, show),
-            _ => return false,
+            }
+            _ => return Ok(false),
+        };
+        match done {
+            Ok(()) => Ok(true),
+            Err(why) => {
+                let command = format!("{word} {rest}");
+                tell::command_failed(command.trim_end(), &why.to_string(), show).map(|()| true)
+            }
         }
-        true
     }
 
-    fn send(&mut self, rest: &str, people: &impl People, show: &Show) {
+    fn send(&mut self, rest: &str, people: &impl People, show: &Show) -> Result<(), Failure> {
         let Some((meant, path)) = rest.split_once(' ').filter(|(_, path)| !path.trim().is_empty()) else {
-            return show.note("/send wants a name and a file: /send ada report.pdf");
+            self.not_sent(format!("/send {rest}"));
+            let (command, why) =
+                (format!("send {rest}"), "/send wants a name and a file: /send ada report.pdf");
+            return tell::command_failed(command.trim_end(), why, show);
         };
         let path = path_of(path.trim());
-        if people.are_here() {
+        if people.are_here() || people.find(meant).is_ok() {
             return self.send_to(meant, path, people, show);
         }
+        let file = path.display().to_string();
         if self.waiting.len() >= MAX_WAITING {
-            return show.note(CommandError::TooMany);
+            let told = tell::not_sent(meant, &file, &CommandError::TooMany.to_string(), show);
+            self.not_sent(file);
+            return told;
         }
-        show.note(format_args!("Nobody is here yet: {} is offered once {meant} is.", path.display()));
+        show.note(format_args!("{meant} is not here yet: {file} is offered once {meant} is."));
         self.waiting.push_back((meant.to_owned(), path));
+        Ok(())
     }
 
-    fn send_to(&mut self, meant: &str, path: PathBuf, people: &impl People, show: &Show) {
+    fn send_to(
+        &mut self,
+        meant: &str,
+        path: PathBuf,
+        people: &impl People,
+        show: &Show,
+    ) -> Result<(), Failure> {
         let file = path.display().to_string();
         let sent = match people.find(meant) {
             Ok(peer) => self.files.send(peer, path).map(drop).map_err(|error| error.to_string()),
@@ -125,19 +179,31 @@ impl Transfers {
             }
             Err(found) => Err(format!("{meant} may be {}", found.join(" or "))),
         };
-        if let Err(why) = sent {
-            show.note(format_args!("{file} is not sent: {why}"));
-            if self.ended {
-                self.unsent.push(file);
-            }
+        let Err(why) = sent else { return Ok(()) };
+        let told = tell::not_sent(meant, &file, &why, show);
+        self.not_sent(file);
+        told
+    }
+
+    /// Counts what fails and will not be tried again by whoever typed it.
+    fn not_sent(&mut self, file: String) {
+        if self.ended || self.scripted {
+            self.unsent.add(file);
         }
     }
 
     /// Offers what waited for somebody to be there.
-    pub(super) fn speak(&mut self, people: &impl People, show: &Show) {
+    pub(super) fn speak(&mut self, people: &impl People, show: &Show) -> Result<(), Failure> {
+        for (meant, path) in std::mem::take(&mut self.waiting) {
+            if people.find(&meant).is_ok() {
+                self.send_to(&meant, path, people, show)?;
+            } else {
+                self.waiting.push_back((meant, path));
+            }
+        }
         if self.waiting.is_empty() || !people.are_here() {
             self.looking = None;
-            return;
+            return Ok(());
         }
         let late = self.looking.get_or_insert_with(Instant::now).elapsed() >= LOOKING;
         for (meant, path) in std::mem::take(&mut self.waiting) {
@@ -145,32 +211,29 @@ impl Transfers {
             if unknown && !late {
                 self.waiting.push_back((meant, path));
             } else {
-                self.send_to(&meant, path, people, show);
+                self.send_to(&meant, path, people, show)?;
             }
         }
+        Ok(())
     }
 
-    /// Does what the user says about the file of a number, or about the only one there is.
-    fn answer(
-        &mut self,
-        rest: &str,
-        fits: impl Fn(&Transfer) -> bool,
-        show: &Show,
-        act: impl FnOnce(&mut Self, u32) -> Result<(), CommandError>,
-    ) {
+    fn accept(&mut self, id: u32, people: &impl People, show: &Show) -> Result<(), Problem> {
+        self.files.accept(id)?;
+        self.progress.insert(id, Progress::new(Instant::now()));
+        for one in self.files.transfers().filter(|one| one.id == id) {
+            tell::taking(one, &people.called(one.peer), show);
+        }
+        Ok(())
+    }
+
+    /// The file of a number, or the only one of some that there is.
+    fn which(&self, number: &str, fits: impl Fn(&Transfer) -> bool) -> Result<u32, Problem> {
         let mut fitting = self.files.transfers().filter(|one| fits(one)).map(|one| one.id);
-        let id = match (rest, fitting.next(), fitting.next()) {
-            ("", None, _) => return show.note("There is no file to say that about."),
-            ("", Some(only), None) => only,
-            ("", Some(_), Some(_)) => return show.note("Which file? /files lists their numbers."),
-            (number, ..) => match number.parse() {
-                Ok(id) => id,
-                Err(_) => return show.note("Files have numbers; /files lists them."),
-            },
-        };
-        drop(fitting);
-        if let Err(error) = act(self, id) {
-            show.note(error);
+        match (number, fitting.next(), fitting.next()) {
+            ("", None, _) => Err(Problem::NoFile),
+            ("", Some(only), None) => Ok(only),
+            ("", Some(_), Some(_)) => Err(Problem::ManyFiles),
+            (number, ..) => number.parse().map_err(|_| Problem::NoNumber),
         }
     }
 
@@ -208,7 +271,7 @@ impl Transfers {
             Event::Tick => {
                 let happened = self.files.sweep(|peer| people.is_here(peer));
                 happened.iter().try_for_each(|happened| self.happened(happened, people, show))?;
-                self.speak(people, show);
+                self.speak(people, show)?;
                 self.tell_progress(people, show)
             }
         }
@@ -219,8 +282,9 @@ impl Transfers {
             Happened::Accepted(transfer) => {
                 self.progress.insert(transfer.id, Progress::new(Instant::now()));
             }
-            Happened::Failed { transfer, .. } if self.ended && transfer.direction == Direction::Out => {
-                self.unsent.push(transfer.name.clone());
+            Happened::Failed { transfer, unconfirmed, .. } if transfer.direction == Direction::Out => {
+                let perhaps = if *unconfirmed { " (which may have arrived)" } else { "" };
+                self.not_sent(format!("{}{perhaps}", transfer.name));
             }
             _ => {}
         }
@@ -259,18 +323,36 @@ impl Transfers {
     }
 
     /// Ends all that is under way, and removes what is not complete. What is not sent therefore, and what was not before.
-    pub(super) async fn stop(&mut self) -> Vec<String> {
-        let outgoing = self.files.transfers().filter(|one| one.direction == Direction::Out);
-        self.unsent.extend(outgoing.map(|one| one.name.clone()));
-        self.unsent.extend(self.waiting.drain(..).map(|(_, path)| path.display().to_string()));
+    pub(super) async fn stop(&mut self) -> Unsent {
+        for one in self.files.transfers().filter(|one| one.direction == Direction::Out) {
+            self.unsent.add(one.name.clone());
+        }
+        for (_, path) in self.waiting.drain(..) {
+            self.unsent.add(path.display().to_string());
+        }
         self.files.stop().await;
         std::mem::take(&mut self.unsent)
     }
 }
 
-/// A failure, if something was not sent.
-pub(super) fn all_sent(unsent: &[String]) -> Result<(), Failure> {
-    if unsent.is_empty() { Ok(()) } else { Err(Failure::new(format!("not sent: {}", unsent.join(", ")))) }
+impl Unsent {
+    fn add(&mut self, name: String) {
+        if self.names.len() < MAX_NAMED {
+            self.names.push(name);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    /// A failure, if there are any.
+    pub(super) fn none(&self) -> Result<(), Failure> {
+        let names = self.names.join(", ");
+        match (self.names.len(), self.more) {
+            (0, _) => Ok(()),
+            (_, 0) => Err(Failure::new(format!("not sent: {names}"))),
+            (_, more) => Err(Failure::new(format!("not sent: {names}, and {}", count(more, "other file")))),
+        }
+    }
 }
 
 /// A path as people type it: with quotes around it, or from the home directory on.
@@ -299,5 +381,22 @@ mod tests {
             assert_eq!(path_of(typed), PathBuf::from(path), "{typed}");
         }
         assert_eq!(path_of("~/x"), env::home_dir().unwrap().join("x"));
+    }
+
+    #[test]
+    fn so_many_are_named_and_the_rest_is_counted() {
+        let mut unsent = Unsent::default();
+        assert!(unsent.none().is_ok());
+        let message = |unsent: &Unsent| match unsent.none() {
+            Err(Failure::Error(told)) => told.message,
+            other => panic!("{other:?}"),
+        };
+        for _ in 0..MAX_NAMED {
+            unsent.add("x".to_owned());
+        }
+        let names = ["x"; MAX_NAMED].join(", ");
+        assert_eq!(message(&unsent), format!("not sent: {names}"));
+        unsent.add("y".to_owned());
+        assert_eq!(message(&unsent), format!("not sent: {names}, and 1 other file"));
     }
 }

@@ -54,13 +54,19 @@ enum Event<'a> {
         file: File<'a>,
         path: Option<String>,
     },
+    /// It did not. `unconfirmed` if it may have: all of it was sent, and the receiver did not say so.
     FileFailed {
         #[serde(flatten)]
         file: File<'a>,
         why: &'a str,
+        unconfirmed: bool,
     },
     /// Somebody offered something that nobody was asked about.
     FileTurnedAway { time: String, peer: String, name: &'a str, why: &'a str },
+    /// This one was told to send a file, which it does not even offer.
+    FileNotSent { time: String, to: &'a str, file: &'a str, why: &'a str },
+    /// What this one was told to do about files cannot be done.
+    FileCommandFailed { time: String, command: &'a str, why: &'a str },
 }
 
 #[derive(Serialize)]
@@ -98,33 +104,35 @@ pub(super) fn happened(
     people: &impl People,
     show: &Show,
 ) -> Result<(), Failure> {
-    let (transfer, why) = match happened {
+    let (transfer, why, unconfirmed) = match happened {
         Happened::TurnedAway { peer, why } => {
             let name = &people.called(*peer);
             let event = Event::FileTurnedAway { time: now(), peer: peer.to_string(), name, why };
             return show.happened(&event, format!("{name} offered a file that is not taken: {why}"));
         }
         Happened::Asked(transfer) | Happened::Offered(transfer) | Happened::Accepted(transfer) => {
-            (transfer, "")
+            (transfer, "", false)
         }
-        Happened::Done { transfer, .. } => (transfer, ""),
-        Happened::Failed { transfer, why } => (transfer, why.as_str()),
+        Happened::Done { transfer, .. } => (transfer, "", false),
+        Happened::Failed { transfer, why, unconfirmed } => (transfer, why.as_str(), *unconfirmed),
         _ => return Ok(()),
     };
     let name = people.called(transfer.peer);
     let file = File::of(transfer, &name);
-    let (id, size, what) = (transfer.id, Bytes(transfer.size), &transfer.name);
+    let (id, size, peer) = (transfer.id, Bytes(transfer.size), transfer.peer);
+    let what = quoted(&transfer.name);
     let incoming = transfer.direction == Direction::In;
     match happened {
         Happened::Asked(_) => {
-            let (seconds, peer) = (config.offer_timeout.as_secs(), transfer.peer);
+            let seconds = config.offer_timeout.as_secs();
             let text = format!(
                 "{name} (peer {peer}) offers you {what}, {size}: /accept {id} or /decline {id} within {seconds} s"
             );
             show.happened(&Event::FileOffer { file, seconds }, text)
         }
         Happened::Offered(_) => {
-            let text = format!("{what}, {size}, is offered to {name}; /cancel {id} withdraws it");
+            let text =
+                format!("{what}, {size}, is offered to {name} (peer {peer}); /cancel {id} withdraws it");
             show.happened(&Event::FileOffered { file }, text)
         }
         Happened::Accepted(_) => {
@@ -140,13 +148,38 @@ pub(super) fn happened(
             show.happened(&Event::FileDone { file, path }, text)
         }
         _ => {
-            let text = match incoming {
-                true => format!("{what} of {name} is not here: {why}"),
-                false => format!("{name} does not have {what}: {why}"),
+            let text = if incoming {
+                format!("{what} of {name} is not here: {why}")
+            } else if unconfirmed {
+                format!("{name} may have {what}, or not: {why}")
+            } else {
+                format!("{name} does not have {what}: {why}")
             };
-            show.happened(&Event::FileFailed { file, why }, text)
+            show.happened(&Event::FileFailed { file, why, unconfirmed }, text)
         }
     }
+}
+
+/// A file that is not even offered.
+pub(super) fn not_sent(to: &str, file: &str, why: &str, show: &Show) -> Result<(), Failure> {
+    let event = Event::FileNotSent { time: now(), to, file, why };
+    show.not_done(&event, format_args!("{file} is not sent: {why}"))
+}
+
+/// A command that is none, or not now.
+pub(super) fn command_failed(command: &str, why: &str, show: &Show) -> Result<(), Failure> {
+    show.not_done(&Event::FileCommandFailed { time: now(), command, why }, why)
+}
+
+/// The user's word is heard; the bar may come later.
+pub(super) fn taking(transfer: &Transfer, name: &str, show: &Show) {
+    let (id, what) = (transfer.id, quoted(&transfer.name));
+    show.note(format_args!("Taking {what} from {name}; /cancel {id} stops it."));
+}
+
+/// Quotes cannot be in a name that was offered: one sees where it ends.
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
 }
 
 /// How often to tell how far a file is.
@@ -179,7 +212,7 @@ pub(super) fn line(transfer: &Transfer, name: &str) -> String {
 }
 
 fn label(transfer: &Transfer, name: &str) -> String {
-    let (id, file) = (transfer.id, &transfer.name);
+    let (id, file) = (transfer.id, quoted(&transfer.name));
     match transfer.direction {
         Direction::In => format!("{id} {file} from {name}"),
         Direction::Out => format!("{id} {file} to {name}"),

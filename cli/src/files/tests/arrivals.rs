@@ -119,6 +119,7 @@ fn the_receiver_can_cancel_midway() {
             task::yield_now().await;
         }
         assert_eq!(ada.scratch.received(), [".x.0.part"]);
+        assert_eq!(ada.files.decline(asked.id), Err(CommandError::UnderWay));
         ada.files.cancel(asked.id).unwrap();
         assert_eq!(reply(&mut stream).await, Reply::No(Refusal::Cancelled));
         drop(stream);
@@ -160,6 +161,63 @@ fn the_end_of_the_chat_removes_what_is_not_complete() {
         ada.files.stop().await;
         assert!(ada.scratch.received().is_empty());
         assert!(wire::read_reply(&mut stream).await.is_err());
+    });
+}
+
+#[test]
+fn the_end_of_the_chat_waits_for_the_disk() {
+    run(async {
+        let (mut ada, raw) = with_raw("disk-at-end", |_| {}).await;
+        for patient in [true, false] {
+            let _stream = offering(&raw, &ada, &offer("x", b"x").encode()).await;
+            let asked = ada.asked().await;
+            let disk = StuckDisk::new();
+            ada.files.accept(asked.id).unwrap();
+            while ada.files.folder.incomplete() == 0 {
+                task::yield_now().await;
+            }
+            {
+                let mut stop = pin!(ada.files.stop());
+                cannot_be_done(stop.as_mut()).await;
+                if patient {
+                    drop(disk);
+                } else {
+                    // A disk that never answers does not hold up the end for ever.
+                    tokio::time::advance(SETTLING).await;
+                }
+                stop.await;
+            }
+            assert!(ada.scratch.folder().exists(), "the disk has done what it was told");
+            assert!(ada.scratch.received().is_empty());
+        }
+    });
+}
+
+#[test]
+fn what_is_given_up_is_removed_by_a_thread_that_may_block() {
+    run(async {
+        let (mut ada, raw) = with_raw("removed", |_| {}).await;
+        let content = bytes(PIECE);
+        let mut stream = offering(&raw, &ada, &offer("x", &content).encode()).await;
+        let asked = ada.asked().await;
+        ada.files.accept(asked.id).unwrap();
+        assert_eq!(reply(&mut stream).await, Reply::Yes);
+        stream.write_all(&content[..1000]).await.unwrap();
+        while asked.moved() < 1000 {
+            task::yield_now().await;
+        }
+        let disk = StuckDisk::new();
+        let partial = ada.scratch.folder().join(".x.0.part");
+        drop(stream);
+        let why = {
+            let mut failed = pin!(ada.failed());
+            cannot_be_done(failed.as_mut()).await;
+            assert!(partial.exists(), "it is not removed on the way");
+            drop(disk);
+            failed.await
+        };
+        assert!(why.starts_with("the sender broke off"), "{why}");
+        assert!(ada.scratch.received().is_empty());
     });
 }
 

@@ -47,7 +47,7 @@ fn a_receiver_that_stops_reading_is_given_up() {
         assert!(matches!(ada.happened().await, Happened::Accepted(_)));
         let moving: Vec<u32> = ada.files.transfers().map(|one| one.id).collect();
         assert_eq!(moving, [id]);
-        assert_eq!(ada.failed().await, "the receiver was silent for 30 s");
+        assert_eq!(ada.failed().await, "the receiver was silent for 180 s");
 
         // And by the user, who is told so at once; the other side sees a reset.
         streams.lock().unwrap().clear();
@@ -184,5 +184,75 @@ fn who_opens_a_stream_and_offers_nothing_loses_it() {
         let since = Instant::now();
         assert!(stream.read_to_end(&mut Vec::new()).await.is_err());
         assert_eq!(since.elapsed().as_secs(), OFFERING.as_secs());
+    });
+}
+
+#[test]
+fn who_hangs_up_before_an_offer_is_not_told_of() {
+    run(async {
+        let (mut ada, raw) = with_raw("hangs-up", |_| {}).await;
+        for said in [&b""[..], &[100, 0x0a]] {
+            let mut stream = raw.open(ada.node.peer_id(), PROTOCOL.as_str()).await.unwrap();
+            stream.write_all(said).await.unwrap();
+            stream.close_write().await.unwrap();
+            let mut rest = Vec::new();
+            tokio::select! {
+                happened = ada.happened() => panic!("{happened:?}"),
+                _ = stream.read_to_end(&mut rest) => {}
+            }
+        }
+        let _stream = offering(&raw, &ada, &offer("x", b"x").encode()).await;
+        ada.asked().await;
+    });
+}
+
+#[test]
+fn a_flood_of_offers_is_not_one_of_lines() {
+    run(async {
+        let (mut ada, raw) = with_raw("flood", |_| {}).await;
+        let (good, bad) = (offer("x", b"x").encode(), vec![0; wire::MAX_OFFER + 1]);
+        for number in 0..MAX_OFFERS {
+            if number % 2 == 0 {
+                let stream = offering(&raw, &ada, &good).await;
+                ada.asked().await;
+                drop(stream);
+                assert_eq!(ada.failed().await, "the offer was withdrawn");
+            } else {
+                let mut stream = offering(&raw, &ada, &bad).await;
+                ada.turned_away().await;
+                assert_eq!(reply(&mut stream).await, Reply::No(Refusal::BadOffer));
+            }
+        }
+        let mut stream = offering(&raw, &ada, &good).await;
+        let why = ada.turned_away().await;
+        assert!(why.starts_with("too many offers of late"), "{why}");
+        assert_eq!(reply(&mut stream).await, Reply::No(Refusal::TooMany));
+        for message in [&good, &bad] {
+            let mut stream = offering(&raw, &ada, message).await;
+            tokio::select! {
+                happened = ada.happened() => panic!("{happened:?}"),
+                reply = reply(&mut stream) => assert_eq!(reply, Reply::No(Refusal::TooMany)),
+            }
+        }
+        tokio::time::advance(PERIOD).await;
+        let _stream = offering(&raw, &ada, &good).await;
+        ada.asked().await;
+    });
+}
+
+#[test]
+fn who_is_refused_and_stays_holds_a_stream_for_a_moment_only() {
+    run(async {
+        let (mut ada, raw) = with_raw("stays", |_| {}).await;
+        let mut refused = Vec::new();
+        for _ in 0..MAX_PER_PEER + SPARE_PER_PEER {
+            let mut stream = offering(&raw, &ada, &[]).await;
+            ada.turned_away().await;
+            assert_eq!(reply(&mut stream).await, Reply::No(Refusal::BadOffer));
+            refused.push(stream);
+        }
+        assert!(!stays_open(&raw, &ada).await);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(stays_open(&raw, &ada).await);
     });
 }

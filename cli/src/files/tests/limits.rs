@@ -7,7 +7,7 @@ fn the_largest_file_and_one_byte_more() {
     run(async {
         let (mut ada, raw) = with_raw("largest", |config| config.max_size = 1000).await;
         let mut stream = offering(&raw, &ada, &offer("x", &bytes(1001)).encode()).await;
-        assert_eq!(ada.turned_away().await, "x has 1001 bytes, 1000 are taken");
+        assert_eq!(ada.turned_away().await, "\"x\" is larger than 1000 B; --max-file-size takes more");
         assert_eq!(reply(&mut stream).await, Reply::No(Refusal::TooLarge { max: 1000 }));
         let _open = offering(&raw, &ada, &offer("x", &bytes(1000)).encode()).await;
         assert_eq!(ada.asked().await.size, 1000);
@@ -52,10 +52,55 @@ fn so_many_files_are_sent_and_not_one_more() {
     run(async {
         let (mut ada, bob) = pair("outgoing").await;
         let path = ada.scratch.file("x", b"x");
-        for _ in 0..MAX_OUTGOING {
+        let other = |seed| Keypair::from_ed25519_seed([seed; 32]).peer_id();
+        for _ in 0..MAX_PER_PEER {
             ada.files.send(bob.node.peer_id(), path.clone()).unwrap();
         }
-        assert_eq!(ada.files.send(bob.node.peer_id(), path), Err(CommandError::TooMany));
+        assert_eq!(ada.files.send(bob.node.peer_id(), path.clone()), Err(CommandError::TooManyToOne));
+        for seed in 0..MAX_OUTGOING - MAX_PER_PEER {
+            ada.files.send(other(100 + seed as u8), path.clone()).unwrap();
+        }
+        assert_eq!(ada.files.send(other(200), path), Err(CommandError::TooMany));
+    });
+}
+
+#[test]
+fn all_that_may_be_sent_to_one_is_asked_about_there() {
+    run(async {
+        let (mut ada, mut bob) = pair("all-to-one").await;
+        let path = ada.scratch.file("x", b"x");
+        for _ in 0..MAX_PER_PEER {
+            ada.files.send(bob.node.peer_id(), path.clone()).unwrap();
+        }
+        for _ in 0..MAX_PER_PEER {
+            let asked = bob.asked().await;
+            bob.files.accept(asked.id).unwrap();
+        }
+        for _ in 0..MAX_PER_PEER {
+            bob.done().await;
+        }
+    });
+}
+
+#[test]
+fn so_many_streams_are_open_and_not_one_more() {
+    run(async {
+        let network = Network::new();
+        let ada = Side::new(&network, 1, "streams").await;
+        let (of_peer, of_all) = (MAX_PER_PEER + SPARE_PER_PEER, MAX_INCOMING + SPARE);
+        let mut open = Vec::new();
+        for seed in 0..of_all.div_ceil(of_peer) as u8 {
+            let raw = node(&network, 10 + seed).await;
+            raw.connect(address(&ada.node)).await.unwrap();
+            for _ in 0..of_peer.min(of_all - open.len()) {
+                open.push((raw.clone(), waiting(&raw, &ada).await.unwrap()));
+            }
+            assert!(!stays_open(&raw, &ada).await, "of {} streams", open.len());
+        }
+        assert_eq!(open.len(), of_all);
+        let raw = node(&network, 100).await;
+        raw.connect(address(&ada.node)).await.unwrap();
+        assert!(!stays_open(&raw, &ada).await, "of somebody else");
     });
 }
 
@@ -102,5 +147,24 @@ fn so_many_strangers_wait_and_not_one_more() {
             waiting.push((raw, stream));
         }
         assert_eq!(ada.files.strangers.len(), MAX_STRANGERS);
+    });
+}
+
+#[test]
+fn one_stranger_leaves_room_for_others() {
+    run(async {
+        let (mut ada, raw) = with_raw("stranger", |_| {}).await;
+        let message = offer("x", b"x").encode();
+        let mut waiting = Vec::new();
+        for number in 0..=MAX_OF_STRANGER {
+            let mut stream = offering(&raw, &ada, &message).await;
+            let event = ada.files.next().await;
+            assert!(ada.files.handle(event, |_| false).is_none());
+            if number == MAX_OF_STRANGER {
+                assert_eq!(reply(&mut stream).await, Reply::No(Refusal::NotHere));
+            }
+            waiting.push(stream);
+        }
+        assert_eq!(ada.files.strangers.len(), MAX_OF_STRANGER);
     });
 }

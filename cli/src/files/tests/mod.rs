@@ -3,8 +3,11 @@
 mod arrivals;
 mod hostile;
 mod limits;
+mod slow;
 
-use std::fs;
+use std::{fs, pin::pin};
+
+use futures::poll;
 
 use peerage::{Keypair, Multiaddr, transport::memory::Network};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,10 +18,11 @@ use super::{
     *,
 };
 
-/// Runs a test in a paused runtime; it fails if virtual time runs past an hour.
+/// Runs a test in a paused runtime, with one thread that may block; it fails if virtual time runs past an hour.
 fn run(test: impl Future<Output = ()> + 'static) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().start_paused(true).build_local(Default::default());
+    let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1);
+    let runtime = runtime.build_local(Default::default());
     let limit = Duration::from_secs(3600);
     let test = async move { timeout(limit, test).await.expect("the test hangs") };
     runtime.expect("a runtime").block_on(test);
@@ -114,6 +118,26 @@ async fn with_raw(test: &str, change: impl FnOnce(&mut Config)) -> (Side, Node) 
     (ada, raw)
 }
 
+/// A disk that does nothing until this is dropped.
+struct StuckDisk(#[allow(dead_code, reason = "it is dropped")] std::sync::mpsc::Sender<()>);
+
+impl StuckDisk {
+    fn new() -> Self {
+        let (held, until) = std::sync::mpsc::channel();
+        // The thread is the only one that may block.
+        task::spawn_blocking(move || until.recv());
+        Self(held)
+    }
+}
+
+/// Lets everybody else do what they can do without the disk, and without time: `work` cannot be done by that.
+async fn cannot_be_done<T>(mut work: std::pin::Pin<&mut impl Future<Output = T>>) {
+    for _ in 0..200 {
+        assert!(poll!(work.as_mut()).is_pending());
+        task::yield_now().await;
+    }
+}
+
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8).collect()
 }
@@ -127,6 +151,21 @@ async fn offering(from: &Node, to: &Side, message: &[u8]) -> Stream {
     let mut stream = from.open(to.node.peer_id(), PROTOCOL.as_str()).await.unwrap();
     wire::write(&mut stream, message).await.unwrap();
     stream
+}
+
+/// Whether a stream may be opened that offers nothing yet.
+async fn stays_open(from: &Node, to: &Side) -> bool {
+    waiting(from, to).await.is_some()
+}
+
+/// A stream that offers nothing yet, unless it is refused at once.
+async fn waiting(from: &Node, to: &Side) -> Option<Stream> {
+    let mut stream = from.open(to.node.peer_id(), PROTOCOL.as_str()).await.ok()?;
+    // The beginning of an offer.
+    stream.write_all(&[100]).await.ok()?;
+    // In virtual time: nothing else is left to happen.
+    let read = timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
+    read.is_err().then_some(stream)
 }
 
 async fn reply(stream: &mut Stream) -> Reply {
