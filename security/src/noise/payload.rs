@@ -117,8 +117,11 @@ mod tests {
         (keypair.public().to_protobuf(), keypair.sign(&signed(STATIC)))
     }
 
+    /// By who has seen the honest one before, and believes nobody else the more for it.
     fn decode(bytes: &[u8], static_key: &[u8]) -> Result<Payload, Error> {
-        super::decode(bytes, static_key, &Proofs::default())
+        let (proofs, (key, signature)) = (Proofs::default(), parts());
+        super::decode(&encode(&key, &signature, &[]), STATIC, &proofs).expect("it is honest");
+        super::decode(bytes, static_key, &proofs)
     }
 
     fn ids(names: &[&str]) -> Vec<ProtocolId> {
@@ -156,6 +159,9 @@ mod tests {
     fn a_signature_over_anything_else_is_refused() {
         let keypair = Keypair::from_ed25519_seed([1; 32]);
         let key = keypair.public().to_protobuf();
+        let (_, signature) = parts();
+        let other = decode(&encode(&key, &signature, &[]), &[8; 32]).unwrap_err();
+        assert!(matches!(other, Error::BadSignature), "of another handshake's static key");
         for message in [&b""[..], STATIC, &signed(&[8; 32]), &[b"libp2p-tls-handshake:", STATIC].concat()] {
             let error = decode(&encode(&key, &keypair.sign(message), &[]), STATIC).unwrap_err();
             assert!(matches!(error, Error::BadSignature));
