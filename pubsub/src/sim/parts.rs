@@ -34,6 +34,8 @@ struct Parts {
     misers: BTreeSet<NodeId>,
     /// Pieces that came, and how many of them were new.
     came: (usize, usize),
+    /// Of how much that programs are to hear they miss one thing, at random.
+    misses: Option<u32>,
 }
 
 impl Parts {
@@ -58,7 +60,7 @@ impl Parts {
         let message: Vec<u8> = (0..COUNT * PIECE).map(|n| (n / PIECE) as u8).collect();
         let nothing = || Pieces::nothing(COUNT).unwrap();
         let has = nodes.into_iter().map(|node| (node, nothing())).collect();
-        Self { network, topic, message, has, misers: BTreeSet::new(), came: (0, 0) }
+        Self { network, topic, message, has, misers: BTreeSet::new(), came: (0, 0), misses: None }
     }
 
     fn publish(&mut self, node: NodeId) {
@@ -88,6 +90,9 @@ impl Parts {
             self.network.run(TICK);
             let mut news: BTreeMap<NodeId, bool> = BTreeMap::new();
             for (node, received) in self.network.take_parts() {
+                if self.misses.is_some_and(|of| self.network.rng().random_range(0..of) == 0) {
+                    continue;
+                }
                 let pieces = self.has.get_mut(&node).unwrap();
                 let new = received.parts.map_or(0, |parts| {
                     let mut all = Pieces::nothing(COUNT).unwrap();
@@ -102,6 +107,19 @@ impl Parts {
             }
             news.retain(|node, is_news| *is_news && !self.misers.contains(node));
             for node in news.into_keys() {
+                self.publish(node);
+            }
+        }
+    }
+
+    /// The same for so many seconds, after each of which everybody asks anew for what has not come.
+    fn run_asking(&mut self, seconds: usize) {
+        for _ in 0..seconds {
+            self.run(Duration::from_secs(1));
+            let mut nodes: Vec<NodeId> = self.has.keys().copied().collect();
+            nodes.retain(|node| !self.misers.contains(node));
+            for node in nodes {
+                self.has.get_mut(&node).unwrap().ask_anew();
                 self.publish(node);
             }
         }
@@ -172,15 +190,19 @@ fn who_promises_and_does_not_give_only_costs_time() {
             parts.misers.insert(node);
         }
         parts.begin(NodeId(0));
-        for _ in 0..20 {
-            parts.run(Duration::from_secs(1));
-            let mut nodes: Vec<NodeId> = parts.has.keys().copied().collect();
-            nodes.retain(|node| !parts.misers.contains(node));
-            for node in nodes {
-                parts.has.get_mut(&node).unwrap().ask_anew();
-                parts.publish(node);
-            }
-        }
+        parts.run_asking(20);
+        assert_eq!(parts.whole(), NODES, "seed {seed}");
+    }
+}
+
+/// Of all that peers say, programs miss a third: what does not come is asked for, and given, until it does.
+#[test]
+fn what_programs_miss_comes_again() {
+    for seed in 0..4 {
+        let mut parts = Parts::new(seed);
+        parts.misses = Some(3);
+        parts.begin(NodeId(0));
+        parts.run_asking(60);
         assert_eq!(parts.whole(), NODES, "seed {seed}");
     }
 }
