@@ -151,6 +151,13 @@ pub struct Hearer<'a> {
     pub room: usize,
 }
 
+impl<'a> Hearer<'a> {
+    /// A peer that takes parts, as many as there are, and has not spoken yet: to try a program's own [`Have`].
+    pub fn new(peer: PeerId, given: &'a Bytes) -> Self {
+        Self { peer, metadata: None, given, takes_parts: true, room: usize::MAX }
+    }
+}
+
 /// What a peer is told of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Say {

@@ -110,16 +110,26 @@ fn whose_gossip_found_no_room_is_told_at_the_next() {
     (1..=20).for_each(|n| wants(&mut rig, n, Mode::Requests));
     rig.command(Command::Subscribe(topic("t")));
     let outside = (1..=20).find(|n| !rig.in_mesh(*n)).unwrap();
-    let mut heard = 0;
-    for group in [&b"g"[..], b"h"] {
-        publish(&mut rig, group, pieces([0])).unwrap();
-    }
-    for _ in 0..3 {
-        (1..=20).for_each(|n| drop(rig.told(n)));
-        rig.heartbeats(1);
-        heard += told(&mut rig, outside).len();
-    }
-    assert_eq!(heard, 2);
+    let heard_of = |rig: &mut Rig| {
+        let mut heard = 0;
+        for group in [&b"g"[..], b"h"] {
+            publish(rig, group, pieces([0])).unwrap();
+        }
+        for _ in 0..3 {
+            (1..=20).for_each(|n| drop(rig.told(n)));
+            rig.heartbeats(1);
+            heard += told(rig, outside).len();
+        }
+        heard
+    };
+    assert_eq!(heard_of(&mut rig), 2);
+    assert_eq!(heard_of(&mut rig), 0);
+    // What was under way may be lost with its stream.
+    let session = rig.engine().net.peers[&peer(outside)].session;
+    rig.input(Input::LinkFailed { peer: peer(outside), session, unsupported: false });
+    rig.heartbeats(1);
+    assert!(!rig.in_mesh(outside));
+    assert_eq!(heard_of(&mut rig), 2);
 }
 
 #[test]
