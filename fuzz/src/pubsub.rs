@@ -13,7 +13,7 @@ use peerage_pubsub::{
     codec::{self, Control, Exchanged, Extensions, Limits, Prune, Subscription},
     default_id,
     engine::{Action, Command, Engine, Input},
-    partial::{self, Have, Holding, Mode, Pieces},
+    partial::{self, Have, Hearer, Holding, Mode, Pieces},
     verify,
 };
 
@@ -114,15 +114,35 @@ fn pieces() -> Pieces {
     Pieces::cut(b"rain and snow", 4).expect("pieces")
 }
 
-/// Parts of a message and metadata of it: they are read or refused, and nothing but pieces comes of them.
+/// Parts of a message and metadata of it: they are read or refused, and nothing but pieces comes of them. What is given then has
+/// room, was not given before, and is read by others as what it is.
 pub(crate) fn parts(data: &[u8]) {
     let (metadata, parts) = data.split_at(data.len().min(2));
     let (mut pieces, peer) = (Pieces::nothing(6).expect("pieces"), keypair().peer_id());
-    let _ = pieces.ask(peer, &Bytes::copy_from_slice(metadata));
+    let metadata = Bytes::copy_from_slice(metadata);
+    let is_metadata = pieces.ask(peer, &metadata).is_ok();
     let (before, _) = pieces.count();
     if let Ok(new) = pieces.take(parts, |_, _| true) {
         assert_eq!(pieces.count().0, before + new);
     }
+    // Some were given before, and there is room for some more.
+    let given = Bytes::copy_from_slice(&parts[parts.len().saturating_sub(1)..]);
+    let mut to = Hearer::new(peer, &given);
+    (to.metadata, to.room) = (Some(&metadata), parts.len() / 2);
+    let said = pieces.say(&to);
+    assert_eq!(said.is_ok(), is_metadata);
+    let Ok(said) = said else { return };
+    assert!(said.parts.len() <= to.room);
+    assert_eq!(said.metadata, pieces.metadata(&peer));
+    let mut theirs = Pieces::nothing(6).expect("pieces");
+    let new = theirs.take(&said.parts, |_, _| true).expect("what was written is read");
+    for number in 0..6 {
+        let was_given = given.first().is_some_and(|given| given >> number & 1 == 1);
+        let piece = theirs.piece(number);
+        assert!(piece.is_none() || (!was_given && piece == pieces.piece(number)));
+        assert_eq!(said.given[0] >> number & 1 == 1, was_given || piece.is_some());
+    }
+    assert_eq!(theirs.count().0, new);
 }
 
 fn said() -> Vec<Bytes> {
@@ -155,7 +175,7 @@ pub(crate) fn rpc_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn parts_seeds() -> Vec<Vec<u8>> {
-    vec![b"\x3f\x00\x00\x01a\x05\x02bc".to_vec()]
+    vec![b"\x3f\x00\x00\x01a\x05\x02bc".to_vec(), b"\x00\x3f\x00\x01a\x05\x01b\x03\x02\xff\x00".to_vec()]
 }
 
 pub(crate) fn engine_seeds() -> Vec<Vec<u8>> {

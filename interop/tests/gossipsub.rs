@@ -88,14 +88,12 @@ fn text(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-#[test]
-fn every_message_reaches_every_node() {
-    let dir = Dir::new("gossipsub");
-    let (params, hosts) = (dir.write("params.json", &subnet_blob_msg()), dir.write("hosts.txt", &hosts()));
+/// What each node says that obeys a script, until all have ended.
+fn obey(name: &str, script: &str) -> (Vec<Output>, Vec<Vec<Value>>) {
+    let dir = Dir::new(name);
+    let (params, hosts) = (dir.write("params.json", script), dir.write("hosts.txt", &hosts()));
     let nodes: Vec<Child> = (0..NODES).map(|node| start(node, &params, &hosts)).collect();
     let outputs: Vec<Output> = nodes.into_iter().map(|node| node.wait_with_output().unwrap()).collect();
-
-    let mut peers: BTreeMap<String, usize> = BTreeMap::new();
     let mut lines: Vec<Vec<Value>> = Vec::new();
     for (node, output) in outputs.iter().enumerate() {
         assert!(output.status.success(), "node {node}: {}", text(output));
@@ -103,9 +101,16 @@ fn every_message_reaches_every_node() {
         let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(said.iter().all(|line| line["time"].is_string()), "{said:?}");
         assert_eq!((&said[0]["msg"], &said[0]["node_id"]), (&json!("PeerID"), &json!(node)));
-        peers.insert(said[0]["id"].as_str().unwrap().to_owned(), node);
         lines.push(said);
     }
+    (outputs, lines)
+}
+
+#[test]
+fn every_message_reaches_every_node() {
+    let (outputs, lines) = obey("gossipsub", &subnet_blob_msg());
+    let peer = |(node, said): (usize, &Vec<Value>)| (said[0]["id"].as_str().unwrap().to_owned(), node);
+    let peers: BTreeMap<String, usize> = lines.iter().enumerate().map(peer).collect();
     assert_eq!(peers.len(), NODES, "each has a key of its own");
     for (node, said) in lines.iter().enumerate() {
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
@@ -127,6 +132,50 @@ fn every_message_reaches_every_node() {
     }
 }
 
+/// The suite's `partial-messages-chain` and `partial-messages-fanout` at once, with fewer nodes and messages: each node has other
+/// parts of what is said in one topic; all of what is said in another is with one that does not want it itself.
+fn partial_messages() -> String {
+    let mut script = vec![json!({ "type": "initGossipSub", "gossipSubParams": {} })];
+    for node in 1..NODES {
+        script.push(only(node, json!({ "type": "connect", "connectTo": [node - 1] })));
+    }
+    script.push(json!({ "type": "subscribeToTopic", "topicID": TOPIC, "partial": true }));
+    let fanout = json!({ "type": "subscribeToTopic", "topicID": "fanout", "partial": true });
+    script.extend((1..NODES).map(|node| only(node, fanout.clone())));
+    script.push(json!({ "type": "waitUntil", "elapsedSeconds": 8 }));
+    for group in 0..3 {
+        for part in 0..8 {
+            let parts = json!({ "type": "addPartialMessage", "topicID": TOPIC, "groupID": group, "parts": 1 << part });
+            script.push(only((group * 8 + part) % NODES, parts));
+        }
+        script.push(json!({ "type": "publishPartial", "topicID": TOPIC, "groupID": group }));
+    }
+    let all = json!({ "type": "addPartialMessage", "topicID": "fanout", "groupID": u64::MAX, "parts": 255 });
+    script.push(only(0, all));
+    let to: Vec<usize> = (1..NODES).collect();
+    let publish =
+        json!({ "type": "publishPartial", "topicID": "fanout", "groupID": u64::MAX, "publishToNodeIDs": to });
+    script.push(only(0, publish));
+    script.push(json!({ "type": "waitUntil", "elapsedSeconds": 18 }));
+    json!({ "script": script }).to_string()
+}
+
+#[test]
+fn all_parts_reach_every_node() {
+    let (outputs, lines) = obey("gossipsub-partial", &partial_messages());
+    for (node, said) in lines.iter().enumerate() {
+        let mut whole: Vec<u64> = said[1..]
+            .iter()
+            .map(|line| {
+                assert_eq!(line["msg"], "All parts received");
+                line["group id"].as_u64().unwrap()
+            })
+            .collect();
+        whole.sort_unstable();
+        assert_eq!(whole, [0, 1, 2, u64::MAX], "node {node}: {}", text(&outputs[node]));
+    }
+}
+
 #[test]
 fn what_a_node_cannot_do_is_named_before_it_does_anything() {
     let dir = Dir::new("gossipsub-refused");
@@ -134,21 +183,21 @@ fn what_a_node_cannot_do_is_named_before_it_does_anything() {
     let init = json!({ "type": "initGossipSub", "gossipSubParams": {} });
     for (instruction, named) in [
         (
-            json!({ "type": "addPartialMessage", "parts": 1, "topicID": TOPIC, "groupID": 1 }),
-            "addPartialMessage",
+            json!({ "type": "publish", "messageID": 1, "messageSizeBytes": 7, "topicID": TOPIC }),
+            "publish: a message has",
         ),
-        (json!({ "type": "publishPartial", "topicID": TOPIC, "groupID": 1 }), "publishPartial"),
         (
-            json!({ "type": "subscribeToTopic", "topicID": TOPIC, "partial": true }),
-            "subscribeToTopic with partial",
+            json!({ "type": "setTopicValidationDelay", "topicID": TOPIC, "delaySeconds": -1 }),
+            "setTopicValidationDelay: a delay has",
         ),
+        (json!({ "type": "dance" }), "the script is none"),
     ] {
         let script = json!({ "script": [init, only(7, instruction)] }).to_string();
         let params = dir.write("params.json", &script);
         let output = start(0, &params, &hosts).wait_with_output().unwrap();
         assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains(&format!("{named}: partial messages are not supported")), "{said}");
+        assert!(said.contains(named), "{said}");
     }
     let early =
         json!({ "script": [{ "type": "publish", "messageID": 1, "messageSizeBytes": 8, "topicID": TOPIC }] });

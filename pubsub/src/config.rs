@@ -365,6 +365,10 @@ impl Config {
                     || self.topics.values().chain([&self.other_topics]).all(|topic| !topic.partial.sends()),
                 "partial messages are spoken where a topic has them",
             ),
+            (
+                !self.scores_silence_in_parts(),
+                "P3 is off where parts are requested: they count as no delivery",
+            ),
         ];
         if let Some((_, rule)) = rules.iter().find(|(kept, _)| !kept) {
             return Err(ConfigError((*rule).to_owned()));
@@ -379,16 +383,47 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Whether a topic whose messages come in parts is scored by whole ones that a mesh delivers.
+    fn scores_silence_in_parts(&self) -> bool {
+        let Some(Scoring { settings, each_topic, .. }) = &self.scoring else { return false };
+        let named = self.topics.keys().chain(settings.topics.keys());
+        let named =
+            named.map(|topic| (self.topic(topic), settings.topics.get(topic).or(each_topic.as_ref())));
+        named.chain([(&self.other_topics, each_topic.as_ref())]).any(|(rules, params)| {
+            rules.partial == Mode::Requests
+                && params.and_then(|params| params.mesh_deliveries).is_some_and(|p3| p3.weight < 0.0)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::MeshDeliveries;
+
+    /// Parts are requested of all topics, or of one, and peers owe whole messages there.
+    fn scored_by_deliveries(config: &mut Config, topic: Option<Topic>) {
+        let second = Duration::from_secs(1);
+        let (weight, decay, threshold, cap, window) = (-1.0, 0.5, 1.0, 2.0, Duration::from_millis(10));
+        let p3 = MeshDeliveries { weight, decay, threshold, cap, activation: second, window };
+        let params = TopicParams { mesh_deliveries: Some(p3), ..TopicParams::default() };
+        let requests = TopicConfig::default().partial(Mode::Requests);
+        let scoring = config.scoring.as_mut().unwrap();
+        config.partial = Some(partial::Limits::default());
+        match topic {
+            Some(topic) => {
+                config.topics.insert(topic.clone(), requests);
+                scoring.settings.topics.insert(topic, params);
+            }
+            None => (config.other_topics, scoring.each_topic) = (requests, Some(params)),
+        }
+    }
 
     #[test]
     fn every_rule_is_checked() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let breaks: [fn(&mut Config); 16] = [
+        let breaks: [fn(&mut Config); 18] = [
             |c| c.versions.clear(),
             |c| c.mesh.low = 7,
             |c| c.mesh.best = 7,
@@ -402,6 +437,8 @@ mod tests {
             |c| c.other_topics.max_size = c.rpc.bytes,
             |c| c.other_topics.partial = Mode::Sends,
             |c| c.partial = Some(partial::Limits { heartbeats: 0, ..partial::Limits::default() }),
+            |c| scored_by_deliveries(c, None),
+            |c| scored_by_deliveries(c, Some(Topic::new("t").unwrap())),
             |c| (c.history, c.history_gossip) = (0, 0),
             |c| c.scoring.iter_mut().for_each(|scoring| scoring.thresholds.gossip = 1.0),
             |c| c.scoring.iter_mut().for_each(|scoring| scoring.settings.decay_to_zero = 2.0),

@@ -53,7 +53,7 @@ impl Handle {
     }
 
     /// Gets what peers say of a topic's partial messages, from now until the subscription is dropped. The topic has to have such
-    /// by its rules ([`TopicConfig::partial`]); the whole messages that others publish in it are
+    /// by its rules ([`TopicConfig::partial`]), or nothing comes until it has; the whole messages that others publish in it are
     /// [another subscription's](Self::subscribe).
     ///
     /// # Errors

@@ -143,6 +143,23 @@ impl Queue {
         }
     }
 
+    /// How many bytes a message of somebody else's may have to find room now; `None` if none does, however short. Where none
+    /// waits, one of any length does.
+    pub fn room(&self, topic: &Topic) -> Option<usize> {
+        let state = self.lock();
+        if state.topics.is_empty() {
+            return Some(usize::MAX);
+        }
+        let frames = state.topics.get(topic).map_or(0, VecDeque::len);
+        let bytes = state.limits.bytes.saturating_sub(state.forward_bytes);
+        Some(bytes).filter(|bytes| *bytes > 0 && frames < state.limits.topic)
+    }
+
+    /// Whether messages of others wait that are of this topic.
+    pub fn has(&self, topic: &Topic) -> bool {
+        self.lock().topics.contains_key(topic)
+    }
+
     /// Lets go of all that waits; how many frames that were.
     pub fn clear(&self) -> usize {
         std::iter::from_fn(|| self.pop()).count()
@@ -307,6 +324,25 @@ mod tests {
             assert_ne!(queue.message(&topic("a"), frame("1"), own, None), Pushed::Full);
             assert_eq!(queue.message(&topic("a"), frame("2"), own, None), Pushed::Full);
         }
+    }
+
+    /// What it says fits, and a byte more does not.
+    #[test]
+    fn the_room_is_told_before_a_message_is_made() {
+        let queue = queue(Limits { topic: 2, bytes: 100, ..Limits::default() });
+        let (a, b) = (topic("a"), topic("b"));
+        let push = |of: &Topic, len: usize| queue.message(of, Bytes::from(vec![0; len]), false, None);
+        assert_eq!((queue.room(&a), queue.has(&a)), (Some(usize::MAX), false));
+        push(&a, 60);
+        assert_eq!((queue.room(&a), queue.has(&a), queue.has(&b)), (Some(40), true, false));
+        assert_eq!(push(&a, 41), Pushed::Full);
+        push(&a, 39);
+        assert_eq!((queue.room(&a), queue.room(&b)), (None, Some(1)), "no third of a topic");
+        assert_eq!(push(&b, 1), Pushed::Waits);
+        assert_eq!(queue.room(&topic("c")), None);
+        queue.clear();
+        push(&a, 200);
+        assert_eq!(queue.room(&b), None);
     }
 
     #[test]

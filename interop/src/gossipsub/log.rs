@@ -32,6 +32,11 @@ impl Log {
         self.line(json!({ "msg": "Received Message", "id": number(id), "from": from, "topic": topic }));
     }
 
+    /// All parts of a message are there.
+    pub(super) fn whole(&self, group: u64) {
+        self.line(json!({ "msg": "All parts received", "group id": group }));
+    }
+
     /// A line is written at once and as a whole, so that a node that is killed has said what it did.
     fn line(&self, mut line: Value) {
         if let Some(fields) = line.as_object_mut() {

@@ -5,6 +5,7 @@ mod log;
 mod network;
 mod node;
 mod params;
+mod partial;
 mod script;
 
 use std::path::{Path, PathBuf};
@@ -26,13 +27,13 @@ const MAX_PARAMS: u64 = 64 << 20;
 /// its host, nodeN, and makes its key; it listens on TCP port 9000, and others are looked up by their names.
 ///
 /// On stdout come lines of JSON with `time` and `msg`: "PeerID" (`id`, `node_id`) at the start, and "Received Message"
-/// (`id`, `from`, `topic`) for each receipt of a message, duplicates as well. On stderr comes what it does. It ends with
-/// the script, or with the first instruction that fails.
+/// (`id`, `from`, `topic`) for each receipt of a message, duplicates as well, and "All parts received" (`group id`) once a
+/// message that travels in parts is whole. On stderr comes what it does. It ends with the script, or with the first
+/// instruction that fails.
 ///
-/// Partial messages are not supported: a script with addPartialMessage, publishPartial, or subscribeToTopic with
-/// `partial` is refused before anything is done. What gossipSubParams leave out is as in go-libp2p-pubsub;
-/// SlowHeartbeatWarning, Connectors, MaxPendingConnections, ConnectionTimeout, DirectConnectInitialDelay and
-/// MaxIDontWantLength have nothing here that they could change.
+/// publishPartial goes to peers of this node's choosing, whatever publishToNodeIDs say. What gossipSubParams leave out is
+/// as in go-libp2p-pubsub; SlowHeartbeatWarning, Connectors, MaxPendingConnections, ConnectionTimeout,
+/// DirectConnectInitialDelay and MaxIDontWantLength have nothing here that they could change.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,

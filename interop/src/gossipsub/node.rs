@@ -5,7 +5,10 @@ use std::{collections::HashMap, future::pending, time::Duration};
 use peerage::{
     Multiaddr, Node,
     identify::Identify,
-    pubsub::{Event, Events, Gossipsub, Handle, Happened, Refusal, Subscription, ValidateOptions, Verdict},
+    pubsub::{
+        Event, Events, Gossipsub, Handle, Happened, Refusal, Subscription, TopicConfig, ValidateOptions,
+        Verdict, partial::Mode,
+    },
 };
 use tokio::{
     task::JoinHandle,
@@ -17,6 +20,7 @@ use super::{
     log::Log,
     network::{Network, keypair},
     params::GossipSubParams,
+    partial::Collector,
     script::Instruction,
 };
 
@@ -44,6 +48,12 @@ pub(super) struct ScriptedNode {
 struct Running {
     node: Node,
     gossip: Handle,
+    /// The rules of all topics, without partial messages.
+    rules: TopicConfig,
+    /// What there is of messages in parts.
+    parts: Collector,
+    /// Topics that have them, and their tasks.
+    in_parts: HashMap<String, Option<JoinHandle<()>>>,
     /// Kept, for who drops one is not subscribed any more; tasks, since what comes has to be taken.
     subscribed: HashMap<String, JoinHandle<()>>,
     watching: JoinHandle<()>,
@@ -92,7 +102,12 @@ impl ScriptedNode {
                     eprintln!("connected to node {other}");
                 }
             }
-            Instruction::SubscribeToTopic { topic, .. } => self.subscribe(name, topic)?,
+            Instruction::SubscribeToTopic { topic, partial } => {
+                if *partial {
+                    self.subscribe_partial(name, topic)?;
+                }
+                self.subscribe(name, topic)?;
+            }
             Instruction::SetTopicValidationDelay { topic, delay_seconds } => {
                 // Checked when the script was read.
                 self.delays.insert(topic.clone(), Duration::from_secs_f64(*delay_seconds));
@@ -106,9 +121,18 @@ impl ScriptedNode {
                 let published = published.map_err(|error| failed(error.to_string()))?;
                 eprintln!("published message {message} to {} peers", published.peers);
             }
-            // A script with these is not begun.
-            Instruction::AddPartialMessage {} | Instruction::PublishPartial {} => {
-                return Err(super::script::Error::Unsupported { instruction: name }.into());
+            Instruction::AddPartialMessage { parts, topic, group } => {
+                self.running(name)?.parts.add(topic, *group, *parts);
+            }
+            Instruction::PublishPartial { topic, group, to } => {
+                let running = self.running(name)?;
+                running.has_parts(topic, Mode::Sends).map_err(failed)?;
+                let published = running.parts.publish(topic, *group).await;
+                let peers = published.map_err(|error| failed(error.to_string()))?;
+                eprintln!("published what there is of message {group} to {peers} peers");
+                if to.is_some() {
+                    eprintln!("they are of this node's choosing, and not those that are named");
+                }
             }
         }
         Ok(())
@@ -128,6 +152,7 @@ impl ScriptedNode {
         }
         let failed = |error: &dyn std::fmt::Display| Error::Failed { instruction, why: error.to_string() };
         let config = params.config().map_err(|error| failed(&error))?;
+        let rules = config.other_topics.clone();
         let gossip = Gossipsub::new(config).map_err(|error| failed(&error))?;
         let address = self.network.listen_address(self.me)?.to_string();
         let builder = Node::builder(keypair(self.me)).agent(crate::ours::AGENT);
@@ -136,7 +161,26 @@ impl ScriptedNode {
         let (builder, gossip) = builder.with(gossip);
         let node = builder.start().await.map_err(|error| failed(&error))?;
         let watching = tokio::spawn(watch(gossip.events(), self.log.clone()));
-        self.running = Some(Running { node, gossip, subscribed: HashMap::new(), watching });
+        let parts = Collector::new(gossip.clone(), self.log.clone());
+        let (in_parts, subscribed) = (HashMap::new(), HashMap::new());
+        self.running = Some(Running { node, gossip, rules, parts, in_parts, subscribed, watching });
+        Ok(())
+    }
+
+    /// Subscribes to what comes in parts. What comes whole, too, is another subscription's.
+    fn subscribe_partial(&mut self, instruction: &'static str, topic: &str) -> Result<(), Error> {
+        let failed = |why: String| Error::Failed { instruction, why };
+        let running = self.running(instruction)?;
+        if running.in_parts.get(topic).is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        // Before it is wanted, that the first that others hear is how.
+        running.in_parts.remove(topic);
+        running.has_parts(topic, Mode::Requests).map_err(failed)?;
+        let subscription =
+            running.gossip.subscribe_partial(topic).map_err(|error| failed(error.to_string()))?;
+        let collecting = tokio::spawn(running.parts.clone().collect(subscription));
+        running.in_parts.insert(topic.to_owned(), Some(collecting));
         Ok(())
     }
 
@@ -173,7 +217,25 @@ impl ScriptedNode {
     pub(super) async fn stop(self) {
         let Some(running) = self.running else { return };
         running.node.shutdown().await;
-        running.subscribed.into_values().chain([running.watching]).for_each(|task| task.abort());
+        let collecting = running.in_parts.into_values().flatten();
+        running
+            .subscribed
+            .into_values()
+            .chain(collecting)
+            .chain([running.watching])
+            .for_each(|task| task.abort());
+    }
+}
+
+impl Running {
+    /// A topic has messages in parts from now on, in this way, if it had none.
+    fn has_parts(&mut self, topic: &str, mode: Mode) -> Result<(), String> {
+        if !self.in_parts.contains_key(topic) {
+            let rules = self.rules.clone().partial(mode);
+            self.gossip.set_topic(topic, rules).map_err(|error| error.to_string())?;
+            self.in_parts.insert(topic.to_owned(), None);
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use peerage::pubsub::{Config, MAX_ID, MessageId, Signing, TopicConfig};
+use peerage::pubsub::{Config, MAX_ID, MessageId, Signing, TopicConfig, partial};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -126,6 +126,8 @@ impl GossipSubParams {
         config.rpc.bytes = MAX_MESSAGE + RPC_ROOM;
         (config.queue.own, config.queue.topic, config.queue.bytes) = (QUEUE, QUEUE, QUEUE_BYTES);
         config.max_validating = config.max_validating.max(4 * QUEUE);
+        // Of which topics, the script says; go's program speaks of them always.
+        config.partial = Some(partial::Limits::default());
         // The log wants to know of duplicates.
         config.trace = true;
         config.other_topics =

@@ -24,9 +24,6 @@ pub(crate) enum Error {
     /// It is not what the suite writes.
     #[error("the script is none: {0}")]
     Malformed(String),
-    /// It wants partial messages, which this node does not have.
-    #[error("{instruction}: partial messages are not supported")]
-    Unsupported { instruction: &'static str },
     /// A value is out of bounds.
     #[error("{instruction}: {why}")]
     OutOfBounds { instruction: &'static str, why: String },
@@ -72,10 +69,23 @@ pub(super) enum Instruction {
     InitGossipSub {
         gossip_sub_params: Box<GossipSubParams>,
     },
-    /// Only known so that it can be refused.
-    AddPartialMessage {},
-    /// Only known so that it can be refused.
-    PublishPartial {},
+    /// These parts of a message are there; a bitmap.
+    AddPartialMessage {
+        parts: u8,
+        #[serde(rename = "topicID")]
+        topic: String,
+        #[serde(rename = "groupID")]
+        group: u64,
+    },
+    PublishPartial {
+        #[serde(rename = "topicID")]
+        topic: String,
+        #[serde(rename = "groupID")]
+        group: u64,
+        /// To these nodes only.
+        #[serde(rename = "publishToNodeIDs", default)]
+        to: Option<Vec<u32>>,
+    },
 }
 
 impl Script {
@@ -100,12 +110,11 @@ impl Instruction {
             Self::IfNodeIdEquals { .. } => "ifNodeIDEquals",
             Self::WaitUntil { .. } => "waitUntil",
             Self::Publish { .. } => "publish",
-            Self::SubscribeToTopic { partial: false, .. } => "subscribeToTopic",
-            Self::SubscribeToTopic { partial: true, .. } => "subscribeToTopic with partial",
+            Self::SubscribeToTopic { .. } => "subscribeToTopic",
             Self::SetTopicValidationDelay { .. } => "setTopicValidationDelay",
             Self::InitGossipSub { .. } => "initGossipSub",
-            Self::AddPartialMessage {} => "addPartialMessage",
-            Self::PublishPartial {} => "publishPartial",
+            Self::AddPartialMessage { .. } => "addPartialMessage",
+            Self::PublishPartial { .. } => "publishPartial",
         }
     }
 
@@ -113,9 +122,6 @@ impl Instruction {
         let instruction = self.name();
         let beyond = |why: String| Err(Error::OutOfBounds { instruction, why });
         match self {
-            Self::AddPartialMessage {}
-            | Self::PublishPartial {}
-            | Self::SubscribeToTopic { partial: true, .. } => Err(Error::Unsupported { instruction }),
             Self::IfNodeIdEquals { .. } if depth >= MAX_DEPTH => {
                 beyond(format!("more than {MAX_DEPTH} within each other"))
             }
@@ -170,20 +176,26 @@ mod tests {
     }
 
     #[test]
-    fn partial_messages_are_refused_by_name_whoever_is_meant() {
-        for (text, name) in [
-            (r#"{"type":"addPartialMessage","parts":7,"topicID":"t","groupID":1}"#, "addPartialMessage"),
-            (
-                r#"{"type":"publishPartial","topicID":"t","groupID":1,"publishToNodeIDs":[1]}"#,
-                "publishPartial",
-            ),
-            (r#"{"type":"subscribeToTopic","topicID":"t","partial":true}"#, "subscribeToTopic with partial"),
-        ] {
-            let nested = format!(r#"{{"type":"ifNodeIDEquals","nodeID":9,"instruction":{text}}}"#);
-            for text in [text, &nested] {
-                assert_eq!(parse(text), Err(Error::Unsupported { instruction: name }), "{text}");
-            }
-        }
+    fn instructions_of_partial_messages() {
+        let script = parse(
+            r#"{"type":"subscribeToTopic","topicID":"t","partial":true},
+               {"type":"addPartialMessage","parts":255,"topicID":"t","groupID":9},
+               {"type":"publishPartial","topicID":"t","groupID":9},
+               {"type":"publishPartial","topicID":"t","groupID":9,"publishToNodeIDs":null},
+               {"type":"publishPartial","topicID":"t","groupID":9,"publishToNodeIDs":[1,2]}"#,
+        );
+        let topic = || "t".to_owned();
+        let publish = |to| Instruction::PublishPartial { topic: topic(), group: 9, to };
+        let expected = [
+            Instruction::SubscribeToTopic { topic: topic(), partial: true },
+            Instruction::AddPartialMessage { parts: 255, topic: topic(), group: 9 },
+            publish(None),
+            publish(None),
+            publish(Some(vec![1, 2])),
+        ];
+        assert_eq!(script.unwrap(), expected);
+        let nine_parts = r#"{"type":"addPartialMessage","parts":256,"topicID":"t","groupID":9}"#;
+        assert!(matches!(parse(nine_parts), Err(Error::Malformed(_))));
     }
 
     #[test]

@@ -248,12 +248,18 @@ mod tests {
             topic: Option<String>,
             group: Option<Vec<u8>>,
             parts: Option<Vec<u8>>,
-            metadata: Option<Vec<u8>>,
+            metadata in prop::option::of(MAX_METADATA - 8..MAX_METADATA + 8),
         ) {
+            let metadata = metadata.map(|len| vec![1; len]);
+            let is_long = metadata.as_ref().is_some_and(|metadata| metadata.len() > MAX_METADATA);
             let rpc = Outer { partial: Some(Inner { topic, group, parts, metadata }) }.encode_to_vec();
-            if let Some(read) = read(&rpc).partial {
+            let Rpc { partial, skipped, .. } = read(&rpc);
+            prop_assert_eq!(partial.is_some(), skipped == 0);
+            if let Some(read) = partial {
+                prop_assert!(!is_long);
                 prop_assert!((1..=MAX_GROUP).contains(&read.group.len()));
                 prop_assert!(read.parts.is_none_or(|parts| !parts.is_empty()));
+                prop_assert!(read.metadata.is_none_or(|metadata| metadata.len() <= MAX_METADATA));
             }
         }
     }

@@ -10,10 +10,12 @@
 //! | `heartbeat` | what is done every second |
 //! | `judge` | what peers are worth |
 //! | `partial` | which parts of messages go to whom |
+//! | `groups` | what is remembered of messages that travel in parts |
 //! | `memory` | what outlives a panic |
 //! | `net` | what waits for whom |
 
 mod gossip;
+mod groups;
 mod heartbeat;
 mod intake;
 mod judge;
@@ -50,10 +52,10 @@ pub use memory::Memory;
 pub use messages::{Action, Command, Input, PublishError, Published, SetTopicError};
 
 use gossip::Promises;
+use groups::Groups;
 use intake::Intake;
 use judge::Judge;
 use net::Net;
-use partial::Groups;
 
 /// The state and policy of one node.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Engine {
             intake: Intake::new(first_id, intake_key),
             promises: Promises::new(promise_key),
             judge: Judge::new(&config),
-            net: Net::new(config.queue, config.trace, first_id, rng.next_u64()),
+            net: Net::new(&config, first_id, rng.next_u64()),
             topics: BTreeMap::new(),
             groups: Groups::default(),
             rules: config.topics.clone(),

@@ -11,6 +11,7 @@ use peerage_host::ConnectionId;
 use super::{Action, IdMap};
 use crate::{
     codec::Extensions,
+    config::Config,
     event::{DropReason, Event},
     parcel::Parcel,
     partial::Mode,
@@ -34,6 +35,8 @@ pub(super) struct Net {
     /// What is kept and waits is charged to it.
     pub(super) budget: Budget,
     limits: queue::Limits,
+    /// Bytes of what one peer says of partial messages that are remembered.
+    words: usize,
     trace: bool,
     next_session: u64,
     key: u64,
@@ -69,6 +72,8 @@ pub(super) struct Peer {
     pub(super) dont_want: IdMap<u8>,
     /// Its messages that are being verified or validated.
     pub(super) in_progress: usize,
+    /// What it may say of partial messages that is remembered.
+    pub(super) words: Budget,
 }
 
 /// What a peer has used up since the last heartbeat.
@@ -79,6 +84,8 @@ pub(super) struct Spent {
     pub(super) idontwant_entries: usize,
     pub(super) idontwant_ids: usize,
     pub(super) answers: u32,
+    /// Bytes of parts that were made for it.
+    pub(super) parts: usize,
 }
 
 /// The stream to a peer.
@@ -118,6 +125,11 @@ impl Peer {
         matches!(self.link, Link::Opening { .. }) || self.is_gossip()
     }
 
+    /// Whether it can be told of partial messages: on a stream of 1.3, after it has said that it speaks of them.
+    pub(super) fn takes_partial(&self) -> bool {
+        self.version() == Some(Version::V13) && self.extensions.is_some_and(|can| can.partial_messages)
+    }
+
     /// Whether it can be taken into meshes, and be told of messages.
     pub(super) fn is_gossip(&self) -> bool {
         self.version().is_some_and(Version::is_gossip)
@@ -125,7 +137,7 @@ impl Peer {
 }
 
 impl Net {
-    pub(super) fn new(limits: queue::Limits, trace: bool, first_id: u64, key: u64) -> Self {
+    pub(super) fn new(config: &Config, first_id: u64, key: u64) -> Self {
         Self {
             peers: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -133,8 +145,9 @@ impl Net {
             broken: BTreeSet::new(),
             starved: BTreeSet::new(),
             budget: Budget::unlimited(),
-            limits,
-            trace,
+            limits: config.queue,
+            words: config.partial.map_or(0, |limits| limits.bytes_per_peer),
+            trace: config.trace,
             next_session: first_id,
             key,
         }
@@ -142,7 +155,7 @@ impl Net {
 
     /// The peer; made, if it is not known.
     pub(super) fn peer(&mut self, peer: PeerId, now: Instant) -> &mut Peer {
-        let (limits, key, budget) = (self.limits, self.key, &self.budget);
+        let (limits, words, key, budget) = (self.limits, self.words, self.key, &self.budget);
         self.peers.entry(peer).or_insert_with(|| Peer {
             connections: BTreeSet::new(),
             since: now,
@@ -160,6 +173,7 @@ impl Net {
             spent: Spent::default(),
             dont_want: HashMap::with_hasher(Keyed(key, 0)),
             in_progress: 0,
+            words: Budget::limited(words),
         })
     }
 
@@ -255,16 +269,13 @@ impl Net {
 
     /// In which way a peer takes part in partial messages of a topic.
     pub(super) fn mode_of(&self, peer: &PeerId, topic: &Topic) -> Mode {
-        let speaks = |state: &&Peer| {
-            state.version() == Some(Version::V13) && state.extensions.is_some_and(|can| can.partial_messages)
-        };
-        let state = self.peers.get(peer).filter(speaks);
+        let state = self.peers.get(peer).filter(|state| state.takes_partial());
         state.and_then(|state| state.partial.get(topic)).copied().unwrap_or_default()
     }
 
     /// Sends something of a partial message, `parts` bytes of parts in it. What is said of one topic stays in its order.
     pub(super) fn partial(&mut self, peer: PeerId, topic: &Topic, frame: Bytes, parts: usize) -> Sent {
-        let Some(state) = self.peers.get(&peer).filter(|state| state.version().is_some()) else {
+        let Some(state) = self.peers.get(&peer).filter(|state| state.takes_partial()) else {
             return Sent::Skipped;
         };
         let Ok(charge) = self.budget.reserve(frame.len()) else {

@@ -1,15 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use peerage_core::{Now, PeerId, budget::Reserved};
+use peerage_core::{Now, PeerId};
 
-use super::{Action, Engine, net::Sent};
+use super::{Action, Engine, groups::Kept, net::Sent};
 use crate::{
     codec::{self, MAX_GROUP, MAX_METADATA},
     config::TopicConfig,
     event::{DropReason, Misdeed, Refusal},
     message::MessageId,
-    partial::{Hearer, Holding, Limits, Mode, PublishError, Published, Received, Say},
+    partial::{Hearer, Holding, Limits, MAX_GIVEN, Mode, PublishError, Published, Received, Say},
     queue::Lane,
     score::Reject,
     topic::{MAX_TOPIC, Topic},
@@ -17,167 +17,6 @@ use crate::{
 
 /// Bytes of an RPC that are left for keys and lengths.
 const HEADS: usize = 64;
-
-/// What there is of messages that travel in parts, here and at peers, by topic and group id.
-#[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<Topic, BTreeMap<Bytes, Group>>);
-
-/// One message.
-#[derive(Debug)]
-struct Group {
-    /// What there is of it here; peers may speak of it before.
-    have: Option<Holding>,
-    /// Who has brought it up, as long as there is nothing here.
-    by: Option<PeerId>,
-    /// Heartbeats until it is forgotten.
-    left: u32,
-    peers: BTreeMap<PeerId, Known>,
-}
-
-/// What a peer and this node have told each other of one message.
-#[derive(Debug, Default)]
-struct Known {
-    /// What it said last that it has and wants.
-    metadata: Option<Bytes>,
-    /// What it was told last.
-    told: Option<Bytes>,
-    /// What it was given, as the program writes it.
-    given: Bytes,
-    /// The memory that the peer's words take.
-    charge: Option<Reserved>,
-}
-
-impl Groups {
-    pub(super) fn len(&self) -> usize {
-        self.0.values().map(BTreeMap::len).sum()
-    }
-
-    pub(super) fn hearers(&self) -> usize {
-        self.0.values().flat_map(BTreeMap::values).map(|group| group.peers.len()).sum()
-    }
-
-    /// Messages of which there is something here.
-    pub(super) fn published(&self) -> usize {
-        self.0.values().flat_map(BTreeMap::values).filter(|group| group.have.is_some()).count()
-    }
-
-    /// Whether there is anything of a topic here.
-    pub(super) fn has_own(&self, topic: &Topic) -> bool {
-        self.0.get(topic).is_some_and(|groups| groups.values().any(|group| group.have.is_some()))
-    }
-
-    /// The messages of a topic of which there is something here.
-    fn own(&self, topic: &Topic) -> Vec<Bytes> {
-        let groups = self.0.get(topic).into_iter().flatten();
-        groups.filter(|(_, group)| group.have.is_some()).map(|(id, _)| id.clone()).collect()
-    }
-
-    fn get(&self, topic: &Topic, group: &Bytes) -> Option<&Group> {
-        self.0.get(topic)?.get(group)
-    }
-
-    fn get_mut(&mut self, topic: &Topic, group: &Bytes) -> Option<&mut Group> {
-        self.0.get_mut(topic)?.get_mut(group)
-    }
-
-    /// Takes what there is of a message here.
-    fn publish(
-        &mut self,
-        topic: &Topic,
-        group: Bytes,
-        have: Holding,
-        limits: &Limits,
-    ) -> Result<(), PublishError> {
-        let groups = self.0.entry(topic.clone()).or_default();
-        let own = groups.values().filter(|group| group.have.is_some()).count();
-        let left = limits.heartbeats;
-        match groups.entry(group) {
-            Entry::Occupied(known) if known.get().have.is_some() || own < limits.own_groups => {
-                let known = known.into_mut();
-                (known.have, known.by, known.left) = (Some(have), None, left);
-            }
-            Entry::Vacant(place) if own < limits.own_groups => {
-                place.insert(Group { have: Some(have), by: None, left, peers: BTreeMap::new() });
-            }
-            _ => return Err(PublishError::TooMany { max: limits.own_groups }),
-        }
-        Ok(())
-    }
-
-    /// Remembers what a peer has of a message, and wants; whether there was room for that. The newer word takes the older one's
-    /// place (spec "partsMetadata").
-    fn heard(
-        &mut self,
-        peer: PeerId,
-        topic: &Topic,
-        group: &Bytes,
-        metadata: Bytes,
-        charge: Reserved,
-        limits: &Limits,
-    ) -> bool {
-        let groups = self.0.entry(topic.clone()).or_default();
-        if !groups.contains_key(group) {
-            let others = || groups.values().filter(|group| group.have.is_none());
-            let its = others().filter(|group| group.by == Some(peer)).count();
-            if others().count() >= limits.groups || its >= limits.groups_per_peer {
-                return false;
-            }
-        }
-        let fresh = || Group { have: None, by: Some(peer), left: limits.heartbeats, peers: BTreeMap::new() };
-        let known = groups.entry(group.clone()).or_insert_with(fresh).peers.entry(peer).or_default();
-        (known.metadata, known.charge) = (Some(metadata), Some(charge));
-        true
-    }
-
-    /// A heartbeat has passed.
-    pub(super) fn expire(&mut self) {
-        self.retain(|group| {
-            group.left = group.left.saturating_sub(1);
-            group.left > 0
-        });
-    }
-
-    /// A topic is not wanted any more.
-    pub(super) fn topic_left(&mut self, topic: &Topic) {
-        self.0.remove(topic);
-    }
-
-    /// What a peer was told and given may not have come to it, and it may have forgotten the rest.
-    pub(super) fn link_ended(&mut self, peer: &PeerId) {
-        for known in self.0.values_mut().flat_map(BTreeMap::values_mut).flat_map(|of| of.peers.get_mut(peer))
-        {
-            (known.told, known.given) = (None, Bytes::new());
-        }
-    }
-
-    /// A peer does not want a topic any more.
-    pub(super) fn forget_in(&mut self, topic: &Topic, peer: &PeerId) {
-        if let Some(groups) = self.0.get_mut(topic) {
-            groups.values_mut().for_each(|group| drop(group.peers.remove(peer)));
-            self.retain(Group::is_needed);
-        }
-    }
-
-    /// What a peer has said does not count any more.
-    pub(super) fn forget(&mut self, peer: &PeerId) {
-        let all = self.0.values_mut().flat_map(BTreeMap::values_mut);
-        all.for_each(|group| drop(group.peers.remove(peer)));
-        self.retain(Group::is_needed);
-    }
-
-    fn retain(&mut self, mut stays: impl FnMut(&mut Group) -> bool) {
-        self.0.retain(|_, groups| {
-            groups.retain(|_, group| stays(group));
-            !groups.is_empty()
-        });
-    }
-}
-
-impl Group {
-    fn is_needed(&mut self) -> bool {
-        self.have.is_some() || !self.peers.is_empty()
-    }
-}
 
 impl Engine {
     /// In which way this node takes part in partial messages of a topic.
@@ -224,6 +63,7 @@ impl Engine {
             state.partial.insert(topic.clone(), mode);
         } else {
             state.partial.remove(topic);
+            self.groups.forget_in(topic, &peer);
         }
     }
 
@@ -243,8 +83,7 @@ impl Engine {
         self.groups.publish(&topic, group.clone(), have, &limits)?;
         let mut hearers = self.meshed_with(&topic, now);
         if let Some(known) = self.groups.get(&topic, &group) {
-            let asked = known.peers.iter().filter(|(_, known)| known.metadata.is_some());
-            let others = asked.map(|(peer, _)| *peer).filter(|peer| !hearers.contains(peer));
+            let others = known.speakers().copied().filter(|peer| !hearers.contains(peer));
             hearers.extend(others.collect::<Vec<_>>());
         }
         let mut published = Published::default();
@@ -296,12 +135,9 @@ impl Engine {
         let stats = &mut self.net.stats.partial;
         stats.received = stats.received.saturating_add(1);
         stats.received_bytes = stats.received_bytes.saturating_add(len as u64);
-        let is_asked = metadata.as_ref().is_some_and(|metadata| {
-            let charge = self.net.budget.reserve(group.len().saturating_add(metadata.len()));
-            charge.is_ok_and(|charge| {
-                self.groups.heard(peer, &topic, &group, metadata.clone(), charge, &limits)
-            })
-        });
+        let is_asked = metadata
+            .as_ref()
+            .is_some_and(|metadata| self.remember(peer, &topic, &group, metadata.clone(), &limits));
         if metadata.is_some() && !is_asked {
             let stats = &mut self.net.stats.partial;
             stats.not_remembered = stats.not_remembered.saturating_add(1);
@@ -311,7 +147,31 @@ impl Engine {
         self.net.actions.push_back(Action::DeliverPartial(received));
         if is_asked && self.may_be_answered(peer, &limits) {
             self.say(peer, &topic, &group, true);
+        } else if is_asked && let Some(known) = self.groups.known_mut(&topic, &group, &peer) {
+            known.owed = true;
         }
+    }
+
+    /// Remembers what a peer says of a message, if there is room for that.
+    fn remember(
+        &mut self,
+        peer: PeerId,
+        topic: &Topic,
+        group: &Bytes,
+        metadata: Bytes,
+        limits: &Limits,
+    ) -> bool {
+        let Some(state) = self.net.peers.get(&peer) else { return false };
+        let memory = (&state.words, &self.net.budget);
+        if !self.groups.heard(peer, topic, group, metadata, memory, limits) {
+            return false;
+        }
+        if !state.queue.has(topic)
+            && let Some(known) = self.groups.known_mut(topic, group, &peer)
+        {
+            known.forget_old_gifts();
+        }
+        true
     }
 
     /// Parts of a peer's are not of the message.
@@ -320,88 +180,147 @@ impl Engine {
         self.judge.rejected(peer, &MessageId::truncated(&[]), topic, Reject::Unauthentic, now);
     }
 
-    /// Tells what could not be told before: to those who came into the mesh, and to those for whom there was no room.
+    /// Tells what could not be told before: to those who are told of all messages since, and to those for whom there was no
+    /// room.
     pub(super) fn tell_of_groups(&mut self) {
-        let topics: Vec<Topic> = self.groups.0.keys().cloned().collect();
-        for topic in topics {
+        for topic in self.groups.topics() {
+            let hearers = self.hearers(&topic);
             for group in self.groups.own(&topic) {
                 let Some(known) = self.groups.get(&topic, &group) else { continue };
-                let is_untold =
-                    |peer: &&PeerId| known.peers.get(peer).is_none_or(|known| known.told.is_none());
-                let asked = known.peers.iter().filter(|(_, known)| known.metadata.is_some());
-                let untold = self.mesh(&topic).chain(asked.map(|(peer, _)| peer)).filter(is_untold);
-                let peers: BTreeSet<PeerId> = untold.copied().collect();
-                for peer in peers {
+                let hearers = hearers.iter().chain(known.speakers());
+                let owed: BTreeSet<PeerId> = hearers.filter(|peer| known.is_owed_to(peer)).copied().collect();
+                for peer in owed {
                     self.say(peer, &topic, &group, true);
                 }
             }
         }
     }
 
+    /// Who is told of every message of a topic: the mesh, or who stands in for it, and those who always are.
+    fn hearers(&self, topic: &Topic) -> BTreeSet<PeerId> {
+        let Some(known) = self.topics.get(topic) else { return BTreeSet::new() };
+        let fanout = known.fanout.iter().flat_map(|fanout| &fanout.peers);
+        known.mesh.iter().chain(&known.always).chain(fanout).copied().collect()
+    }
+
     /// Tells a peer outside of the mesh what there is here, once of each message. It gets parts when it asks for them.
     pub(super) fn gossip_groups(&mut self, peer: PeerId, topic: &Topic) {
         for group in self.groups.own(topic) {
-            if !self.groups.get(topic, &group).is_some_and(|known| known.peers.contains_key(&peer)) {
+            if self.groups.get(topic, &group).is_some_and(|known| known.is_news_to(&peer)) {
                 self.say(peer, topic, &group, false);
             }
         }
     }
 
-    /// Says to a peer what there is of a message here, with parts or without, if that is news to it.
+    /// Says to a peer what there is of a message here, with parts or without, if that is news to it. Nothing is made that has no
+    /// room: the program is not asked then.
     fn say(&mut self, peer: PeerId, topic: &Topic, group: &Bytes, with_parts: bool) -> Said {
-        let ours = self.partial_mode(topic);
-        let theirs = self.net.mode_of(&peer, topic);
-        let room = self.room(topic);
-        let Some(known_group) = self.groups.get_mut(topic, group) else { return Said::NOTHING };
-        let Some(Holding(have)) = known_group.have.clone() else { return Said::NOTHING };
-        let place = known_group.peers.entry(peer);
-        // Who has spoken of the message sends of it, even if it does not want the topic: it publishes.
-        let speaks = ours.goes_with(theirs)
-            || (ours == Mode::Requests
-                && matches!(&place, Entry::Occupied(known) if known.get().metadata.is_some()));
-        if !speaks {
+        let Some(limits) = self.config.partial else { return Said::NOTHING };
+        if !self.is_told(&peer, topic, group) {
             return Said::NOTHING;
         }
-        let known = place.or_default();
-        let takes_parts = with_parts && theirs == Mode::Requests;
-        let hearer =
-            Hearer { peer, metadata: known.metadata.as_ref(), given: &known.given, takes_parts, room };
+        let takes_parts = with_parts && self.net.mode_of(&peer, topic) == Mode::Requests;
+        let most = self.most_parts(topic).min(limits.answer_bytes);
+        let room = self.room(&peer, topic, group, &limits).map(|room| room.min(most));
+        let Some(known_group) = self.groups.get_mut(topic, group) else { return Said::NOTHING };
+        let Some(Holding(have)) = known_group.have.clone() else { return Said::NOTHING };
+        let Some(room) = room else {
+            if let Some(known) = known_group.peers.get_mut(&peer) {
+                known.owed = true;
+            }
+            self.net.dropped(peer, Lane::Forward, Some(topic.clone()), DropReason::QueueFull);
+            return Said::Sent(Sent::Full);
+        };
+        let known = known_group.peers.entry(peer).or_default();
+        // What had less room than there may be is said anew at a heartbeat.
+        known.owed = takes_parts && room < most;
+        let nothing = Bytes::new();
+        let given = known.given().unwrap_or(&nothing);
+        let hearer = Hearer { peer, metadata: known.metadata(), given, takes_parts, room };
         let Ok(Say { metadata, parts, given }) = have.say(&hearer) else {
-            (known.metadata, known.charge) = (None, None);
+            known.forget_word();
             self.misbehaved(peer, Misdeed::NotMetadata, 1);
             return Said::NOTHING;
         };
-        let is_news = known.told.as_ref() != Some(&metadata);
+        let is_news = known.is_news(&metadata);
         // Parts go to nobody who did not request them (spec "Changes to `SubOpts`").
         let parts = Some(parts).filter(|parts| takes_parts && !parts.is_empty());
         if !is_news && parts.is_none() {
             return Said::NOTHING;
         }
         let len = parts.as_ref().map_or(0, Bytes::len);
-        if len > room || metadata.len() > MAX_METADATA {
+        // They were made, whatever becomes of them.
+        if let Some(state) = self.net.peers.get_mut(&peer) {
+            state.spent.parts = state.spent.parts.saturating_add(len);
+        }
+        if len > room || metadata.len() > MAX_METADATA || given.len() > MAX_GIVEN {
             self.net.dropped(peer, Lane::Forward, Some(topic.clone()), DropReason::TooLarge);
             return Said::TooLarge;
         }
-        let told = metadata.clone();
+        let given = parts.is_some().then_some(given);
         let metadata = is_news.then_some(metadata);
-        let gives = parts.is_some();
         let partial = codec::Partial { topic: topic.clone(), group: group.clone(), parts, metadata };
-        let sent = self.net.partial(peer, topic, partial.write(), len);
-        if let Some(known) = self.groups.get_mut(topic, group).and_then(|group| group.peers.get_mut(&peer)) {
-            // What had no room is said anew at a heartbeat.
-            known.told = Some(told).filter(|_| sent == Sent::Taken);
-            if gives && sent == Sent::Taken {
-                known.given = given;
-            }
+        let sent = self.send_partial(peer, &partial, given, limits.heartbeats);
+        if sent == Sent::Full
+            && let Some(known) = self.groups.known_mut(topic, group, &peer)
+        {
+            known.owed = true;
         }
         Said::Sent(sent)
     }
 
-    /// Bytes of parts that go to a peer at once.
-    fn room(&self, topic: &Topic) -> usize {
-        let rest = MAX_TOPIC.saturating_add(MAX_GROUP).saturating_add(MAX_METADATA).saturating_add(HEADS);
+    /// Sends it, and remembers what the peer was told and given.
+    fn send_partial(
+        &mut self,
+        peer: PeerId,
+        partial: &codec::Partial,
+        given: Option<Bytes>,
+        heartbeats: u32,
+    ) -> Sent {
+        let codec::Partial { topic, group, parts, metadata } = partial;
+        let keep = |bytes: Option<Bytes>| bytes.map(|bytes| Kept::new(bytes, &self.net.budget)).transpose();
+        let (Ok(told), Ok(given)) = (keep(metadata.clone()), keep(given)) else {
+            self.net.dropped(peer, Lane::Forward, Some(topic.clone()), DropReason::NoMemory);
+            return Sent::Full;
+        };
+        let sent = self.net.partial(peer, topic, partial.write(), parts.as_ref().map_or(0, Bytes::len));
+        if sent == Sent::Taken
+            && let Some(known) = self.groups.known_mut(topic, group, &peer)
+        {
+            known.said(told, given, heartbeats);
+        }
+        sent
+    }
+
+    /// Whether a peer is told what there is of a message.
+    fn is_told(&self, peer: &PeerId, topic: &Topic, group: &Bytes) -> bool {
+        if !self.direct.contains_key(peer) && self.judge.is_below_gossip(peer) {
+            return false;
+        }
+        let ours = self.partial_mode(topic);
+        // Who has spoken of the message, and does not want the topic, publishes: it sends parts.
+        let publishes = || {
+            let known = self.groups.get(topic, group).and_then(|group| group.peers.get(peer));
+            let state = self.net.peers.get(peer).filter(|state| state.takes_partial());
+            state.is_some_and(|state| !state.topics.contains(topic))
+                && known.is_some_and(|known| known.metadata().is_some())
+        };
+        ours.goes_with(self.net.mode_of(peer, topic)) || (ours == Mode::Requests && publishes())
+    }
+
+    /// Bytes of parts of a topic that go to a peer at once, at most.
+    fn most_parts(&self, topic: &Topic) -> usize {
         let rules = self.rules.get(topic).unwrap_or(&self.config.other_topics);
-        rules.max_size.min(self.config.rpc.bytes.saturating_sub(rest))
+        rules.max_size.min(self.config.rpc.bytes.saturating_sub(rest(MAX_TOPIC, MAX_GROUP)))
+    }
+
+    /// For how many bytes of parts there is room, in what waits for a peer and in what it gets until the next heartbeat; `None`
+    /// if there may be none even for metadata.
+    fn room(&self, peer: &PeerId, topic: &Topic, group: &Bytes, limits: &Limits) -> Option<usize> {
+        let state = self.net.peers.get(peer)?;
+        let rest = rest(topic.as_str().len(), group.len());
+        let queue = state.queue.room(topic)?.checked_sub(rest)?;
+        Some(queue.min(limits.answer_bytes.saturating_sub(state.spent.parts)))
     }
 
     fn may_be_answered(&mut self, peer: PeerId, limits: &Limits) -> bool {
@@ -419,6 +338,11 @@ impl Engine {
         let stats = &mut self.net.stats.partial;
         stats.passed_over = stats.passed_over.saturating_add(1);
     }
+}
+
+/// Bytes of an RPC that are not parts, at most, with a topic and a group id of these lengths.
+fn rest(topic: usize, group: usize) -> usize {
+    topic.saturating_add(group).saturating_add(MAX_METADATA).saturating_add(HEADS)
 }
 
 /// What became of what was to be said.

@@ -281,12 +281,12 @@ impl Engine {
     }
 
     fn peer_wants_no_more(&mut self, peer: PeerId, topic: &Topic, now: Now) {
-        self.groups.forget_in(topic, &peer);
         let Some(state) = self.net.peers.get_mut(&peer) else { return };
         if !state.topics.remove(topic) {
             return;
         }
         state.partial.remove(topic);
+        self.groups.forget_in(topic, &peer);
         if self.leave_mesh(peer, topic, PruneReason::Gone, now) {
             // A GRAFT may be on its way to it, which it will take if it wants the topic again meanwhile.
             self.net.owe(peer, topic);

@@ -26,7 +26,7 @@
 //! none.
 //!
 //! ```
-//! use std::sync::Arc;
+//! use std::{sync::Arc, time::Duration};
 //!
 //! use peerage_core::Keypair;
 //! use peerage_host::Node;
@@ -46,26 +46,35 @@
 //! // Who has a message cuts it: here into 64 pieces.
 //! let whole = Pieces::cut(&[7; 100_000], 64)?;
 //! gossip.publish_partial("maps", "berlin", Arc::new(whole)).await?;
-//! // Who has not collects the pieces: it asks those who have some, and says each time what it has now.
+//!
+//! // Who has not collects the pieces: it asks those who have some, and says each time what it has now. Whether a piece is one of
+//! // the message is known by its hash, or a signature; the length alone would let through what anybody makes up.
+//! let is_piece = |number: usize, piece: &[u8]| piece.len() == if number < 63 { 1563 } else { 1531 };
 //! let mut paris = Pieces::nothing(64)?;
-//! while let Some(received) = maps.next().await {
-//!     if received.group != "paris" {
-//!         continue;
-//!     }
-//!     let from = received.received_from;
-//!     if let Some(parts) = &received.parts
-//!         && paris.take(parts, |_, piece| piece.len() == 1563).is_err()
-//!     {
-//!         gossip.reject_partial(&received).await;
-//!         paris.give_up(from);
-//!     } else if let Some(metadata) = &received.metadata {
-//!         paris.ask(from, metadata)?;
+//! let mut again = tokio::time::interval(Duration::from_secs(1));
+//! while paris.whole().is_none() {
+//!     tokio::select! {
+//!         received = maps.next() => {
+//!             let Some(received) = received else { break };
+//!             if received.group != "paris" {
+//!                 continue;
+//!             }
+//!             if let Some(parts) = &received.parts
+//!                 && paris.take(parts, is_piece).is_err()
+//!             {
+//!                 gossip.reject_partial(&received).await;
+//!                 paris.give_up(received.received_from);
+//!             } else if let Some(metadata) = &received.metadata {
+//!                 // What is none is passed over here. It counts against its sender already.
+//!                 let _ = paris.ask(received.received_from, metadata);
+//!             }
+//!         }
+//!         // What has not come is asked of others.
+//!         _ = again.tick() => paris.ask_anew(),
 //!     }
 //!     gossip.publish_partial("maps", "paris", Arc::new(paris.clone())).await?;
-//!     if let Some(map) = paris.whole() {
-//!         println!("a map of {} bytes", map.len());
-//!     }
 //! }
+//! // It goes on as long as others may want pieces: they are given only what is published.
 //! # Ok(())
 //! # }
 //! ```
@@ -79,6 +88,8 @@ use bytes::Bytes;
 use peerage_core::PeerId;
 
 pub use crate::codec::{MAX_GROUP, MAX_METADATA};
+/// The most bytes of what a program writes of what a peer was given ([`Say::given`]).
+pub const MAX_GIVEN: usize = MAX_METADATA;
 use crate::topic::{Topic, TopicError};
 pub use pieces::{Broken, MAX_ASKED, MAX_PIECES, Pieces, PiecesError};
 pub use subscription::Subscription;
@@ -128,13 +139,23 @@ pub struct Hearer<'a> {
     pub peer: PeerId,
     /// What it said last that it has, and wants; up to [`MAX_METADATA`] bytes that nobody has looked at. `None`: nothing yet.
     pub metadata: Option<&'a Bytes>,
-    /// The last [`Say::given`] whose parts were sent to it, empty before that. It may have said `metadata` before they came.
+    /// The last [`Say::given`] whose parts were sent to it, empty before that. It may have said `metadata` before they came; what
+    /// it says so much later that they would have come, or were lost, finds this empty again ([`Limits::heartbeats`]).
     pub given: &'a Bytes,
     /// Whether parts go to it now. They do not to those who did not request any, nor by gossip to those outside of the mesh.
     pub takes_parts: bool,
-    /// The most bytes of parts that go to it at once: what fits into an RPC, and the topic's
-    /// [`max_size`](crate::TopicConfig::max_size). The rest follows when it has said what it has then.
+    /// The most bytes of parts that go to it at once: what fits into an RPC, the topic's
+    /// [`max_size`](crate::TopicConfig::max_size), what may wait for it, and [`Limits::answer_bytes`]. The rest follows when it has
+    /// said what it has then; after a heartbeat at the latest, if there was less room than there may be. A part that never has
+    /// any is never given.
     pub room: usize,
+}
+
+impl<'a> Hearer<'a> {
+    /// A peer that takes parts, as many as there are, and has not spoken yet: to try a program's own [`Have`].
+    pub fn new(peer: PeerId, given: &'a Bytes) -> Self {
+        Self { peer, metadata: None, given, takes_parts: true, room: usize::MAX }
+    }
 }
 
 /// What a peer is told of a message.
@@ -145,7 +166,7 @@ pub struct Say {
     /// Parts for it; empty for none. Up to [`Hearer::room`] bytes.
     pub parts: Bytes,
     /// What it was given with these parts, and before, as this program likes to write it: it comes back as [`Hearer::given`].
-    /// It is never sent.
+    /// It is never sent. Up to [`MAX_GIVEN`] bytes.
     pub given: Bytes,
 }
 
@@ -181,15 +202,30 @@ pub struct Limits {
     pub groups: usize,
     /// How many of those one peer may have brought up. Default: 8.
     pub groups_per_peer: usize,
-    /// Heartbeats after which a message is forgotten that nobody here publishes again. Default: 5.
+    /// Bytes of what one peer has said of messages, of all topics, that are remembered: metadata, its messages' group ids, and 256
+    /// for each. Of more, subscribers hear, and it is not answered. Default: 512 KiB.
+    pub bytes_per_peer: usize,
+    /// Heartbeats after which a message is forgotten that nobody here publishes again. So long it counts, too, what a peer was
+    /// told and given: what may have been lost is said again after that, when this node publishes anew, and given again, when the
+    /// peer still wants it. Default: 5.
     pub heartbeats: u32,
-    /// What one peer says between two heartbeats that is answered. Default: 1000.
+    /// What one peer says between two heartbeats that is answered at once; the rest is at the next. Default: 1000.
     pub answers: u32,
+    /// Bytes of parts that are made for one peer between two heartbeats; the rest follows after the next. Default: 8 MiB.
+    pub answer_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { own_groups: 255, groups: 255, groups_per_peer: 8, heartbeats: 5, answers: 1000 }
+        Self {
+            own_groups: 255,
+            groups: 255,
+            groups_per_peer: 8,
+            bytes_per_peer: 512 << 10,
+            heartbeats: 5,
+            answers: 1000,
+            answer_bytes: 8 << 20,
+        }
     }
 }
 
@@ -199,7 +235,7 @@ impl Default for Limits {
 pub struct Published {
     /// How many peers are told, or given something.
     pub peers: usize,
-    /// How many would have been, had there been room for it. They are told at a later heartbeat.
+    /// How many had no room for anything more. They are told at a later heartbeat, if anything is news to them.
     pub full: usize,
     /// For how many the parts or the metadata were too large.
     pub too_large: usize,

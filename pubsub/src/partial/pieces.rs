@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use peerage_core::{PeerId, varint};
@@ -7,7 +7,8 @@ use super::{Have, Hearer, MAX_METADATA, NotMetadata, Say};
 
 /// The most pieces that a message is cut into: two bitmaps of them are as large as metadata may be.
 pub const MAX_PIECES: usize = MAX_METADATA / 2 * 8;
-/// The most peers that are asked for pieces of one message.
+/// The most peers that are asked for pieces of one message, or could be. Beyond that another one takes the place of one that
+/// was asked, and has not given before it was [asked anew](Pieces::ask_anew).
 pub const MAX_ASKED: usize = 64;
 
 /// A message in a number of pieces that all know, and those of them that are there.
@@ -27,6 +28,8 @@ pub struct Pieces {
     asked: Vec<Option<PeerId>>,
     /// What those peers have that were asked, or could be: a bitmap.
     others: BTreeMap<PeerId, Bytes>,
+    /// Those of them that had not given what they were asked for when others were asked for it.
+    owing: BTreeSet<PeerId>,
     eager: bool,
 }
 
@@ -83,7 +86,7 @@ impl Pieces {
             return Err(PiecesError { count });
         }
         let (pieces, asked) = (vec![None; count], vec![None; count]);
-        Ok(Self { pieces, asked, others: BTreeMap::new(), eager: false })
+        Ok(Self { pieces, asked, others: BTreeMap::new(), owing: BTreeSet::new(), eager: false })
     }
 
     /// The same, whose pieces are given also to those who have not said yet what they have. A round trip is saved, and what they
@@ -137,12 +140,13 @@ impl Pieces {
     /// [`NotMetadata`] if that is none of these pieces.
     pub fn ask(&mut self, peer: PeerId, metadata: &Bytes) -> Result<usize, NotMetadata> {
         let (theirs, _) = self.bitmaps(metadata)?;
-        let room = self.others.len() < MAX_ASKED;
-        match self.others.entry(peer) {
-            Entry::Vacant(_) if !room => return Ok(0),
-            Entry::Vacant(place) => drop(place.insert(theirs.clone())),
-            Entry::Occupied(mut place) => drop(place.insert(theirs.clone())),
+        if self.others.len() >= MAX_ASKED && !self.others.contains_key(&peer) {
+            // Who promises and does not give must not keep out who would.
+            let Some(owing) = self.owing.pop_first() else { return Ok(0) };
+            self.others.remove(&owing);
+            self.asked.iter_mut().filter(|asked| **asked == Some(owing)).for_each(|asked| *asked = None);
         }
+        self.others.insert(peer, theirs.clone());
         let mut new = 0_usize;
         for (number, (piece, asked)) in self.pieces.iter().zip(&mut self.asked).enumerate() {
             if piece.is_none() && asked.is_none() && has(&theirs, number) {
@@ -153,11 +157,19 @@ impl Pieces {
         Ok(new)
     }
 
-    /// Asks for all pieces that were asked for and have not come: each of the next peer that has it, if there is another one.
+    /// Asks for all pieces that have not come: each of the next peer that has it, if there is another one than it was asked of.
     pub fn ask_anew(&mut self) {
+        self.owing = self
+            .pieces
+            .iter()
+            .zip(&self.asked)
+            .filter_map(|(piece, asked)| asked.filter(|_| piece.is_none()))
+            .collect();
         for (number, (piece, asked)) in self.pieces.iter().zip(&mut self.asked).enumerate() {
-            let Some(before) = asked.filter(|_| piece.is_none()) else { continue };
-            let behind = self.others.range(before..).filter(|(peer, _)| **peer != before);
+            if piece.is_some() {
+                continue;
+            }
+            let behind = self.others.iter().filter(|(peer, _)| asked.is_none_or(|before| **peer > before));
             let mut others = behind.chain(&self.others).filter(|(_, theirs)| has(theirs, number));
             *asked = others.next().map(|(peer, _)| *peer);
         }
@@ -166,6 +178,7 @@ impl Pieces {
     /// A peer is gone, or has sent what is wrong: it is not asked any more, and what it was asked for, others are.
     pub fn give_up(&mut self, peer: PeerId) {
         self.others.remove(&peer);
+        self.owing.remove(&peer);
         for (number, asked) in self.asked.iter_mut().enumerate().filter(|(_, asked)| **asked == Some(peer)) {
             let mut others = self.others.iter().filter(|(_, theirs)| has(theirs, number));
             *asked = others.next().map(|(peer, _)| *peer);
@@ -394,6 +407,38 @@ mod tests {
         let all = Bytes::from_static(&[0xff, 0]);
         assert_eq!(pieces.ask(peer(MAX_ASKED as u8), &all), Ok(0));
         assert_eq!(pieces.ask(peer(0), &all), Ok(8));
+    }
+
+    /// As many as are asked at all say, again and again, that they have everything, and give nothing.
+    #[test]
+    fn who_does_not_give_makes_room_for_who_does() {
+        let mut pieces = Pieces::nothing(8).unwrap();
+        let (all, giver) = (Bytes::from_static(&[0xff, 0]), MAX_ASKED as u8);
+        let mut rounds = 0;
+        while wanted(&pieces, giver) != 0xff {
+            for n in 0..=giver {
+                pieces.ask(peer(n), &all).unwrap();
+            }
+            pieces.ask_anew();
+            assert_eq!(pieces.others.len(), MAX_ASKED);
+            rounds += 1;
+            assert!(rounds <= MAX_ASKED + 1, "it is never asked");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_of_who_makes_room_is_asked_of_others() {
+        let mut pieces = Pieces::nothing(2).unwrap();
+        let has = |there: u8| Bytes::from(vec![there, 0]);
+        pieces.ask(peer(0), &has(0b11)).unwrap();
+        pieces.ask_anew();
+        for n in 1..MAX_ASKED as u8 {
+            pieces.ask(peer(n), &has(0)).unwrap();
+        }
+        let (one, other) = (MAX_ASKED as u8, MAX_ASKED as u8 + 1);
+        assert_eq!(pieces.ask(peer(one), &has(0b01)), Ok(1));
+        assert_eq!(pieces.ask(peer(other), &has(0b11)), Ok(0), "the first has not been asked anew");
+        assert_eq!((wanted(&pieces, one), wanted(&pieces, 0)), (0b01, 0));
     }
 
     #[test]

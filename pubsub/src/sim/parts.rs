@@ -34,23 +34,38 @@ struct Parts {
     misers: BTreeSet<NodeId>,
     /// Pieces that came, and how many of them were new.
     came: (usize, usize),
+    /// Of how much that programs are to hear they miss one thing, at random.
+    misses: Option<u32>,
 }
 
 impl Parts {
     /// All of them are connected with some others, at random, and want the topic.
     fn new(seed: u64) -> Self {
+        Self::connected(seed, NODES, |network, nodes| {
+            for (n, node) in nodes.iter().enumerate() {
+                network.connect(*node, nodes[(n + 1) % NODES]);
+                for _ in 0..NEIGHBOURS / 2 {
+                    let other = network.rng().random_range(0..NODES);
+                    network.connect(*node, nodes[other]);
+                }
+            }
+        })
+    }
+
+    /// Each is connected with the next, so that nobody has two to ask of whom one has everything.
+    fn chain(seed: u64, nodes: usize) -> Self {
+        Self::connected(seed, nodes, |network, nodes| {
+            nodes.windows(2).for_each(|pair| network.connect(pair[0], pair[1]));
+        })
+    }
+
+    fn connected(seed: u64, nodes: usize, connect: impl FnOnce(&mut Network, &[NodeId])) -> Self {
         let mut config = Config { partial: Some(Limits::default()), ..Config::default() };
         config.other_topics = TopicConfig::default().partial(Mode::Requests);
         let (config, topic) = (Arc::new(config), Topic::new("t").unwrap());
         let mut network = Network::new(seed, LinkModel::default());
-        let nodes: Vec<_> = (0..NODES).map(|_| network.add(&config)).collect();
-        for (n, node) in nodes.iter().enumerate() {
-            network.connect(*node, nodes[(n + 1) % NODES]);
-            for _ in 0..NEIGHBOURS / 2 {
-                let other = network.rng().random_range(0..NODES);
-                network.connect(*node, nodes[other]);
-            }
-        }
+        let nodes: Vec<_> = (0..nodes).map(|_| network.add(&config)).collect();
+        connect(&mut network, &nodes);
         for node in &nodes {
             network.command(*node, Command::Subscribe(topic.clone()));
         }
@@ -58,7 +73,7 @@ impl Parts {
         let message: Vec<u8> = (0..COUNT * PIECE).map(|n| (n / PIECE) as u8).collect();
         let nothing = || Pieces::nothing(COUNT).unwrap();
         let has = nodes.into_iter().map(|node| (node, nothing())).collect();
-        Self { network, topic, message, has, misers: BTreeSet::new(), came: (0, 0) }
+        Self { network, topic, message, has, misers: BTreeSet::new(), came: (0, 0), misses: None }
     }
 
     fn publish(&mut self, node: NodeId) {
@@ -84,10 +99,13 @@ impl Parts {
     /// Lets time pass; each node takes what comes, and says at once what it has then.
     fn run(&mut self, time: Duration) {
         let end = self.network.age() + time;
-        while self.network.age() < end && self.whole() < NODES {
+        while self.network.age() < end && self.whole() < self.has.len() {
             self.network.run(TICK);
             let mut news: BTreeMap<NodeId, bool> = BTreeMap::new();
             for (node, received) in self.network.take_parts() {
+                if self.misses.is_some_and(|of| self.network.rng().random_range(0..of) == 0) {
+                    continue;
+                }
                 let pieces = self.has.get_mut(&node).unwrap();
                 let new = received.parts.map_or(0, |parts| {
                     let mut all = Pieces::nothing(COUNT).unwrap();
@@ -102,6 +120,19 @@ impl Parts {
             }
             news.retain(|node, is_news| *is_news && !self.misers.contains(node));
             for node in news.into_keys() {
+                self.publish(node);
+            }
+        }
+    }
+
+    /// The same for so many seconds, after each of which everybody asks anew for what has not come.
+    fn run_asking(&mut self, seconds: usize) {
+        for _ in 0..seconds {
+            self.run(Duration::from_secs(1));
+            let mut nodes: Vec<NodeId> = self.has.keys().copied().collect();
+            nodes.retain(|node| !self.misers.contains(node));
+            for node in nodes {
+                self.has.get_mut(&node).unwrap().ask_anew();
                 self.publish(node);
             }
         }
@@ -172,16 +203,20 @@ fn who_promises_and_does_not_give_only_costs_time() {
             parts.misers.insert(node);
         }
         parts.begin(NodeId(0));
-        for _ in 0..20 {
-            parts.run(Duration::from_secs(1));
-            let mut nodes: Vec<NodeId> = parts.has.keys().copied().collect();
-            nodes.retain(|node| !parts.misers.contains(node));
-            for node in nodes {
-                parts.has.get_mut(&node).unwrap().ask_anew();
-                parts.publish(node);
-            }
-        }
+        parts.run_asking(20);
         assert_eq!(parts.whole(), NODES, "seed {seed}");
+    }
+}
+
+/// Of all that peers say, programs miss a third: what does not come is asked for, and given, until it does.
+#[test]
+fn what_programs_miss_comes_again() {
+    for seed in 0..4 {
+        let mut parts = Parts::chain(seed, 4);
+        parts.misses = Some(3);
+        parts.begin(NodeId(0));
+        parts.run_asking(100);
+        assert_eq!(parts.whole(), 4, "seed {seed}");
     }
 }
 

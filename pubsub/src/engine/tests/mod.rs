@@ -9,6 +9,8 @@ mod memory;
 mod mesh;
 mod opportunistic;
 mod partial;
+mod partial_lost;
+mod partial_room;
 mod peers;
 mod property;
 mod rules;

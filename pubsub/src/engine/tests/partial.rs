@@ -8,11 +8,13 @@ use crate::{
     codec::{Extensions, MAX_GROUP, MAX_METADATA, Partial},
     config::TopicConfig,
     event::{DropReason, Refusal},
-    partial::{Have, Hearer, Holding, Limits, Mode, NotMetadata, Pieces, PublishError, Published, Say},
+    partial::{
+        Have, Hearer, Holding, Limits, MAX_GIVEN, Mode, NotMetadata, Pieces, PublishError, Published, Say,
+    },
 };
 
 /// A node that speaks of partial messages, and does so in this way in topic "t".
-fn rig_with(mode: Mode, change: impl FnOnce(&mut Config)) -> Rig {
+pub(super) fn rig_with(mode: Mode, change: impl FnOnce(&mut Config)) -> Rig {
     Rig::new(|config| {
         config.partial = Some(Limits::default());
         config.topics = [(topic("t"), TopicConfig::default().partial(mode))].into();
@@ -20,12 +22,12 @@ fn rig_with(mode: Mode, change: impl FnOnce(&mut Config)) -> Rig {
     })
 }
 
-fn rig(mode: Mode) -> Rig {
+pub(super) fn rig(mode: Mode) -> Rig {
     rig_with(mode, |_| ())
 }
 
 /// The same, wanting the topic, with so many peers that do so in their way.
-fn meshed(ours: Mode, theirs: Mode, peers: u16) -> Rig {
+pub(super) fn meshed(ours: Mode, theirs: Mode, peers: u16) -> Rig {
     let mut rig = rig(ours);
     (1..=peers).for_each(|n| wants(&mut rig, n, theirs));
     rig.command(Command::Subscribe(topic("t")));
@@ -34,12 +36,12 @@ fn meshed(ours: Mode, theirs: Mode, peers: u16) -> Rig {
 }
 
 /// A peer that wants the topic in its way.
-fn wants(rig: &mut Rig, n: u16, mode: Mode) {
+pub(super) fn wants(rig: &mut Rig, n: u16, mode: Mode) {
     rig.connect(n);
     rig.hears(n, Rpc { subscriptions: vec![Subscription::to(topic("t")).partial(mode)], ..can(true) });
 }
 
-fn can(partial_messages: bool) -> Rpc {
+pub(super) fn can(partial_messages: bool) -> Rpc {
     Rpc { extensions: Some(Extensions { partial_messages, test: false }), ..Rpc::default() }
 }
 
@@ -48,24 +50,28 @@ fn announced(rig: &mut Rig, n: u16) -> Vec<Subscription> {
 }
 
 /// The message "g" of eight pieces, of which these are there.
-fn pieces(there: impl IntoIterator<Item = u8>) -> Pieces {
+pub(super) fn pieces(there: impl IntoIterator<Item = u8>) -> Pieces {
     let mut pieces = Pieces::nothing(8).unwrap();
     there.into_iter().for_each(|n| pieces.put(n.into(), Bytes::from(vec![n])));
     pieces
 }
 
 /// What the node says: that these are there.
-fn bits(there: impl IntoIterator<Item = u8>) -> Bytes {
+pub(super) fn bits(there: impl IntoIterator<Item = u8>) -> Bytes {
     pieces(there).metadata(&peer(0))
 }
 
 /// What a peer says that wants all the others.
-fn wants_others(there: impl IntoIterator<Item = u8>) -> Bytes {
+pub(super) fn wants_others(there: impl IntoIterator<Item = u8>) -> Bytes {
     let there = bits(there)[0];
     Bytes::from(vec![there, !there])
 }
 
-fn publish(rig: &mut Rig, group: &[u8], have: impl Have + 'static) -> Result<Published, PublishError> {
+pub(super) fn publish(
+    rig: &mut Rig,
+    group: &[u8],
+    have: impl Have + 'static,
+) -> Result<Published, PublishError> {
     let answer = Arc::new(Mutex::new(None));
     let kept = answer.clone();
     let reply = Reply::new(move |result| *kept.lock().unwrap() = Some(result));
@@ -74,14 +80,14 @@ fn publish(rig: &mut Rig, group: &[u8], have: impl Have + 'static) -> Result<Pub
     answer.lock().unwrap().take().expect("it answers")
 }
 
-fn said(group: &[u8], parts: Option<&[u8]>, metadata: Option<Bytes>) -> Rpc {
+pub(super) fn said(group: &[u8], parts: Option<&[u8]>, metadata: Option<Bytes>) -> Rpc {
     let parts = parts.map(Bytes::copy_from_slice);
     let partial = Partial { topic: topic("t"), group: Bytes::copy_from_slice(group), parts, metadata };
     Rpc { partial: Some(Box::new(partial)), ..Rpc::default() }
 }
 
 /// What a peer was told of message "g": the metadata, and which pieces it was given.
-fn told(rig: &mut Rig, n: u16) -> Vec<(Option<Bytes>, Vec<u8>)> {
+pub(super) fn told(rig: &mut Rig, n: u16) -> Vec<(Option<Bytes>, Vec<u8>)> {
     let partials = rig.told(n).into_iter().filter_map(|rpc| rpc.partial);
     partials
         .map(|partial| {
@@ -437,25 +443,26 @@ fn for_whom_there_is_no_room_is_told_at_the_heartbeat() {
     rig.hears(1, said(b"g", None, Some(wants_others([]))));
     rig.told(1);
     rig.heartbeats(1);
-    assert_eq!(told(&mut rig, 1), [(Some(bits([0])), vec![0])]);
+    assert_eq!(told(&mut rig, 1), [(None, vec![0])]);
 }
 
 #[test]
 fn what_does_not_fit_is_not_sent() {
-    struct Large(usize, usize);
+    struct Large(usize, usize, usize);
     impl Have for Large {
         fn say(&self, to: &Hearer<'_>) -> Result<Say, NotMetadata> {
             let (metadata, parts) = (vec![0; self.0].into(), vec![0; to.room + self.1].into());
-            Ok(Say { metadata, parts, given: Bytes::new() })
+            Ok(Say { metadata, parts, given: vec![0; self.2].into() })
         }
     }
     let mut rig = meshed(Mode::Requests, Mode::Requests, 1);
     let group = [1; MAX_GROUP];
-    assert_eq!(publish(&mut rig, &group, Large(MAX_METADATA + 1, 0)).unwrap().too_large, 1);
-    assert_eq!(publish(&mut rig, &group, Large(0, 1)).unwrap().too_large, 1);
+    assert_eq!(publish(&mut rig, &group, Large(MAX_METADATA + 1, 0, 0)).unwrap().too_large, 1);
+    assert_eq!(publish(&mut rig, &group, Large(0, 1, 0)).unwrap().too_large, 1);
+    assert_eq!(publish(&mut rig, &group, Large(0, 0, MAX_GIVEN + 1)).unwrap().too_large, 1);
     let dropped = rig.engine().stats().dropped.get(&(Lane::Forward, DropReason::TooLarge)).copied();
-    assert_eq!(dropped, Some(2));
-    assert_eq!(publish(&mut rig, &group, Large(MAX_METADATA, 0)).unwrap().peers, 1);
+    assert_eq!(dropped, Some(3));
+    assert_eq!(publish(&mut rig, &group, Large(MAX_METADATA, 0, MAX_GIVEN)).unwrap().peers, 1);
     // Others read it.
     assert_eq!(rig.told(1).len(), 1);
 }
