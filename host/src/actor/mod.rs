@@ -44,7 +44,7 @@ pub(crate) use shell::Spawn;
 pub(crate) use supervisor::Restart;
 pub(crate) use supervisor::{Group, OnSpent, Spec, Strategy, supervise};
 pub(crate) use tasks::panic_text;
-pub(crate) use worker::Workers;
+pub(crate) use worker::{Berth, Workers};
 
 use std::sync::Arc;
 

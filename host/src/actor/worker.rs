@@ -1,7 +1,11 @@
 use std::{
+    fmt,
     future::Future,
     io,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, ThreadId},
 };
 
@@ -16,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Workers {
     kind: Kind,
     next: AtomicUsize,
+    /// How many connections each worker has.
+    berths: Vec<AtomicUsize>,
 }
 
 struct Worker {
@@ -42,12 +48,13 @@ impl Workers {
     pub(crate) fn threads(count: usize) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let threads = (0..count.max(1)).map(|i| start(i, stop.clone())).collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { kind: Kind::Threads { threads, stop }, next: AtomicUsize::new(0) })
+        let berths = threads.iter().map(|_| AtomicUsize::default()).collect();
+        Ok(Self { kind: Kind::Threads { threads, stop }, next: AtomicUsize::new(0), berths })
     }
 
     /// No threads: everything runs where it is started from, which must be inside a `LocalSet` or `LocalRuntime`.
     pub(crate) fn here() -> Self {
-        Self { kind: Kind::Here, next: AtomicUsize::new(0) }
+        Self { kind: Kind::Here, next: AtomicUsize::new(0), berths: vec![AtomicUsize::default()] }
     }
 
     /// How many workers there are.
@@ -61,6 +68,17 @@ impl Workers {
     /// The worker whose turn it is.
     pub(crate) fn next(&self) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.count()).unwrap_or(0)
+    }
+
+    /// A place for a connection, on the worker that has the fewest; of equal ones on the first, where the actors are that it has
+    /// to do with, and the sockets of transports that have one for many connections.
+    pub(crate) fn berth(self: &Arc<Self>) -> Berth {
+        let load = |worker: &usize| self.berths.get(*worker).map(|berths| berths.load(Ordering::Relaxed));
+        let worker = (0..self.berths.len()).min_by_key(load).unwrap_or(0);
+        if let Some(berths) = self.berths.get(worker) {
+            berths.fetch_add(1, Ordering::Relaxed);
+        }
+        Berth { workers: self.clone(), worker }
     }
 
     /// Runs `make` on a worker and spawns there the future that it makes, which need not be `Send`.
@@ -86,6 +104,32 @@ impl Workers {
                 spawn(make());
             }
         }
+    }
+}
+
+/// A connection's place on a worker, from its handshake to its end.
+pub(crate) struct Berth {
+    workers: Arc<Workers>,
+    worker: usize,
+}
+
+impl Berth {
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        if let Some(berths) = self.workers.berths.get(self.worker) {
+            berths.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Berth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Berth").field(&self.worker).finish()
     }
 }
 
@@ -117,4 +161,22 @@ fn start(index: usize, stop: CancellationToken) -> io::Result<Worker> {
         },
     )?;
     receiver.recv().unwrap_or_else(|_| Err(io::Error::other("a worker thread ended before it began")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_go_where_the_fewest_are() {
+        let workers = Arc::new(Workers::threads(3).expect("threads"));
+        let mut berths: Vec<_> = (0..7).map(|_| workers.berth()).collect();
+        assert_eq!(berths.iter().map(Berth::worker).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0]);
+        // Two of the second worker's end.
+        berths.retain(|berth| berth.worker() != 1);
+        assert_eq!([workers.berth(), workers.berth()].map(|berth| berth.worker()), [1, 1]);
+        drop(berths);
+        assert_eq!(workers.berth().worker(), 0, "all have ended");
+        assert_eq!(Arc::new(Workers::here()).berth().worker(), 0);
+    }
 }

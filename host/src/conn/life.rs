@@ -13,7 +13,7 @@ use super::{
     inbound,
 };
 use crate::{
-    actor::{Effects, Exit, Intensity, Spawn, panic_text},
+    actor::{Berth, Effects, Exit, Intensity, Spawn, panic_text},
     hub::{self, ConnInfo},
     limits::ConnectionLease,
     node::Inner,
@@ -25,7 +25,7 @@ pub(crate) struct Candidate {
     pub(crate) established: Box<Established>,
     pub(crate) lease: ConnectionLease,
     /// Where it will live.
-    pub(crate) worker: usize,
+    pub(crate) berth: Berth,
     /// What there is of it, if something was served before its peer was proven.
     pub(crate) begun: Option<Begun>,
 }
@@ -44,7 +44,8 @@ const HANDLERS_GRACE: Duration = Duration::from_secs(5);
 /// Brings an admitted connection to life on a worker: its actor, its driver, and the acceptance of streams are
 /// linked; when one ends, all end.
 pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
-    let Candidate { info, established, lease, worker, begun } = candidate;
+    let Candidate { info, established, lease, berth, begun } = candidate;
+    let worker = berth.worker();
     let Muxed { connection, driver } = established.muxed;
     let (id, peer) = (info.id, info.peer);
     let span = debug_span!("connection", %id, %peer, direction = %info.direction);
@@ -64,7 +65,7 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
         peer,
         move |stop| live(own, (handle, handlers), driver, worker, stop, noted).instrument(span),
         move |exit| {
-            drop((lease, entered));
+            drop((lease, entered, berth));
             let why = reason.lock().ok().and_then(|mut reason| reason.take());
             let why = why.unwrap_or_else(|| exit.to_string());
             ended.directory.end(id, &why);

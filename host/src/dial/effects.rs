@@ -274,7 +274,7 @@ async fn connect(
         Unsecured::Failed(failed) => failed,
         Unsecured::Refused(_) => failed(Stage::Security, &NOTHING_IN_COMMON, Fault::Remote),
     })?;
-    let Some(Upgraded { mut established, lease, worker }) = unclaimed.claim() else {
+    let Some(Upgraded { mut established, lease, berth }) = unclaimed.claim() else {
         return Err(local(&"the connection is gone"));
     };
     let early = established.resumption.early.take();
@@ -297,7 +297,7 @@ async fn connect(
                 // Who offered it may not wait any more.
                 let _ = offer.reply.send(Carried { connection: info.id, stream });
             }
-            Ok(Won { peer, connection: Candidate { info, established, lease, worker, begun: None } })
+            Ok(Won { peer, connection: Candidate { info, established, lease, berth, begun: None } })
         }
         Err(NotAdmitted { error, place }) => {
             node.refuse(established.muxed, ErrorCode::RESOURCE_LIMIT_EXCEEDED, place);
@@ -345,6 +345,8 @@ async fn secure(
     let link = transport.ask(dial).await.map_err(|Gone| local(&"the transport is being restarted"))?;
     let link = link.map_err(|error| failed(Stage::Connect, &error, error.fault()))?;
 
+    let berth = node.kernel.workers.berth();
+    let upgrades = node.upgrades(&berth);
     let upgrade = |reply| {
         let (opts, progress, cancelled) = (opts.clone(), progress.clone(), cancelled.clone());
         let reply: Reply<Result<Unclaimed, UpgradeError>> = reply;
@@ -353,9 +355,9 @@ async fn secure(
             reply.send(result.map(|upgraded| Unclaimed { node: to, upgraded: Some(upgraded) }));
         });
         let span = Span::current();
-        upgrade::Command::Outbound(Outbound { link, lease, opts, progress, cancelled, span, reply })
+        upgrade::Command::Outbound(Outbound { link, lease, berth, opts, progress, cancelled, span, reply })
     };
-    let upgraded = match node.next_upgrades() {
+    let upgraded = match upgrades {
         Some(upgrades) => upgrades.ask(upgrade).await,
         None => Err(Gone),
     };

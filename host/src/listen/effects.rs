@@ -163,8 +163,9 @@ async fn incoming(node: &Inner, link: Link) {
             if let Err(gated) = node.gate(|gater| gater.accept(&local, &remote)) {
                 return node.incoming_failed(remote, gated.to_string());
             }
-            if let Some(upgrades) = node.next_upgrades() {
-                let _ = upgrades.tell(upgrade::Command::Inbound { link, lease }).await;
+            let berth = node.kernel.workers.berth();
+            if let Some(upgrades) = node.upgrades(&berth) {
+                let _ = upgrades.tell(upgrade::Command::Inbound { link, lease, berth }).await;
             }
         }
         Err(limit) => {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Event,
-    actor::{Kernel, Nursery, Port, Spec},
+    actor::{Berth, Kernel, Nursery, Port, Spec},
     addresses::{Interfaces, Table},
     book, conn, dial,
     events::FailedIncoming,
@@ -170,9 +170,9 @@ impl Inner {
         });
     }
 
-    /// The way to the upgrades' actor of the worker whose turn it is: the connection lives where its handshake is done.
-    pub(crate) fn next_upgrades(&self) -> Option<&Port<upgrade::Engine>> {
-        self.ports.upgrades.get(self.kernel.workers.next())
+    /// The way to the upgrades' actor of the worker on which a connection will live.
+    pub(crate) fn upgrades(&self, berth: &Berth) -> Option<&Port<upgrade::Engine>> {
+        self.ports.upgrades.get(berth.worker())
     }
 
     /// Of a worker, as [`Workers::next`](crate::actor::Workers::next) counts them.

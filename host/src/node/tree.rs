@@ -74,7 +74,7 @@ fn root_children(node: &Arc<Inner>, protocols: &Arc<Vec<Planned>>) -> Vec<Spec> 
         }),
         supervisor(node, "upgrades", |node| {
             let children = node.ports.upgrades.iter().enumerate().map(|(worker, port)| {
-                let spawn = upgrade::spawn(node, worker, node.upgrader.clone(), port.clone());
+                let spawn = upgrade::spawn(node, node.upgrader.clone(), port.clone());
                 spec(worker.to_string(), node, Where::At(worker), spawn)
             });
             group("upgrades", Strategy::OneForOne, OnSpent::Escalate, children.collect())

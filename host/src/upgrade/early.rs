@@ -22,7 +22,9 @@ pub(super) async fn settle(node: &Arc<Inner>, job: u64, mut upgraded: Upgraded) 
     };
     let muxed = &mut candidate.established.muxed;
     let ends = (muxed.connection.clone(), &mut muxed.driver);
-    match conn::prove(node, &candidate.info, candidate.worker, proof, ends, &candidate.lease, !banned).await {
+    match conn::prove(node, &candidate.info, candidate.berth.worker(), proof, ends, &candidate.lease, !banned)
+        .await
+    {
         Ok(begun) => {
             Input::Proven { job, candidate: Box::new(conn::Candidate { begun: Some(begun), ..candidate }) }
         }

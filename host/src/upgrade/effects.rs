@@ -14,7 +14,7 @@ use super::{
     engine::{Action, Engine, How, Input, Upgraded},
 };
 use crate::{
-    actor::{Effects, Port, Spawn, Tasks},
+    actor::{Berth, Effects, Port, Spawn, Tasks},
     conn::Candidate,
     hub,
     limits::{Direction, HandshakeLease, NotAdmitted},
@@ -22,23 +22,17 @@ use crate::{
 };
 
 /// How to make the upgrades' actor of a worker.
-pub(crate) fn spawn(
-    node: &Arc<Inner>,
-    worker: usize,
-    upgrader: Upgrader,
-    port: Port<Engine>,
-) -> Spawn<Engine, Performer> {
+pub(crate) fn spawn(node: &Arc<Inner>, upgrader: Upgrader, port: Port<Engine>) -> Spawn<Engine, Performer> {
     let node = node.clone();
     Spawn::new(port, move |birth| {
         let tasks = Tasks::default();
         let (node, upgrader, port) = (node.clone(), upgrader.clone(), birth.port.clone());
-        (Engine::new(birth.first_id()), Performer { node, worker, upgrader, port, tasks })
+        (Engine::new(birth.first_id()), Performer { node, upgrader, port, tasks })
     })
 }
 
 pub(crate) struct Performer {
     node: Arc<Inner>,
-    worker: usize,
     upgrader: Upgrader,
     port: Port<Engine>,
     tasks: Tasks,
@@ -47,7 +41,7 @@ pub(crate) struct Performer {
 impl Effects<Action> for Performer {
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Run { job, link, lease, how } => self.run(job, link, how, lease),
+            Action::Run { job, link, lease, berth, how } => self.run(job, link, how, (lease, berth)),
             Action::Answer { reply, result } => reply.send(result),
             Action::Admit(upgraded) => self.admit(upgraded),
             Action::AdmitProven(candidate) => present(&self.node, *candidate),
@@ -62,8 +56,8 @@ impl Effects<Action> for Performer {
 }
 
 impl Performer {
-    fn run(&mut self, job: u64, link: Link, how: How, lease: HandshakeLease) {
-        let (worker, upgrader, port) = (self.worker, self.upgrader.clone(), self.port.clone());
+    fn run(&mut self, job: u64, link: Link, how: How, (lease, berth): (HandshakeLease, Berth)) {
+        let (upgrader, port) = (self.upgrader.clone(), self.port.clone());
         let remote = super::remote(&link);
         let span = match &how {
             How::AsListener => debug_span!("handshake", %remote, direction = %Direction::Inbound),
@@ -84,7 +78,7 @@ impl Performer {
             let (peer, input) = match result {
                 Ok(established) => {
                     let peer = established.peer;
-                    let upgraded = Upgraded { established, lease, worker };
+                    let upgraded = Upgraded { established, lease, berth };
                     (Some(peer), early::settle(&node, job, upgraded).await)
                 }
                 Err(error) => (None, Input::Failed { job, error }),
@@ -106,10 +100,7 @@ impl Performer {
 }
 
 /// Gives an incoming connection its place, or refuses it, if the program or a limit wants that.
-pub(super) fn seat(
-    node: &Arc<Inner>,
-    Upgraded { established, lease, worker }: Upgraded,
-) -> Option<Candidate> {
+pub(super) fn seat(node: &Arc<Inner>, Upgraded { established, lease, berth }: Upgraded) -> Option<Candidate> {
     let info = node.info(&established, Direction::Inbound);
     if let Err(gated) = node.gate(|gater| gater.secured(&info)) {
         node.incoming_failed(info.remote, gated.to_string());
@@ -117,7 +108,7 @@ pub(super) fn seat(
         return None;
     }
     match lease.admit(info.peer, info.id) {
-        Ok(lease) => Some(Candidate { info, established, lease, worker, begun: None }),
+        Ok(lease) => Some(Candidate { info, established, lease, berth, begun: None }),
         Err(NotAdmitted { error, place }) => {
             let (remote, why) = (info.remote, error.to_string());
             tracing::debug!(%remote, why, "refused an incoming connection");

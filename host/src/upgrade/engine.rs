@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use crate::{conn::Candidate, limits::HandshakeLease, reply::Reply};
+use crate::{actor::Berth, conn::Candidate, limits::HandshakeLease, reply::Reply};
 
 /// The handshakes under way. It hands each to a task and passes on how it ended; a handshake whose task panicked
 /// ends as any other failure, so that nobody waits for it in vain.
@@ -22,6 +22,7 @@ pub(crate) struct Engine {
 pub(crate) struct Outbound {
     pub(crate) link: Link,
     pub(crate) lease: HandshakeLease,
+    pub(crate) berth: Berth,
     pub(crate) opts: DialOpts,
     pub(crate) progress: Arc<Progress>,
     /// Cancelled when nobody wants the connection any more.
@@ -37,7 +38,7 @@ pub(crate) struct Upgraded {
     pub(crate) established: Box<Established>,
     pub(crate) lease: HandshakeLease,
     /// Where its handshake was done, and it will live.
-    pub(crate) worker: usize,
+    pub(crate) berth: Berth,
 }
 
 #[derive(Debug)]
@@ -49,7 +50,7 @@ enum Origin {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Somebody came.
-    Inbound { link: Link, lease: HandshakeLease },
+    Inbound { link: Link, lease: HandshakeLease, berth: Berth },
     /// This node went to somebody.
     Outbound(Outbound),
 }
@@ -72,6 +73,7 @@ pub(crate) enum Action {
         job: u64,
         link: Link,
         lease: HandshakeLease,
+        berth: Berth,
         how: How,
     },
     /// An inbound connection wants to be admitted.
@@ -110,18 +112,18 @@ impl engine::Engine for Engine {
     fn handle_command(&mut self, command: Command, _: Now) {
         let job = self.next;
         self.next = self.next.wrapping_add(1);
-        let (origin, link, lease, how) = match command {
-            Command::Inbound { link, lease } => {
-                (Origin::Inbound { remote: super::remote(&link) }, link, lease, How::AsListener)
+        let (origin, link, lease, berth, how) = match command {
+            Command::Inbound { link, lease, berth } => {
+                (Origin::Inbound { remote: super::remote(&link) }, link, lease, berth, How::AsListener)
             }
-            Command::Outbound(Outbound { link, lease, opts, progress, cancelled, span, reply }) => {
+            Command::Outbound(Outbound { link, lease, berth, opts, progress, cancelled, span, reply }) => {
                 let how = How::AsDialer { opts, progress, cancelled, span };
-                (Origin::Outbound { reply }, link, lease, how)
+                (Origin::Outbound { reply }, link, lease, berth, how)
             }
         };
         // Bounded by the ledger's handshakes: each job holds a lease.
         self.running.insert(job, origin);
-        self.actions.push_back(Action::Run { job, link, lease, how });
+        self.actions.push_back(Action::Run { job, link, lease, berth, how });
     }
 
     fn handle_input(&mut self, input: Input, _: Now) {
