@@ -21,14 +21,16 @@ pub(crate) const HELD_MAX: usize = 4096;
 /// layer that comes next. [`ReadAhead::settle`] ends it: from then on reads go to the socket directly, and the
 /// memory is given back. So does a layer that reads in large pieces by itself.
 ///
-/// A dialer that is sure of itself sends all that it has to say in one flight, and each piece of it is answered. As
-/// long as more of it is there to be read, the answers are held back, to leave in one write with the last of them: nobody can
-/// wait for them who has more to say. What was held back leaves as soon as there is nothing more to read.
+/// A dialer that is sure of itself sends all that it has to say in one flight, and each piece of it is answered. For who
+/// [answers](ReadAhead::answering), as long as more of it is there to be read, the answers are held back, to leave in one
+/// write with the last of them and with what the next layer says first: nobody can wait for them who has more to say. What was
+/// held back leaves as soon as there is nothing more to read.
 pub(crate) struct ReadAhead<S> {
     io: S,
     ahead: Vec<u8>,
     at: usize,
     settled: bool,
+    answers: bool,
     held: Vec<u8>,
     /// Of `held`, what the socket has taken.
     sent: usize,
@@ -36,7 +38,12 @@ pub(crate) struct ReadAhead<S> {
 
 impl<S> ReadAhead<S> {
     pub(crate) fn new(io: S) -> Self {
-        Self { io, ahead: Vec::new(), at: 0, settled: false, held: Vec::new(), sent: 0 }
+        Self { io, ahead: Vec::new(), at: 0, settled: false, answers: false, held: Vec::new(), sent: 0 }
+    }
+
+    /// For the side that answers.
+    pub(crate) fn answering(io: S) -> Self {
+        Self { answers: true, ..Self::new(io) }
     }
 
     /// No more reading ahead, for layers that read in large pieces themselves.
@@ -46,9 +53,9 @@ impl<S> ReadAhead<S> {
         self
     }
 
-    /// Whether something is there that was not asked for yet.
-    fn has_more(&self) -> bool {
-        self.at < self.ahead.len()
+    /// Whether answers are held back: something is there that was not asked for yet.
+    fn holds_back(&self) -> bool {
+        self.answers && !self.settled && self.at < self.ahead.len()
     }
 
     fn take(&mut self, buf: &mut ReadBuf<'_>) -> bool {
@@ -138,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ReadAhead<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let room = HELD_MAX.saturating_sub(self.held.len());
-        if buf.len() > room || (self.held.is_empty() && !self.has_more()) {
+        if buf.len() > room || (self.held.is_empty() && !self.holds_back()) {
             ready!(self.poll_send(cx))?;
             return Pin::new(&mut self.io).poll_write(cx, buf);
         }
@@ -148,7 +155,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 
     /// What is held back stays so while there is more to read.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_more() {
+        if self.holds_back() {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_send(cx))?;
@@ -165,7 +172,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.held.is_empty() && !self.has_more() {
+        if self.held.is_empty() && !self.holds_back() {
             return Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         }
         let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
@@ -242,7 +249,7 @@ mod tests {
     async fn answers_to_what_came_together_leave_together() {
         let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
         far.write_all(b"abc").await.expect("room");
-        let mut near = ReadAhead::new(near);
+        let mut near = ReadAhead::answering(near);
         for (read, answered) in [(b'a', &b""[..]), (b'b', b""), (b'c', b"ABC")] {
             assert_eq!(near.read_u8().await.expect("there"), read);
             answer(&mut near, &[read.to_ascii_uppercase()]).await;
@@ -256,15 +263,26 @@ mod tests {
     async fn the_next_layer_answers_in_the_same_write() {
         let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
         far.write_all(b"abc").await.expect("room");
-        let mut near = ReadAhead::new(near);
+        let mut near = ReadAhead::answering(near);
         assert_eq!(near.read_u8().await.expect("there"), b'a');
         answer(&mut near, b"A").await;
         let mut near = near.settle();
-        let mut space = [0; CAPACITY];
-        assert_eq!(near.read(&mut space).await.expect("there"), 2);
+        // It may say something before it has read all that is there, and not wait with that.
         answer(&mut near, b"BC").await;
         assert_eq!(there(&mut far).await, b"ABC");
         assert_eq!(near.held.capacity(), 0, "the memory is given back");
+        let mut space = [0; CAPACITY];
+        assert_eq!(near.read(&mut space).await.expect("there"), 2);
+    }
+
+    #[tokio::test]
+    async fn who_asks_holds_nothing_back() {
+        let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
+        far.write_all(b"abc").await.expect("room");
+        let mut near = ReadAhead::new(near);
+        assert_eq!(near.read_u8().await.expect("there"), b'a');
+        answer(&mut near, b"A").await;
+        assert_eq!(there(&mut far).await, b"A");
     }
 
     #[tokio::test]
@@ -272,7 +290,7 @@ mod tests {
         for settled in [false, true] {
             let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
             far.write_all(b"ab").await.expect("room");
-            let mut near = ReadAhead::new(near);
+            let mut near = ReadAhead::answering(near);
             assert_eq!(near.read_u8().await.expect("there"), b'a');
             answer(&mut near, b"A").await;
             let mut near = if settled { near.settle() } else { near };
@@ -297,7 +315,7 @@ mod tests {
         for (size, at_once) in [(HELD_MAX, false), (HELD_MAX + 1, true)] {
             let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
             far.write_all(b"ab").await.expect("room");
-            let mut near = ReadAhead::new(near);
+            let mut near = ReadAhead::answering(near);
             assert_eq!(near.read_u8().await.expect("there"), b'a');
             answer(&mut near, &vec![b'A'; size]).await;
             assert_eq!(there(&mut far).await.len(), if at_once { size } else { 0 });
@@ -314,7 +332,7 @@ mod tests {
     async fn the_last_answer_is_sent_though_more_is_there() {
         let (mut far, near) = tokio::io::duplex(4 * HELD_MAX);
         far.write_all(b"abc").await.expect("room");
-        let mut near = ReadAhead::new(near);
+        let mut near = ReadAhead::answering(near);
         assert_eq!(near.read_u8().await.expect("there"), b'a');
         answer(&mut near, b"no").await;
         assert!(there(&mut far).await.is_empty());
@@ -326,7 +344,7 @@ mod tests {
     async fn a_narrow_pipe_takes_what_was_held_back() {
         let (mut far, near) = tokio::io::duplex(4);
         far.write_all(b"ab").await.expect("room");
-        let mut near = ReadAhead::new(near);
+        let mut near = ReadAhead::answering(near);
         let here = async {
             assert_eq!(near.read_u8().await.expect("there"), b'a');
             answer(&mut near, b"0123456789").await;

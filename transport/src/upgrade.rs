@@ -250,7 +250,10 @@ impl Shared {
             Some(key) => Box::new(PnetStream::new(io, key)?),
             None => io,
         };
-        let mut io = ReadAhead::new(io);
+        let mut io = match role {
+            Role::Initiator => ReadAhead::new(io),
+            Role::Responder => ReadAhead::answering(io),
+        };
         let (known, believed) = guess(known, role, &belief);
         let (security, io) = match believed {
             // Sound without more: no peer takes the first message of a handshake for a proposal, and one that refused
