@@ -11,13 +11,13 @@ use tracing::{Instrument as _, debug_span};
 
 use super::{
     early,
-    engine::{Action, Engine, How, Input, Upgraded},
+    engine::{Action, Engine, How, Input, Job, Upgraded},
 };
 use crate::{
-    actor::{Berth, Effects, Port, Spawn, Tasks},
+    actor::{Effects, Port, Spawn, Tasks},
     conn::Candidate,
     hub,
-    limits::{Direction, HandshakeLease, NotAdmitted},
+    limits::{Direction, NotAdmitted},
     node::Inner,
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Performer {
 impl Effects<Action> for Performer {
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Run { job, link, lease, berth, how } => self.run(job, link, how, (lease, berth)),
+            Action::Run(job) => self.run(*job),
             Action::Answer { reply, result } => reply.send(result),
             Action::Admit(upgraded) => self.admit(upgraded),
             Action::AdmitProven(candidate) => present(&self.node, *candidate),
@@ -56,7 +56,8 @@ impl Effects<Action> for Performer {
 }
 
 impl Performer {
-    fn run(&mut self, job: u64, link: Link, how: How, (lease, berth): (HandshakeLease, Berth)) {
+    fn run(&mut self, job: Job) {
+        let Job { id: job, link, lease, berth, how } = job;
         let (upgrader, port) = (self.upgrader.clone(), self.port.clone());
         let remote = super::remote(&link);
         let span = match &how {

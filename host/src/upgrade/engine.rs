@@ -69,13 +69,7 @@ pub(crate) enum Input {
 
 #[derive(Debug)]
 pub(crate) enum Action {
-    Run {
-        job: u64,
-        link: Link,
-        lease: HandshakeLease,
-        berth: Berth,
-        how: How,
-    },
+    Run(Box<Job>),
     /// An inbound connection wants to be admitted.
     Admit(Upgraded),
     /// One that has its place in the ledger does.
@@ -88,6 +82,16 @@ pub(crate) enum Action {
         remote: Multiaddr,
         error: Option<UpgradeError>,
     },
+}
+
+/// A handshake that is to be done.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: u64,
+    pub(crate) link: Link,
+    pub(crate) lease: HandshakeLease,
+    pub(crate) berth: Berth,
+    pub(crate) how: How,
 }
 
 /// What a handshake's task has to know.
@@ -110,7 +114,7 @@ impl engine::Engine for Engine {
     type Action = Action;
 
     fn handle_command(&mut self, command: Command, _: Now) {
-        let job = self.next;
+        let id = self.next;
         self.next = self.next.wrapping_add(1);
         let (origin, link, lease, berth, how) = match command {
             Command::Inbound { link, lease, berth } => {
@@ -122,8 +126,8 @@ impl engine::Engine for Engine {
             }
         };
         // Bounded by the ledger's handshakes: each job holds a lease.
-        self.running.insert(job, origin);
-        self.actions.push_back(Action::Run { job, link, lease, berth, how });
+        self.running.insert(id, origin);
+        self.actions.push_back(Action::Run(Box::new(Job { id, link, lease, berth, how })));
     }
 
     fn handle_input(&mut self, input: Input, _: Now) {
