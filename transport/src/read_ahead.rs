@@ -34,11 +34,22 @@ pub(crate) struct ReadAhead<S> {
     held: Vec<u8>,
     /// Of `held`, what the socket has taken.
     sent: usize,
+    /// All of it was taken, by a socket that has it to flush still.
+    unflushed: bool,
 }
 
 impl<S> ReadAhead<S> {
     pub(crate) fn new(io: S) -> Self {
-        Self { io, ahead: Vec::new(), at: 0, settled: false, answers: false, held: Vec::new(), sent: 0 }
+        Self {
+            io,
+            ahead: Vec::new(),
+            at: 0,
+            settled: false,
+            answers: false,
+            held: Vec::new(),
+            sent: 0,
+            unflushed: false,
+        }
     }
 
     /// For the side that answers.
@@ -106,8 +117,8 @@ impl<S: AsyncWrite + Unpin> ReadAhead<S> {
     /// Nothing is there to be read: whoever is to send more may wait for what was held back. What is wrong with sending it, the
     /// next write says; reading goes on.
     fn let_go(&mut self, cx: &mut Context<'_>) {
-        if !self.held.is_empty() && self.poll_send(cx).is_ready() {
-            let _ = Pin::new(&mut self.io).poll_flush(cx);
+        if (self.unflushed || !self.held.is_empty()) && self.poll_send(cx).is_ready() {
+            self.unflushed = Pin::new(&mut self.io).poll_flush(cx).is_pending();
         }
     }
 }
@@ -283,6 +294,64 @@ mod tests {
         assert_eq!(near.read_u8().await.expect("there"), b'a');
         answer(&mut near, b"A").await;
         assert_eq!(there(&mut far).await, b"A");
+    }
+
+    /// Has what is written when it is flushed, and is not ready to flush at first.
+    struct Slow {
+        io: tokio::io::DuplexStream,
+        written: Vec<u8>,
+        busy: bool,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.written.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if std::mem::take(&mut self.busy) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let written = std::mem::take(&mut self.written);
+            Pin::new(&mut self.io).poll_write(cx, &written).map_ok(drop)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_slow_to_flush_is_asked_again() {
+        let (mut far, io) = tokio::io::duplex(4 * HELD_MAX);
+        far.write_all(b"ab").await.expect("room");
+        let mut near = ReadAhead::answering(Slow { io, written: Vec::new(), busy: true });
+        assert_eq!(near.read_u8().await.expect("there"), b'a');
+        near.write_all(b"A").await.expect("room");
+        near.flush().await.expect("held back");
+        let there = async {
+            let answer = far.read_u8().await.expect("an answer");
+            far.write_all(b"c").await.expect("room");
+            answer
+        };
+        let here = async {
+            let mut rest = [0; 2];
+            near.read_exact(&mut rest).await.expect("the rest");
+            rest
+        };
+        assert_eq!(tokio::join!(there, here), (b'A', *b"bc"));
     }
 
     #[tokio::test]
