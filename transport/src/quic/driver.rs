@@ -13,7 +13,7 @@ use std::{
 use futures::future::BoxFuture;
 use peerage_core::budget::Reserved;
 use peerage_muxer::{ConnectionError, window::SPAN};
-use quinn::VarInt;
+use quinn::{ConnectionStats, FrameStats, VarInt};
 use tokio::time::{self, Instant, Sleep};
 
 use super::{
@@ -34,6 +34,10 @@ const PACING: Duration = Duration::from_millis(2);
 /// So long a peer may take to acknowledge what came alone (RFC 9000, section 18.2).
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
+/// A peer that acknowledges a part of what was sent is asked for the rest at once, so often: what it has not acknowledged
+/// came alone, and would take it [`ACK_DELAY`].
+const PROMPTS: u32 = 4;
+
 /// Drives a connection to its end.
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -45,6 +49,7 @@ pub(super) struct Driver {
     next_look: Instant,
     /// Set if there has to be a look then.
     look: Option<Pin<Box<Sleep>>>,
+    delivery: Delivery,
     /// While somebody has to be waited for.
     watch: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
@@ -54,17 +59,41 @@ pub(super) struct Driver {
     port: Arc<Port>,
 }
 
+/// What is known of the delivery of streams. quinn does not tell, but it tells when nothing is unacknowledged.
+#[derive(Default)]
+struct Delivery {
+    /// Frames of streams that have been sent.
+    sent: u64,
+    /// Those of them that have arrived.
+    arrived: u64,
+    landings: u64,
+}
+
+impl Delivery {
+    /// To be called after each time that quinn has moved the connection: what it received may have acknowledged what was
+    /// sent before, and nothing that it sent then.
+    fn note(&mut self, landings: u64, frames: &FrameStats) {
+        if landings != self.landings {
+            self.landings = landings;
+            self.arrived = self.sent;
+        }
+        self.sent = frames.stream.saturating_add(frames.reset_stream).saturating_add(frames.stop_sending);
+    }
+}
+
 /// An orderly end on its way.
 struct Closing {
     deadline: Pin<Box<Sleep>>,
     told: bool,
-    /// Frames of streams that were sent, and the landings before the last of them.
+    /// Frames of streams that had been sent when it was looked last.
     sent: u64,
-    landings: u64,
     /// When nothing is held back any more.
     quiet: Pin<Box<Sleep>>,
-    /// How often the peer was sent something that it has to acknowledge.
+    /// How often the peer was sent something that it has to acknowledge, and how often because of what it acknowledged.
     asked: u32,
+    prompted: u32,
+    /// Acknowledgements that had come when the peer was asked last.
+    acks: u64,
 }
 
 impl Closing {
@@ -73,9 +102,10 @@ impl Closing {
             deadline: Box::pin(time::sleep(CLOSE_TIMEOUT)),
             told: false,
             sent: 0,
-            landings: 0,
             quiet: Box::pin(time::sleep(Duration::ZERO)),
             asked: 0,
+            prompted: 0,
+            acks: 0,
         }
     }
 }
@@ -90,6 +120,7 @@ impl Driver {
             last_look: Instant::now(),
             next_look: Instant::now(),
             look: None,
+            delivery: Delivery::default(),
             watch: None,
             closing: None,
             endpoint_over: Box::pin(port.over()),
@@ -112,9 +143,8 @@ impl Driver {
     }
 
     /// Looks once in a round trip, and not more often than speed can be told.
-    fn look_after_windows(&mut self, cx: &mut Context<'_>) {
+    fn look_after_windows(&mut self, stats: &ConnectionStats, cx: &mut Context<'_>) {
         let now = Instant::now();
-        let stats = self.shared.connection.stats();
         let seen = Seen {
             received: stats.udp_rx.bytes,
             blocked: stats.frame_rx.data_blocked,
@@ -205,30 +235,30 @@ impl Driver {
         false
     }
 
-    /// Whether the peer has everything that it takes. quinn does not tell; so it is taken to have it when everything
-    /// was acknowledged after the last frame of a stream was sent, and quinn had the time to send another one, if it sent
-    /// enough to hold any back.
+    /// Whether the peer has everything that it takes: everything was acknowledged after the last frame of a stream was
+    /// sent, and quinn had the time to send another one, if it sent enough to hold any back.
     fn is_delivered(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(closing) = &mut self.closing else {
             return true;
         };
-        let stats = self.shared.connection.stats();
-        let frames = stats.frame_tx;
-        let sent = frames.stream.saturating_add(frames.reset_stream).saturating_add(frames.stop_sending);
-        let landings = self.shared.flight.landings();
-        let pause = stats.path.rtt.max(PACING).saturating_mul(2);
-        let again = closing.asked == 0 || sent != closing.sent;
-        if again {
-            (closing.sent, closing.landings) = (sent, landings);
+        let flight = &self.shared.flight;
+        let pause = self.shared.connection.rtt().max(PACING).saturating_mul(2);
+        if closing.asked == 0 || self.delivery.sent != closing.sent {
+            closing.sent = self.delivery.sent;
             closing.quiet.as_mut().reset(later(pause));
         }
         let quiet = closing.quiet.as_mut().poll(cx).is_ready();
-        if (quiet || self.shared.flight.is_light()) && landings != closing.landings {
+        if (quiet || flight.is_light()) && self.delivery.arrived == self.delivery.sent {
             return true;
         }
-        if closing.asked == 0 || quiet {
+        let acks = flight.acks();
+        // Two packets are acknowledged at once (RFC 9000, section 13.2.2); which ones are two, only the peer knows.
+        let prompted = acks != closing.acks && closing.prompted < PROMPTS && flight.is_nearly_over();
+        if closing.asked == 0 || quiet || prompted {
             // What was sent last may have been an acknowledgement alone, which nobody acknowledges. A window that is
             // opened by one byte is.
+            closing.prompted = closing.prompted.saturating_add(u32::from(prompted));
+            closing.acks = acks;
             closing.asked = closing.asked.saturating_add(1);
             if quiet {
                 closing.quiet.as_mut().reset(later(pause.saturating_add(ACK_DELAY)));
@@ -270,6 +300,8 @@ impl Future for Driver {
             this.over = true;
             return Poll::Ready(Err(end));
         }
+        let stats = this.shared.connection.stats();
+        this.delivery.note(this.shared.flight.landings(), &stats.frame_tx);
         if ended || this.close(cx) {
             this.over = true;
             // Its end without a reason would be quinn's socket failing.
@@ -279,7 +311,7 @@ impl Future for Driver {
             }
             return Poll::Ready(if told { Ok(()) } else { Err(ConnectionError::DriverGone) });
         }
-        this.look_after_windows(cx);
+        this.look_after_windows(&stats, cx);
         this.look_after_turns(cx);
         Poll::Pending
     }
@@ -303,4 +335,29 @@ fn later(pause: Duration) -> Instant {
 
 fn difference(larger: u32, smaller: u32) -> usize {
     usize::try_from(larger.saturating_sub(smaller)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(stream: u64, reset: u64, stopped: u64) -> FrameStats {
+        let mut frames = FrameStats::default();
+        (frames.stream, frames.reset_stream, frames.stop_sending) = (stream, reset, stopped);
+        frames
+    }
+
+    #[test]
+    fn what_was_sent_before_an_acknowledgement_has_arrived_and_nothing_that_was_sent_with_it() {
+        let mut delivery = Delivery::default();
+        delivery.note(0, &frames(2, 0, 0));
+        assert_eq!((delivery.sent, delivery.arrived), (2, 0));
+        // In one step the acknowledgement came, and a reset and a stop were sent.
+        delivery.note(1, &frames(2, 1, 1));
+        assert_eq!((delivery.sent, delivery.arrived), (4, 2));
+        delivery.note(1, &frames(2, 1, 1));
+        assert_eq!((delivery.sent, delivery.arrived), (4, 2));
+        delivery.note(3, &frames(2, 1, 1));
+        assert_eq!((delivery.sent, delivery.arrived), (4, 4));
+    }
 }

@@ -13,10 +13,15 @@ use std::{
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
 
+use super::config::MAX_LARGE_PACKET;
+
 /// One for each connection. Clones look at the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Flight {
     landings: Arc<AtomicU64>,
+    acks: Arc<AtomicU64>,
+    /// Bytes that were not acknowledged when the last acknowledgement came.
+    unacknowledged: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
     /// Nanoseconds, plus one; 0 while there is none.
     round_trip: Arc<AtomicU64>,
@@ -27,10 +32,23 @@ pub(super) struct Flight {
 /// go at once, and the last may have been larger.
 const LIGHT: u64 = 9 * 1200;
 
+/// As much as the longest packet: what is unacknowledged may be the last one.
+const NEARLY_OVER: u64 = MAX_LARGE_PACKET as u64;
+
 impl Flight {
     /// How often an acknowledgement left nothing unacknowledged.
     pub(super) fn landings(&self) -> u64 {
         self.landings.load(Ordering::Acquire)
+    }
+
+    /// How often something was acknowledged.
+    pub(super) fn acks(&self) -> u64 {
+        self.acks.load(Ordering::Acquire)
+    }
+
+    /// Whether no more was left unacknowledged than one packet may hold.
+    pub(super) fn is_nearly_over(&self) -> bool {
+        self.unacknowledged.load(Ordering::Acquire) <= NEARLY_OVER
     }
 
     /// The shortest round trip so far, once something was acknowledged.
@@ -78,6 +96,8 @@ impl Controller for Watched {
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest: Option<u64>) {
+        self.flight.unacknowledged.store(in_flight, Ordering::Release);
+        self.flight.acks.fetch_add(1, Ordering::AcqRel);
         if in_flight == 0 {
             self.flight.landings.fetch_add(1, Ordering::AcqRel);
         }
