@@ -153,7 +153,7 @@ fn wider(
     max_window: u32,
 ) -> Option<u32> {
     let (read, took) = receive.pace(owed, now)?;
-    let wanted = window::wanted(read, took, round_trip?);
+    let wanted = window::wanted(read, took, round_trip?.max(window::SHORTEST));
     let wider = window::grown(receive.window(), wanted, max_window.max(INITIAL_WINDOW))?;
     Some(wider.saturating_sub(receive.window()))
 }
