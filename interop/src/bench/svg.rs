@@ -9,9 +9,9 @@ use super::{
     table::{self, digits},
 };
 
-const WIDTH: usize = 860;
-/// Where bars begin, and how long the longest is; its number stands behind it.
-const LEFT: usize = 340;
+const WIDTH: usize = 950;
+/// Where bars begin, and how long the longest is; its number stands behind it. The longest title ends before it.
+const LEFT: usize = 430;
 const LENGTH: usize = 400;
 const BAR: usize = 15;
 const GAP: usize = 3;
