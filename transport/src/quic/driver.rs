@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use peerage_core::budget::Reserved;
-use peerage_muxer::{ConnectionError, window::SPAN};
+use peerage_muxer::{ConnectionError, ErrorCode, window::SPAN};
 use quinn::{ConnectionStats, FrameStats, VarInt};
 use tokio::time::{self, Instant, Sleep};
 
@@ -207,10 +207,7 @@ impl Driver {
     /// Takes the next step towards the end that this side wants: what was written is delivered, as far as the peer takes
     /// it; and the peer is told. `true` once it is over: that what still comes is answered with the same takes three
     /// times as long as a lost packet, and nobody has to wait for it.
-    fn close(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(code) = self.shared.closing() else {
-            return false;
-        };
+    fn close(&mut self, code: ErrorCode, cx: &mut Context<'_>) -> bool {
         let closing = self.closing.get_or_insert_with(Closing::new);
         let late = closing.deadline.as_mut().poll(cx).is_ready();
         if closing.told {
@@ -295,6 +292,8 @@ impl Future for Driver {
             this.shared.abandon(ConnectionError::DriverGone);
             return Poll::Ready(Err(ConnectionError::DriverGone));
         }
+        // Asked before quinn is polled: what was written before the close is sent by then, and counted.
+        let closing = this.shared.closing();
         let ended = this.drive(cx);
         if let Some(end) = this.end() {
             this.over = true;
@@ -302,7 +301,7 @@ impl Future for Driver {
         }
         let stats = this.shared.connection.stats();
         this.delivery.note(this.shared.flight.landings(), &stats.frame_tx);
-        if ended || this.close(cx) {
+        if ended || closing.is_some_and(|code| this.close(code, cx)) {
             this.over = true;
             // Its end without a reason would be quinn's socket failing.
             let told = this.closing.as_ref().is_some_and(|closing| closing.told);
