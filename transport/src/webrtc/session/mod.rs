@@ -11,6 +11,7 @@
 mod dcep;
 mod dtls;
 mod packet;
+mod resets;
 mod sctp;
 #[cfg(test)]
 mod tests;

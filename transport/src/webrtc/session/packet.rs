@@ -1,10 +1,15 @@
 //! What SCTP packets say that sctp-proto has no word for.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 /// Where the checksum is, and the first chunk.
-const CHECKSUM: std::ops::Range<usize> = 8..12;
+const CHECKSUM: Range<usize> = 8..12;
 const FIRST_CHUNK: usize = 12;
+
+/// What a chunk begins with, and a parameter in one: type and length.
+const HEADER: usize = 4;
 
 const DATA: u8 = 0;
 
@@ -19,16 +24,46 @@ pub(super) fn hurried(packet: Bytes) -> Bytes {
     if packet.get(FIRST_CHUNK) != Some(&DATA) {
         return packet;
     }
-    let mut packet = packet.to_vec();
-    let mut at = FIRST_CHUNK;
-    while let Some([kind, flags, high, low, ..]) = packet.get_mut(at..) {
-        if *kind == DATA {
-            *flags |= IMMEDIATELY;
+    let flags: Vec<usize> =
+        chunks(&packet).filter(|chunk| chunk.kind == DATA).map(|chunk| chunk.flags).collect();
+    changed(&packet, |packet| {
+        for at in flags {
+            if let Some(flags) = packet.get_mut(at) {
+                *flags |= IMMEDIATELY;
+            }
         }
-        // Chunks are filled up to a multiple of four.
-        let length = usize::from(u16::from_be_bytes([*high, *low])).next_multiple_of(4);
-        at = at.saturating_add(length.max(4));
-    }
+    })
+}
+
+/// A chunk, and where it has what.
+pub(super) struct Chunk {
+    pub(super) kind: u8,
+    flags: usize,
+    pub(super) value: Range<usize>,
+}
+
+/// The chunks of a packet.
+pub(super) fn chunks(packet: &[u8]) -> impl Iterator<Item = Chunk> {
+    let mut at = FIRST_CHUNK;
+    std::iter::from_fn(move || {
+        let start = at;
+        let [kind, _, high, low, ..] = packet.get(start..)? else { return None };
+        let length = u16::from_be_bytes([*high, *low]);
+        at = start.saturating_add(padded(length));
+        let value = start.saturating_add(HEADER)..start.saturating_add(length.into()).min(packet.len());
+        Some(Chunk { kind: *kind, flags: start.saturating_add(1), value })
+    })
+}
+
+/// What a chunk or a parameter of this length takes: they are filled up to a multiple of four.
+pub(super) fn padded(length: u16) -> usize {
+    usize::from(length).next_multiple_of(4).max(HEADER)
+}
+
+/// The packet with a change, and with the checksum that it then has.
+pub(super) fn changed(packet: &[u8], change: impl FnOnce(&mut [u8])) -> Bytes {
+    let mut packet = packet.to_vec();
+    change(&mut packet);
     if let Some(field) = packet.get_mut(CHECKSUM) {
         field.fill(0);
     }

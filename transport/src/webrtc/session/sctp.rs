@@ -17,6 +17,7 @@ use super::{
     ChannelId, Ended, Event, NEGOTIATED, Side,
     dcep::{self, Message},
     packet,
+    resets::Resets,
 };
 
 /// The longest packet with data: with the record around it 1200 bytes, which every path carries that carries QUIC.
@@ -57,6 +58,7 @@ pub(super) struct Sctp {
     connected: bool,
     channels: BTreeMap<ChannelId, Channel>,
     packets: VecDeque<Bytes>,
+    resets: Resets,
     events: VecDeque<Event>,
     /// What the last acknowledgement said.
     advertised: u32,
@@ -88,6 +90,7 @@ impl Sctp {
             connected: false,
             channels: BTreeMap::new(),
             packets: VecDeque::new(),
+            resets: Resets::default(),
             events: VecDeque::new(),
             advertised: window,
             last_data: None,
@@ -117,6 +120,7 @@ impl Sctp {
         if first == Some(DATA) {
             self.last_data = Some(packet.clone());
         }
+        let packet = self.resets.receive(packet);
         self.deliver(packet, now);
     }
 
@@ -155,7 +159,7 @@ impl Sctp {
 
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
         self.refill(now);
-        let packet = self.packets.pop_front()?;
+        let packet = self.resets.send(self.packets.pop_front()?);
         self.note(&packet);
         self.refill(now);
         // The last for now: nothing that follows would make the other side acknowledge it soon.

@@ -6,6 +6,8 @@ use std::{
 };
 
 use peerage_core::Keypair;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 
 use super::{super::certificate::Certificate, Ended, Event, Session, Side};
 
@@ -27,6 +29,8 @@ struct Pair {
     events: [Vec<Event>; 2],
     /// Of each so many datagrams one is lost; none if 0.
     loss: usize,
+    /// Of a thousand datagrams so many are lost, by lot.
+    lossy: Option<(ChaCha8Rng, u32)>,
     sent: usize,
     longest: usize,
 }
@@ -45,7 +49,16 @@ impl Pair {
         let dialer = Session::new(Side::Dialer, &Certificate::random().unwrap(), expected, WINDOW, now);
         let listener = Session::new(Side::Listener, &certificate, vec![], WINDOW, now);
         let sides = [dialer, listener];
-        Self { now, sides, wire: VecDeque::new(), events: [vec![], vec![]], loss: 0, sent: 0, longest: 0 }
+        Self {
+            now,
+            sides,
+            wire: VecDeque::new(),
+            events: [vec![], vec![]],
+            loss: 0,
+            lossy: None,
+            sent: 0,
+            longest: 0,
+        }
     }
 
     fn connected() -> Self {
@@ -63,7 +76,12 @@ impl Pair {
             while let Some(datagram) = self.sides[from].poll_transmit(self.now) {
                 self.longest = self.longest.max(datagram.len());
                 self.sent += 1;
-                if self.loss == 0 || !self.sent.is_multiple_of(self.loss) {
+                let lost = self.loss != 0 && self.sent.is_multiple_of(self.loss)
+                    || self
+                        .lossy
+                        .as_mut()
+                        .is_some_and(|(rng, permille)| rng.random_range(0..1000) < *permille);
+                if !lost {
                     self.wire.push_back((self.now + LATENCY, 1 - from, datagram));
                 }
             }
@@ -313,4 +331,45 @@ fn too_many_channels_end_the_session() {
     let ended = pair.events[LISTENER].last().unwrap();
     assert!(matches!(ended, Event::Ended(Ended::Sctp(why)) if why.contains("channels")), "{ended:?}");
     assert!(opened < 2200, "{opened}");
+}
+
+/// Whatever is lost, all channels come to their end, and their numbers are free again: also those of which a reset
+/// comes before the data that it waits for, and overtakes another in the other direction.
+#[test]
+fn no_loss_keeps_a_channel_from_its_end() {
+    const CHANNELS: u16 = 100;
+    for seed in 0..25 {
+        let mut pair = Pair::connected();
+        pair.lossy = Some((ChaCha8Rng::seed_from_u64(seed), 20));
+        for round in 0..3 {
+            for id in (2..).step_by(2).take(CHANNELS.into()) {
+                assert!(pair.sides[DIALER].open(id) && pair.sides[DIALER].write(id, vec![7; 1024]));
+            }
+            let (begin, mut free) = (pair.now, [0; 2]);
+            while free != [CHANNELS; 2] {
+                pair.run(Duration::from_millis(10));
+                for event in pair.take(LISTENER) {
+                    match event {
+                        Event::Readable(id) => {
+                            if let Some(message) = pair.sides[LISTENER].read(id) {
+                                assert!(pair.sides[LISTENER].write(id, message.to_vec()));
+                            }
+                        }
+                        Event::Free(_) => free[LISTENER] += 1,
+                        _ => {}
+                    }
+                }
+                for event in pair.take(DIALER) {
+                    match event {
+                        Event::Readable(id) if pair.sides[DIALER].read(id).is_some() => {
+                            pair.sides[DIALER].close_channel(id);
+                        }
+                        Event::Free(_) => free[DIALER] += 1,
+                        _ => {}
+                    }
+                }
+                assert!(pair.now - begin < Duration::from_secs(30), "seed {seed}, round {round}: {free:?}");
+            }
+        }
+    }
 }
