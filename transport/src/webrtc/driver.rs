@@ -28,10 +28,6 @@ use super::{
 /// Datagrams that one poll takes before it lets others run.
 const DATAGRAMS_PER_POLL: usize = 64;
 
-/// Bytes of all streams that were handed to SCTP and not acknowledged; more wait in the streams. As much as a window of
-/// ours, so that a fast path is kept busy.
-const SEND_WINDOW: usize = 512 * 1024;
-
 /// A goodbye waits so long for what was written to be acknowledged, and for the other side to say goodbye as well.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -329,8 +325,9 @@ fn drain(session: &mut Session, engine: &mut Engine, id: u16, read: &mut usize) 
 
 /// What the engine has goes to the session.
 fn fetch(session: &mut Session, engine: &mut Engine) {
-    let mut buffered = session.buffered();
-    while let Some(action) = engine.poll_action(buffered < SEND_WINDOW) {
+    // What is over the limit waits in the streams.
+    let (mut buffered, limit) = (session.buffered(), session.limit());
+    while let Some(action) = engine.poll_action(buffered < limit) {
         match action {
             Action::Open(id) => {
                 if !session.open(id) {

@@ -10,6 +10,7 @@
 
 mod dcep;
 mod dtls;
+mod flight;
 mod packet;
 mod resets;
 mod sctp;
@@ -195,6 +196,11 @@ impl Session {
     /// Bytes that were written to all channels and not acknowledged.
     pub(crate) fn buffered(&mut self) -> usize {
         self.sctp.buffered()
+    }
+
+    /// More bytes than that should not be written and not acknowledged. It depends on the path.
+    pub(crate) fn limit(&self) -> usize {
+        self.sctp.limit()
     }
 
     /// The window as the other side last heard of it.

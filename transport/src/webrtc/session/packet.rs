@@ -6,12 +6,17 @@ use bytes::Bytes;
 
 /// Where the checksum is, and the first chunk.
 const CHECKSUM: Range<usize> = 8..12;
-const FIRST_CHUNK: usize = 12;
+pub(super) const FIRST_CHUNK: usize = 12;
 
 /// What a chunk begins with, and a parameter in one: type and length.
 const HEADER: usize = 4;
 
-const DATA: u8 = 0;
+/// Types of chunks.
+pub(super) const DATA: u8 = 0;
+pub(super) const INIT: u8 = 1;
+pub(super) const SACK: u8 = 3;
+pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
+pub(super) const RE_CONFIG: u8 = 130;
 
 /// "SACK immediately" (RFC 7053).
 const IMMEDIATELY: u8 = 0x08;
@@ -58,6 +63,24 @@ pub(super) fn chunks(packet: &[u8]) -> impl Iterator<Item = Chunk> {
 /// What a chunk or a parameter of this length takes: they are filled up to a multiple of four.
 pub(super) fn padded(length: u16) -> usize {
     usize::from(length).next_multiple_of(4).max(HEADER)
+}
+
+/// The number that each chunk of a kind begins with: of data its own, of an acknowledgement the last before which there
+/// is no gap.
+pub(super) fn first_numbers(packet: &[u8], kind: u8) -> impl Iterator<Item = u32> {
+    chunks(packet)
+        .filter(move |chunk| chunk.kind == kind)
+        .filter_map(|chunk| number(packet.get(chunk.value)?, 0))
+}
+
+/// The number at a place.
+pub(super) fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+/// Whether one number comes after another (serial numbers, RFC 9260, section 1.6).
+pub(super) fn is_after(number: u32, other: u32) -> bool {
+    other.wrapping_sub(number) >= 1 << 31
 }
 
 /// The packet with a change, and with the checksum that it then has.
@@ -117,6 +140,15 @@ mod tests {
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn numbers_go_around() {
+        for (number, other, after) in
+            [(1, 0, true), (0, 0, false), (0, 1, false), (0, u32::MAX, true), (u32::MAX, 0, false)]
+        {
+            assert_eq!(is_after(number, other), after, "{number} {other}");
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@ use sctp_proto::{
 use super::{
     ChannelId, Ended, Event, NEGOTIATED, Side,
     dcep::{self, Message},
-    packet,
+    flight::Flight,
+    packet::{self, DATA, FIRST_CHUNK, INIT, SACK, SHUTDOWN_COMPLETE},
     resets::Resets,
 };
 
@@ -41,13 +42,7 @@ const FIRST_RETRY: u64 = 500;
 const MIN_RETRY: u64 = 300;
 const MAX_RETRY: u64 = 10_000;
 
-/// Types of chunks, where the first chunk of a packet begins, and where an acknowledgement has the window.
-const DATA: u8 = 0;
-const INIT: u8 = 1;
-const SACK: u8 = 3;
-const SHUTDOWN_COMPLETE: u8 = 14;
-const FIRST_CHUNK: usize = 12;
-const CHUNK_HEADER: usize = 4;
+/// Where an acknowledgement has the window.
 const SACK_WINDOW: usize = 8;
 
 pub(super) struct Sctp {
@@ -59,6 +54,7 @@ pub(super) struct Sctp {
     channels: BTreeMap<ChannelId, Channel>,
     packets: VecDeque<Bytes>,
     resets: Resets,
+    flight: Flight,
     events: VecDeque<Event>,
     /// What the last acknowledgement said.
     advertised: u32,
@@ -91,6 +87,7 @@ impl Sctp {
             channels: BTreeMap::new(),
             packets: VecDeque::new(),
             resets: Resets::default(),
+            flight: Flight::default(),
             events: VecDeque::new(),
             advertised: window,
             last_data: None,
@@ -120,7 +117,8 @@ impl Sctp {
         if first == Some(DATA) {
             self.last_data = Some(packet.clone());
         }
-        let packet = self.resets.receive(packet);
+        self.flight.receive(&packet, now);
+        self.packets.extend(self.resets.receive(&packet));
         self.deliver(packet, now);
     }
 
@@ -158,8 +156,13 @@ impl Sctp {
     }
 
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
-        self.refill(now);
-        let packet = self.resets.send(self.packets.pop_front()?);
+        let packet = loop {
+            self.refill(now);
+            if let Some(packet) = self.resets.send(self.packets.pop_front()?) {
+                break packet;
+            }
+        };
+        self.flight.send(&packet, now);
         self.note(&packet);
         self.refill(now);
         // The last for now: nothing that follows would make the other side acknowledge it soon.
@@ -364,6 +367,11 @@ impl Sctp {
         sum
     }
 
+    /// Whether more should be written for now.
+    pub(super) fn limit(&self) -> usize {
+        self.flight.limit()
+    }
+
     pub(super) fn shutdown(&mut self) {
         if let Some((_, association)) = &mut self.association {
             let _ = association.shutdown();
@@ -391,5 +399,3 @@ fn transport(window: u32) -> Arc<TransportConfig> {
 fn nowhere() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))
 }
-
-const _: () = assert!(CHUNK_HEADER + 4 == SACK_WINDOW);
