@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use super::packet::{self, DATA, SACK};
 
-/// Over any path: what a socket with the buffer of Linux's default takes, with room for what is not data.
-pub(super) const LEAST: usize = 64 * 1024;
+/// Over any path. With a message that was begun below it, half of what a socket with the buffer of Linux's default
+/// takes, as the rest is for what is not data and for what is sent again.
+pub(super) const LEAST: usize = 40 * 1024;
 
 /// Over a long path: as much as a window of ours, so that a fast one is kept busy.
 pub(super) const MOST: usize = 512 * 1024;
 
-/// Bytes in a millisecond: 1 Gbit/s.
-const RATE: u128 = 128 * 1024;
+/// Bytes in a millisecond: 0.5 Gbit/s.
+const RATE: u128 = 64 * 1024;
 
 #[derive(Default)]
 pub(super) struct Flight {
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn a_longer_path_has_more_under_way() {
         for (micros, limit) in
-            [(0, LEAST), (500, LEAST), (501, 65_667), (2000, 256 * 1024), (4001, MOST), (u64::MAX, MOST)]
+            [(0, LEAST), (625, LEAST), (627, 41_091), (4000, 256 * 1024), (8001, MOST), (u64::MAX, MOST)]
         {
             let flight = Flight { shortest: Some(Duration::from_micros(micros)), ..Flight::default() };
             assert_eq!(flight.limit(), limit, "{micros}");
