@@ -63,6 +63,19 @@
 //! | write a protocol that has an actor of its own | [`Protocol`], [`engine`], [`actor`] |
 //! | write a transport, or run without sockets | [`transport`] |
 //!
+//! # Features
+//!
+//! All are on by default. Without them a node speaks TCP and Unix domain sockets, with noise, TLS, yamux, identify and
+//! ping, and is smaller and sooner built.
+//!
+//! | feature | what it brings |
+//! | --- | --- |
+//! | `quic` | QUIC |
+//! | `webrtc` | webrtc-direct, and QUIC, whose sockets it shares |
+//! | `websocket` | WebSocket, with TLS around it or not |
+//! | `mdns` | [`mdns`] |
+//! | `gossipsub` | [`Gossipsub`], [`pubsub`] |
+//!
 //! # What to know
 //!
 //! - A [`Node`] brings its own threads; its handle works from every task of every tokio runtime, and is cheap to clone.
@@ -74,6 +87,7 @@ pub use peerage_core::{
     Keypair, Multiaddr, PeerId, ProtocolId, PublicKey, budget, engine, envelope, frame, identity, multiaddr,
     peer_record, protocol_id,
 };
+#[cfg(feature = "mdns")]
 pub use peerage_discovery::mdns;
 pub use peerage_host::{
     AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
@@ -83,16 +97,22 @@ pub use peerage_host::{
     StreamError, StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify,
     key_file, limits, listen, manager, metrics, node, perf, ping, request_response, store,
 };
+#[cfg(feature = "gossipsub")]
 pub use peerage_pubsub as pubsub;
+#[cfg(feature = "gossipsub")]
 pub use peerage_pubsub::Gossipsub;
 
 /// How bytes reach a peer: the [`Transport`](transport::Transport) contract, and the transports there are.
 pub mod transport {
+    #[cfg(feature = "webrtc")]
+    pub use peerage_transport::webrtc;
     pub use peerage_transport::{
         DialOpts, Early, EarlyData, Established, Fault, Io, Link, ListenError, ListenOpts, Listener,
         ListenerEvent, Opening, Progress, Raw, Resumption, Role, Stage, Transport, TransportError, Unproven,
-        dns, memory, pnet, quic, tcp, udp, upgrade, webrtc, websocket,
+        dns, memory, pnet, tcp, upgrade, websocket,
     };
+    #[cfg(feature = "quic")]
+    pub use peerage_transport::{quic, udp};
 }
 
 /// The README's programs compile.

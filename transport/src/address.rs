@@ -38,6 +38,7 @@ pub(crate) fn as_tcp(address: &Multiaddr) -> Option<SocketAddr> {
 }
 
 /// `/ip4/<a>/udp/<p>/quic-v1` or `/ip6/<a>/udp/<p>/quic-v1`, and nothing else.
+#[cfg(any(feature = "quic", test))]
 pub(crate) fn as_quic(address: &Multiaddr) -> Option<SocketAddr> {
     let mut socket = address.socket_addr()?;
     let disguised = matches!(socket.addr.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
@@ -48,6 +49,7 @@ pub(crate) fn as_quic(address: &Multiaddr) -> Option<SocketAddr> {
 }
 
 #[allow(clippy::expect_used, reason = "one component without content always has room")]
+#[cfg(any(feature = "quic", test))]
 pub(crate) fn quic(address: SocketAddr) -> Multiaddr {
     Multiaddr::udp(address).with(Protocol::QuicV1).expect("/quic-v1 has room")
 }

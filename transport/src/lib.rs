@@ -21,6 +21,8 @@
 //! | [`upgrade`] | from a raw link to a connection, by one deadline |
 //! | [`select`] | multistream-select on a byte stream, for links and for streams |
 //!
+//! The features `quic`, `webrtc` (which is over QUIC's sockets, and so brings QUIC) and `websocket` are on by default.
+//!
 //! Everything here is a plain future: nothing is spawned, and dropping a future closes what it had opened.
 #![cfg_attr(
     not(test),
@@ -39,15 +41,18 @@ mod error;
 mod link;
 pub mod memory;
 mod progress;
+#[cfg(feature = "quic")]
 pub mod quic;
 mod read_ahead;
 pub mod select;
 pub mod tcp;
 mod transport;
+#[cfg(feature = "quic")]
 pub mod udp;
 #[cfg(unix)]
 pub mod unix;
 pub mod upgrade;
+#[cfg(feature = "webrtc")]
 pub mod webrtc;
 pub mod websocket;
 

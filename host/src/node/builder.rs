@@ -7,16 +7,19 @@ use std::{
 };
 
 use peerage_core::{Keypair, Multiaddr};
+#[cfg(feature = "websocket")]
+use peerage_transport::websocket::{self, WebSocket};
 use peerage_transport::{
     Transport, Upgrader,
     dns::{self, Resolver},
     pnet::{self, PreSharedKey},
-    quic::{self, Quic},
     tcp::{Proxy, Tcp},
-    udp::Sockets,
     upgrade::{self as upgrades, KeyExchange, MuxerKind, Security},
-    webrtc::WebRtc,
-    websocket::{self, WebSocket},
+};
+#[cfg(feature = "quic")]
+use peerage_transport::{
+    quic::{self, Quic},
+    udp::Sockets,
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast, watch},
@@ -47,6 +50,7 @@ pub struct Builder {
     agent: String,
     listen: Vec<Multiaddr>,
     transports: Option<Vec<Arc<dyn Transport>>>,
+    #[cfg(feature = "websocket")]
     websocket: websocket::Config,
     proxy: Option<Proxy>,
     security: Vec<Security>,
@@ -117,6 +121,7 @@ impl Builder {
             agent: AGENT.to_owned(),
             listen: Vec::new(),
             transports: None,
+            #[cfg(feature = "websocket")]
             websocket: websocket::Config::default(),
             proxy: None,
             security: Security::DEFAULT.to_vec(),
@@ -169,7 +174,8 @@ impl Builder {
 
     /// Adds a transport. Default, if none is added: tcp and websocket, which share ports outside of private networks,
     /// QUIC and webrtc-direct, which share theirs, and Unix domain sockets where there are any. QUIC and
-    /// webrtc-direct are left out if there is a [proxy](Self::proxy), which they would go around.
+    /// webrtc-direct are left out if there is a [proxy](Self::proxy), which they would go around. What a feature leaves
+    /// out of the library is not among them.
     #[must_use]
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transports.get_or_insert_default().push(Arc::new(transport));
@@ -178,6 +184,7 @@ impl Builder {
 
     /// Sets what the default websocket transport shows and believes: a certificate to listen with over TLS, and authorities
     /// of other nodes' certificates. Default: no certificate, and the authorities of this machine.
+    #[cfg(feature = "websocket")]
     #[must_use]
     pub fn websocket(mut self, config: websocket::Config) -> Self {
         self.websocket = config;
@@ -426,11 +433,32 @@ impl Builder {
         let nurseries = (0..kernel.workers.count())
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
+        #[cfg(feature = "websocket")]
         let private = self.private_network.is_some();
         let keypair = self.keypair;
-        let mut quic = quic::Config::default();
-        quic.key_exchange = self.key_exchange;
-        let defaults = || default_transports(&keypair, self.websocket, quic, self.proxy, private);
+        let defaults = || {
+            let mut all: Vec<Arc<dyn Transport>> = Vec::new();
+            let tcp = through(self.proxy.as_ref());
+            #[cfg(feature = "websocket")]
+            {
+                // In a private network plain TCP begins with any byte at all, and so has ports of its own.
+                let beside = if private { &through(self.proxy.as_ref()) } else { &tcp };
+                all.push(Arc::new(WebSocket::sharing(beside, self.websocket)));
+            }
+            all.insert(0, Arc::new(tcp));
+            // A proxy carries TCP alone: over UDP a dial would pass by it.
+            #[cfg(feature = "quic")]
+            if self.proxy.is_none() {
+                let (mut config, sockets) = (quic::Config::default(), Sockets::new());
+                config.key_exchange = self.key_exchange;
+                all.push(Arc::new(Quic::new(&keypair, sockets.clone(), config)));
+                #[cfg(feature = "webrtc")]
+                all.push(Arc::new(peerage_transport::webrtc::WebRtc::new(&keypair, sockets)));
+            }
+            #[cfg(unix)]
+            all.push(Arc::new(peerage_transport::unix::Unix::new()));
+            all
+        };
         let transports = self.transports.unwrap_or_else(defaults);
         let limits = self.limits.unwrap_or_else(Limits::default_here);
         let policy = self.policy.unwrap_or_else(|| manager::Policy::of(&limits));
@@ -486,31 +514,8 @@ impl Builder {
     }
 }
 
-/// What a node speaks that was told nothing else.
-fn default_transports(
-    keypair: &Keypair,
-    websocket: websocket::Config,
-    quic: quic::Config,
-    proxy: Option<Proxy>,
-    private: bool,
-) -> Vec<Arc<dyn Transport>> {
-    let tcp = || proxy.clone().into_iter().fold(Tcp::new(), Tcp::through);
-    let (tcp, apart) = (tcp(), tcp());
-    let websocket = match private {
-        // There plain TCP begins with any byte at all.
-        true => WebSocket::sharing(&apart, websocket),
-        false => WebSocket::sharing(&tcp, websocket),
-    };
-    let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(tcp), Arc::new(websocket)];
-    // A proxy carries TCP alone: over UDP a dial would pass by it.
-    if proxy.is_none() {
-        let sockets = Sockets::new();
-        all.push(Arc::new(Quic::new(keypair, sockets.clone(), quic)));
-        all.push(Arc::new(WebRtc::new(keypair, sockets)));
-    }
-    #[cfg(unix)]
-    all.push(Arc::new(peerage_transport::unix::Unix::new()));
-    all
+fn through(proxy: Option<&Proxy>) -> Tcp {
+    proxy.cloned().into_iter().fold(Tcp::new(), Tcp::through)
 }
 
 /// Passes on what the kernel notices: to the user as events, and a panic that a peer provoked to the host, which

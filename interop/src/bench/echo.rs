@@ -24,10 +24,12 @@ pub(crate) struct Build {
     pub(crate) crates: usize,
 }
 
-/// Builds both, one after another.
+/// Builds both, one after another, with what both have: TCP, names, noise and TLS, yamux, identify and ping.
 pub(crate) async fn measure(dir: &Path) -> Result<Vec<Build>, String> {
     let root = dir.join("../..");
-    let ours = build("peerage", &root, &["--example", "echo"], "release/examples/echo").await?;
+    let ours =
+        build("peerage", &root, &["--no-default-features", "--example", "echo"], "release/examples/echo")
+            .await?;
     let theirs = build("rust-libp2p", &dir.join("echo-rust-libp2p"), &[], "release/echo").await?;
     Ok(vec![ours, theirs])
 }

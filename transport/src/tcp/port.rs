@@ -35,6 +35,7 @@ use crate::{
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What a listener serves.
+#[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "plain TCP is all there is"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Plain,

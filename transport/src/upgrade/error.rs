@@ -3,7 +3,11 @@ use std::{error::Error, fmt, io, sync::Arc};
 use peerage_core::{PeerId, budget, multistream};
 use peerage_security::{noise, plaintext, pnet, tls};
 
-use crate::{Fault, Stage, quic, select, webrtc, websocket};
+#[cfg(feature = "quic")]
+use crate::quic;
+#[cfg(feature = "webrtc")]
+use crate::webrtc;
+use crate::{Fault, Stage, select, websocket};
 
 /// Why a raw link did not become a connection: where it happened, whose fault it was, and what it was.
 #[derive(Clone, Debug)]
@@ -70,12 +74,14 @@ pub enum UpgradeErrorKind {
     #[error("TLS handshake failed: {0}")]
     Tls(#[source] tls::Error),
     /// The QUIC handshake failed.
+    #[cfg(feature = "quic")]
     #[error("QUIC handshake failed: {0}")]
     Quic(#[source] quic::Error),
     /// The budget has no memory for the connection.
     #[error(transparent)]
     NoMemory(budget::Exhausted),
     /// A webrtc-direct connection could not be made.
+    #[cfg(feature = "webrtc")]
     #[error("webrtc-direct: {0}")]
     WebRtc(#[source] webrtc::Error),
     /// The plaintext exchange failed.
@@ -233,6 +239,7 @@ impl From<tls::Error> for Failure {
     }
 }
 
+#[cfg(feature = "quic")]
 impl From<quic::Failure> for Failure {
     fn from(failure: quic::Failure) -> Self {
         match failure {

@@ -1,7 +1,5 @@
 use std::{io, sync::Arc};
 
-use tokio_tungstenite::tungstenite::http::StatusCode;
-
 use super::Violation;
 use crate::Fault;
 
@@ -104,12 +102,21 @@ impl From<Error> for io::Error {
     }
 }
 
+#[cfg(feature = "websocket")]
 fn name(status: u16) -> String {
+    use tokio_tungstenite::tungstenite::http::StatusCode;
+
     let known = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     known.map(|name| format!(" ({name})")).unwrap_or_default()
 }
 
-#[cfg(test)]
+/// Without the transport nobody says one.
+#[cfg(not(feature = "websocket"))]
+fn name(_status: u16) -> String {
+    String::new()
+}
+
+#[cfg(all(test, feature = "websocket"))]
 mod tests {
     use super::*;
 

@@ -13,11 +13,7 @@ use tokio_tungstenite::tungstenite::{
     http::{HeaderMap, StatusCode},
 };
 
-use super::Error;
-
-/// The most bytes of a request's or a response's head. Browsers add cookies and their own name; node and nginx take as
-/// much. Its header lines are [`MAX_HEADERS`](tokio_tungstenite::tungstenite::handshake::headers::MAX_HEADERS) at most.
-pub const MAX_HEAD_LEN: usize = 16 * 1024;
+use super::{Error, MAX_HEAD_LEN};
 
 /// What is read at a time.
 const CHUNK: usize = 1024;
