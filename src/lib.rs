@@ -73,6 +73,7 @@
 //! | `quic` | QUIC |
 //! | `webrtc` | webrtc-direct, and QUIC, whose sockets it shares |
 //! | `websocket` | WebSocket, with TLS around it or not |
+//! | `store` | [`Builder::store`] |
 //! | `mdns` | [`mdns`] |
 //! | `gossipsub` | [`Gossipsub`], [`pubsub`] |
 //!

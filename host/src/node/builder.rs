@@ -1,7 +1,8 @@
+#[cfg(feature = "store")]
+use std::path::PathBuf;
 use std::{
     io,
     net::IpAddr,
-    path::PathBuf,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
     thread::available_parallelism,
 };
@@ -21,13 +22,12 @@ use peerage_transport::{
     quic::{self, Quic},
     udp::Sockets,
 };
-use tokio::{
-    sync::{Notify, Semaphore, broadcast, watch},
-    task::spawn_blocking,
-};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, early, inner, known, tree};
+#[cfg(feature = "store")]
+use crate::store::{self, FileStore};
 use crate::{
     Event,
     actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
@@ -41,7 +41,7 @@ use crate::{
     ping,
     protocol::{Protocol, Registrar},
     registry::Registry,
-    store::{self, FileStore, Shared, Store},
+    store::{Shared, Store},
 };
 
 /// Puts a node together. Conditional parts are plain `if`s: there are no phases.
@@ -73,6 +73,7 @@ pub struct Builder {
 
 /// Where what a node remembers is kept.
 enum Keep {
+    #[cfg(feature = "store")]
     File(PathBuf),
     Store(Shared),
 }
@@ -102,6 +103,7 @@ pub enum StartError {
     #[error("plaintext cannot be offered beside other security protocols")]
     Plaintext,
     /// The store cannot be used; the file is as it was.
+    #[cfg(feature = "store")]
     #[error("cannot keep the peer book in {}: {why}", path.display())]
     Store {
         /// The file.
@@ -252,6 +254,7 @@ impl Builder {
     ///
     /// A damaged file is renamed to `NAME.damaged-N` and reported ([`Event::StoreDamaged`]); a full or failing disk is
     /// reported ([`Event::StoreFailed`]), and the node goes on from memory. Default: nothing is kept.
+    #[cfg(feature = "store")]
     #[must_use]
     pub fn store(mut self, path: impl Into<PathBuf>) -> Self {
         self.store = Some(Keep::File(path.into()));
@@ -370,20 +373,13 @@ impl Builder {
         Ok(node)
     }
 
-    /// Opens the store, on a thread that may wait: a file is checked when it is opened.
     async fn open_store(&mut self) -> Result<(Option<Shared>, Option<Event>), StartError> {
-        let path = match self.store.take() {
-            None => return Ok((None, None)),
-            Some(Keep::Store(store)) => return Ok((Some(store), None)),
-            Some(Keep::File(path)) => path,
-        };
-        let at = path.clone();
-        let opened = spawn_blocking(move || FileStore::open(&at)).await;
-        let opened = opened.unwrap_or_else(|broke| Err(std::io::Error::other(broke).into()));
-        let mut store = opened.map_err(|why| StartError::Store { path, why })?;
-        let damage = store.take_damage();
-        let event = damage.map(|damage| Event::StoreDamaged { moved_to: damage.moved_to, why: damage.why });
-        Ok((Some(Shared::new(store)), event))
+        match self.store.take() {
+            None => Ok((None, None)),
+            Some(Keep::Store(store)) => Ok((Some(store), None)),
+            #[cfg(feature = "store")]
+            Some(Keep::File(path)) => open_file(path).await,
+        }
     }
 
     fn assemble(
@@ -512,6 +508,18 @@ impl Builder {
         self.plan.node.set(&inner);
         Ok((inner, self.plan.actors))
     }
+}
+
+/// Opens the store, on a thread that may wait: a file is checked when it is opened.
+#[cfg(feature = "store")]
+async fn open_file(path: PathBuf) -> Result<(Option<Shared>, Option<Event>), StartError> {
+    let at = path.clone();
+    let opened = tokio::task::spawn_blocking(move || FileStore::open(&at)).await;
+    let opened = opened.unwrap_or_else(|broke| Err(std::io::Error::other(broke).into()));
+    let mut store = opened.map_err(|why| StartError::Store { path, why })?;
+    let damage = store.take_damage();
+    let event = damage.map(|damage| Event::StoreDamaged { moved_to: damage.moved_to, why: damage.why });
+    Ok((Some(Shared::new(store)), event))
 }
 
 fn through(proxy: Option<&Proxy>) -> Tcp {

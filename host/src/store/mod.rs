@@ -4,10 +4,11 @@
 //! an actor. It is a convenience and not a promise: where it fails, a node goes on from memory, says so, and writes
 //! again when it can.
 
+#[cfg(feature = "store")]
 mod file;
 mod memory;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "store"))]
 pub(crate) mod faults;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+#[cfg(feature = "store")]
 pub use file::{FileStore, MAX_DAMAGED, MAX_FILE, OpenError, SCHEMA};
 pub use memory::Memory;
 

@@ -27,9 +27,13 @@ pub(crate) struct Build {
 /// Builds both, one after another, with what both have: TCP, names, noise and TLS, yamux, identify and ping.
 pub(crate) async fn measure(dir: &Path) -> Result<Vec<Build>, String> {
     let root = dir.join("../..");
-    let ours =
-        build("peerage", &root, &["--no-default-features", "--example", "echo"], "release/examples/echo")
-            .await?;
+    let ours = build(
+        "peerage",
+        &root,
+        &["-p", "peerage", "--no-default-features", "--example", "echo"],
+        "release/examples/echo",
+    )
+    .await?;
     let theirs = build("rust-libp2p", &dir.join("echo-rust-libp2p"), &[], "release/echo").await?;
     Ok(vec![ours, theirs])
 }
