@@ -8,7 +8,8 @@
 mod file;
 mod memory;
 
-#[cfg(all(test, feature = "store"))]
+#[cfg(test)]
+#[cfg(feature = "store")]
 pub(crate) mod faults;
 
 use std::{

@@ -116,7 +116,8 @@ fn name(_status: u16) -> String {
     String::new()
 }
 
-#[cfg(all(test, feature = "websocket"))]
+#[cfg(test)]
+#[cfg(feature = "websocket")]
 mod tests {
     use super::*;
 
