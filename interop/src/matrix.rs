@@ -26,6 +26,10 @@ use crate::{
 pub(crate) const START: Duration = Duration::from_secs(60);
 /// How long one step of ours may take. The peers allow theirs 20 s.
 const STEP: Duration = Duration::from_secs(20);
+
+/// How long a peer may take to push what it left out of its first answer. go-libp2p hands out what it knew of itself a
+/// moment ago, which may be before its handlers were all set, and pushes the rest.
+const PUSH: Duration = Duration::from_secs(5);
 /// How long all steps of a foreign dialer may take, its start included.
 pub(crate) const ALL_STEPS: Duration = Duration::from_secs(290);
 /// How many rows that may be excused run beside the others. Most of their time they wait for a deadline.
@@ -301,14 +305,21 @@ async fn watch_dialer(row: &mut Row, events: &mut Events, observed: bool) {
     };
     let Some(peer) = timeout(START, connected).await.ok().flatten() else { return };
     let identified = async {
+        let (mut lacks, mut patience) = (None, STEP);
         loop {
-            match events.next().await {
+            let Ok(event) = timeout(patience, events.next()).await else {
+                return Err(lacks.unwrap_or_else(|| "it said nothing".to_owned()));
+            };
+            match event {
                 Some(OurEvent::Identified { peer: who, info }) if who == peer => {
-                    let said = check_info(&info, None, observed)?;
-                    return Ok((info, said));
+                    match check_info(&info, None, observed) {
+                        Ok(said) => return Ok((info, said)),
+                        Err(why) => (lacks, patience) = (Some(why), PUSH),
+                    }
                 }
                 Some(OurEvent::Disconnected { connection, why, .. }) if connection.peer == peer => {
-                    return Err(format!("it left before it was identified: {why}"));
+                    let left = || format!("it left before it was identified: {why}");
+                    return Err(lacks.unwrap_or_else(left));
                 }
                 Some(_) => {}
                 None => return Err("our node has ended".to_owned()),
