@@ -3,7 +3,7 @@
 //!
 //! Specs: RFC 6455; libp2p's [websockets](https://github.com/libp2p/specs/blob/master/websockets/README.md).
 //!
-//! A link is a socket on which TLS and HTTP have to be spoken first ([`Link::Opening`]), by the upgrade's deadline. What
+//! A link is a socket on which TLS and HTTP have to be spoken first ([`Link::Opening`](crate::Link::Opening)), by the upgrade's deadline. What
 //! comes of it is a byte stream; who the peer is, is proven inside it, as on every raw link. TLS only makes browsers
 //! content, which open nothing else from secure pages.
 //!
@@ -12,7 +12,7 @@
 //! - Extensions (compression) are neither offered nor taken, redirections not followed.
 //! - A server's certificate has to be that of the name in the address, or of its IP address, signed by an authority that
 //!   this machine believes ([`Config::system_roots`]) or the user added ([`Config::authorities`]).
-//! - Listeners share a port with those of [`Tcp`] and with each other: by the first byte it is seen what a client speaks.
+//! - Listeners share a port with those of [`Tcp`](crate::tcp::Tcp) and with each other: by the first byte it is seen what a client speaks.
 
 #[cfg(feature = "websocket")]
 mod address;
