@@ -433,15 +433,14 @@ impl Builder {
         let private = self.private_network.is_some();
         let keypair = self.keypair;
         let defaults = || {
-            let mut all: Vec<Arc<dyn Transport>> = Vec::new();
             let tcp = through(self.proxy.as_ref());
+            let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(tcp.clone())];
             #[cfg(feature = "websocket")]
             {
                 // In a private network plain TCP begins with any byte at all, and so has ports of its own.
-                let beside = if private { &through(self.proxy.as_ref()) } else { &tcp };
-                all.push(Arc::new(WebSocket::sharing(beside, self.websocket)));
+                let beside = if private { through(self.proxy.as_ref()) } else { tcp };
+                all.push(Arc::new(WebSocket::sharing(&beside, self.websocket)));
             }
-            all.insert(0, Arc::new(tcp));
             // A proxy carries TCP alone: over UDP a dial would pass by it.
             #[cfg(feature = "quic")]
             if self.proxy.is_none() {
@@ -522,6 +521,7 @@ async fn open_file(path: PathBuf) -> Result<(Option<Shared>, Option<Event>), Sta
     Ok((Some(Shared::new(store)), event))
 }
 
+/// TCP, by a proxy if there is one. Each has ports of its own.
 fn through(proxy: Option<&Proxy>) -> Tcp {
     proxy.cloned().into_iter().fold(Tcp::new(), Tcp::through)
 }
