@@ -13,7 +13,7 @@ use peerage_core::{Engine, PeerId};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{Effects, Intensity, Kernel, Notice, Port, budget::Budget, panic_text, shell::Shell};
+use super::{Effects, Intensity, Kernel, Notice, budget::Budget, panic_text, shell::Shell};
 
 /// How an actor or a supervisor ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +58,10 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// actix would poll the broken actor again while unwinding, and a second panic there aborts the process. So the
 /// context is terminated before it is dropped, and no lifecycle hook runs on broken state.
-pub(super) struct Guard<E: Engine, F: Effects<E::Action>> {
+pub(super) struct Guard {
     kernel: Kernel,
-    port: Port<E>,
-    actor: Option<Running<E, F>>,
+    path: String,
+    actor: Option<Box<dyn Running>>,
     budget: Budget,
     charged: Rc<Cell<Option<PeerId>>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -69,20 +69,49 @@ pub(super) struct Guard<E: Engine, F: Effects<E::Action>> {
 }
 
 /// An actor with its context, as actix polls it.
-type Running<E, F> = ContextFut<Shell<E, F>, Context<Shell<E, F>>>;
+pub(super) trait Running {
+    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()>;
 
-impl<E: Engine, F: Effects<E::Action>> Guard<E, F> {
+    /// Begins another life. `false` if it cannot.
+    fn restart(&mut self) -> bool;
+
+    /// Tells it to stop in good order.
+    fn stop(&mut self);
+
+    /// Ends it with no more of its code run.
+    fn terminate(&mut self);
+}
+
+impl<E: Engine, F: Effects<E::Action>> Running for ContextFut<Shell<E, F>, Context<Shell<E, F>>> {
+    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
+        Pin::new(self).poll(cx)
+    }
+
+    fn restart(&mut self) -> bool {
+        ContextFut::restart(self)
+    }
+
+    fn stop(&mut self) {
+        self.ctx().stop();
+    }
+
+    fn terminate(&mut self) {
+        self.ctx().terminate();
+    }
+}
+
+impl Guard {
     pub(super) fn new(
         kernel: Kernel,
-        port: Port<E>,
-        actor: Running<E, F>,
+        path: String,
+        actor: Box<dyn Running>,
         intensity: Intensity,
         charged: Rc<Cell<Option<PeerId>>>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             kernel,
-            port,
+            path,
             actor: Some(actor),
             budget: Budget::new(intensity),
             charged,
@@ -94,7 +123,7 @@ impl<E: Engine, F: Effects<E::Action>> Guard<E, F> {
     /// `None` if it lives again.
     fn after_panic(&mut self, text: String) -> Option<Exit> {
         let peer = self.charged.take();
-        let path = self.port.path().to_owned();
+        let path = self.path.clone();
         tracing::error!(actor = path, panic = text, ?peer, "an actor panicked");
         self.kernel.tree.panicked(&path, &text);
         (self.kernel.notices)(Notice::Panicked { actor: path, text: text.clone(), peer });
@@ -114,14 +143,14 @@ impl<E: Engine, F: Effects<E::Action>> Guard<E, F> {
 
     fn scrap(&mut self) {
         if let Some(mut actor) = self.actor.take() {
-            actor.ctx().terminate();
+            actor.terminate();
             // Dropping broken state may panic once more; there is nobody left to tell.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(actor)));
         }
     }
 }
 
-impl<E: Engine, F: Effects<E::Action>> Future for Guard<E, F> {
+impl Future for Guard {
     type Output = Exit;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Exit> {
@@ -129,14 +158,14 @@ impl<E: Engine, F: Effects<E::Action>> Future for Guard<E, F> {
         if this.stopping.is_none() && this.stop.as_mut().poll(cx).is_ready() {
             this.stopping = Some(Box::pin(sleep(GRACE)));
             if let Some(actor) = &mut this.actor {
-                actor.ctx().stop();
+                actor.stop();
             }
         }
         loop {
             let Some(actor) = &mut this.actor else {
                 return Poll::Ready(Exit::Killed);
             };
-            match catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll(cx))) {
+            match catch_unwind(AssertUnwindSafe(|| actor.poll(cx))) {
                 Ok(Poll::Ready(())) => {
                     this.actor = None;
                     let stopped = this.stopping.is_some();
@@ -165,7 +194,7 @@ impl<E: Engine, F: Effects<E::Action>> Future for Guard<E, F> {
     }
 }
 
-impl<E: Engine, F: Effects<E::Action>> Drop for Guard<E, F> {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.scrap();
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit, Intensity, Kernel, Point, Port,
-    guard::Guard,
+    guard::{Guard, Running},
     port::{Letter, Mail},
     tree::ActorKind,
 };
@@ -101,10 +101,14 @@ impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
         workers.spawn(worker, move || {
             let charged = Rc::new(Cell::new(None));
             let shell = Shell::<E, F>::new(kernel.clone(), port.clone(), make, Rc::clone(&charged));
-            let future = shell.map(|shell| Context::with_receiver(receiver).into_future(shell));
+            let actor = shell.map(|shell| -> Box<dyn Running> {
+                Box::new(Context::with_receiver(receiver).into_future(shell))
+            });
+            let path = port.path().to_owned();
+            let guarded = actor.map(|actor| Guard::new(kernel, path, actor, intensity, charged, stop));
             async move {
-                let exit = match future {
-                    Ok(future) => Guard::new(kernel, port.clone(), future, intensity, charged, stop).await,
+                let exit = match guarded {
+                    Ok(guarded) => guarded.await,
                     Err(text) => Exit::Panicked(text),
                 };
                 port.disconnect(u64::from(life));

@@ -1,6 +1,6 @@
 use std::{any::Any, future::Future, panic::AssertUnwindSafe};
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::LocalBoxFuture};
 use tokio::task::JoinSet;
 
 /// The tasks that an actor's effects have under way, on the actor's own worker. They end with it: when an actor is
@@ -17,10 +17,17 @@ impl Tasks {
         task: impl Future<Output = ()> + 'static,
         panicked: impl FnOnce(String) + 'static,
     ) -> tokio::task::AbortHandle {
+        self.add(Box::pin(task), Box::new(panicked))
+    }
+
+    /// In boxes as at [`Workers::spawn`](super::Workers::spawn). tokio also writes as much again when a task ends: of several
+    /// kilobytes that is half of what a handshake copies.
+    fn add(
+        &mut self,
+        task: LocalBoxFuture<'static, ()>,
+        panicked: Box<dyn FnOnce(String)>,
+    ) -> tokio::task::AbortHandle {
         while self.0.try_join_next().is_some() {}
-        // tokio moves what it is given from hand to hand, and writes as much again when it ends: of several kilobytes that
-        // is half of what a handshake copies.
-        let task = Box::pin(task);
         self.0.spawn_local(async move {
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
                 panicked(panic_text(panic.as_ref()));

@@ -9,7 +9,11 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use tokio::runtime::{Builder, Handle};
+use futures::future::LocalBoxFuture;
+use tokio::{
+    runtime::{Builder, Handle},
+    task::spawn_local,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Where actors, drivers and streams' handlers run.
@@ -86,23 +90,27 @@ impl Workers {
     where
         F: Future<Output = ()> + 'static,
     {
+        self.place(worker, Box::new(|| Box::pin(make())));
+    }
+
+    /// All that is spawned passes here in boxes: a task's machinery is compiled for each type of future, and was a twelfth of
+    /// a small program. tokio moves a task from hand to hand as well, which is cheaper for a box.
+    fn place(&self, worker: usize, make: Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>) {
         match &self.kind {
             Kind::Threads { threads, .. } => {
                 let index = worker.checked_rem(threads.len()).unwrap_or(0);
                 match threads.get(index) {
                     // What begins where it is asked for needs no second task to carry it there.
-                    Some(worker) if worker.is_here() => drop(spawn(make())),
+                    Some(worker) if worker.is_here() => drop(spawn_local(make())),
                     Some(worker) => {
                         worker.runtime.spawn(async move {
-                            spawn(make());
+                            spawn_local(make());
                         });
                     }
                     None => {}
                 }
             }
-            Kind::Here => {
-                spawn(make());
-            }
+            Kind::Here => drop(spawn_local(make())),
         }
     }
 }
@@ -139,11 +147,6 @@ impl Drop for Workers {
             stop.cancel();
         }
     }
-}
-
-/// In a box, as [`Tasks`](super::Tasks) do.
-fn spawn(task: impl Future<Output = ()> + 'static) -> tokio::task::JoinHandle<()> {
-    tokio::task::spawn_local(Box::pin(task))
 }
 
 fn start(index: usize, stop: CancellationToken) -> io::Result<Worker> {
