@@ -35,6 +35,7 @@ mod connection;
 mod error;
 pub mod handles;
 mod leaving;
+#[cfg(feature = "mplex")]
 pub mod mplex;
 mod outflow;
 mod stream;
@@ -42,6 +43,7 @@ mod stream;
 pub mod testing;
 pub mod window;
 pub mod yamux;
+#[cfg(feature = "yamux-crate")]
 pub mod yamux_crate;
 
 pub use buffered::Buffered;

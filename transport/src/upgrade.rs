@@ -20,7 +20,11 @@ use std::{
 };
 
 use peerage_core::{Keypair, PeerId, ProtocolId, budget::Budget, multistream};
-use peerage_muxer::{Buffered, Muxed, Outflow, mplex, yamux, yamux_crate};
+#[cfg(feature = "mplex")]
+use peerage_muxer::mplex;
+#[cfg(feature = "yamux-crate")]
+use peerage_muxer::yamux_crate;
+use peerage_muxer::{Buffered, Muxed, Outflow, yamux};
 use peerage_security::{
     Authenticated, noise, plaintext,
     pnet::{Fingerprint, PnetStream, PreSharedKey},
@@ -308,7 +312,7 @@ impl Shared {
         (outflow, budget): (Outflow, Budget),
     ) -> Result<Secured, Failure> {
         progress.enter(Stage::Muxer);
-        let Config { muxers, yamux, mplex, .. } = &self.config;
+        let Config { muxers, yamux, .. } = &self.config;
         let Authenticated { peer, muxer: early, .. } = authenticated;
         let muxer = match &early {
             Some(early) => muxers.iter().copied().find(|kind| kind.protocol() == *early),
@@ -317,7 +321,9 @@ impl Shared {
         let muxer = muxer.ok_or_else(|| Failure::new(missing(muxers), UpgradeErrorKind::NoCommonMuxer))?;
         let muxed = match muxer {
             MuxerKind::Yamux => yamux::start_over(io, outflow, mode(role), yamux.clone(), budget),
-            MuxerKind::Mplex => mplex::start_over(io, outflow, mplex.clone(), budget),
+            #[cfg(feature = "mplex")]
+            MuxerKind::Mplex => mplex::start_over(io, outflow, self.config.mplex.clone(), budget),
+            #[cfg(feature = "yamux-crate")]
             MuxerKind::YamuxCrate => yamux_crate::start(io, mode(role), yamux.clone()),
         };
         Ok(Secured { peer, muxer: muxer.protocol(), early_muxer: early.is_some(), muxed })

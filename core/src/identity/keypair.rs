@@ -51,7 +51,7 @@ impl Keypair {
     ///
     /// # Panics
     ///
-    /// When the operating system has no randomness to give.
+    /// When the operating system has no randomness to give, and for a type that the program was built without.
     pub fn generate_of(key_type: KeyType) -> Keypair {
         Keypair::of(match key_type {
             KeyType::Ed25519 => Private::Ed25519(Arc::new(ed25519::Private::generate())),

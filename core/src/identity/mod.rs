@@ -11,6 +11,10 @@ mod peer_id;
 mod proofs;
 mod public_key;
 mod rsa;
+#[cfg(feature = "secp256k1")]
+mod secp256k1;
+#[cfg(not(feature = "secp256k1"))]
+#[path = "secp256k1_absent.rs"]
 mod secp256k1;
 mod text;
 
@@ -33,7 +37,7 @@ pub enum KeyType {
     Rsa,
     /// 1: 32 bytes as in RFC 8032.
     Ed25519,
-    /// 2: the curve of Bitcoin, DER signatures over SHA-256.
+    /// 2: the curve of Bitcoin, DER signatures over SHA-256. Feature `secp256k1`.
     Secp256k1,
     /// 3: PKIX DER on P-256, DER signatures over SHA-256.
     Ecdsa,
@@ -109,6 +113,9 @@ pub enum DecodeError {
     /// A required field is missing, or has another wire type.
     #[error("key has no {0}")]
     Missing(&'static str),
+    /// A key that this program was built without.
+    #[error("{0} keys need the feature of that name")]
+    Unsupported(KeyType),
     /// A key type that the spec does not have.
     #[error("key type {0} is unknown")]
     UnknownType(u64),

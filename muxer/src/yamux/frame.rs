@@ -58,6 +58,7 @@ impl Header {
     }
 
     /// Announces a stream, giving no credit beyond the initial window.
+    #[cfg(any(test, feature = "yamux-crate"))]
     pub(crate) fn syn(stream: u32) -> Self {
         Self::new(WINDOW_UPDATE, SYN, stream, 0)
     }

@@ -1,7 +1,9 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use peerage_core::ProtocolId;
-use peerage_muxer::{mplex, yamux};
+#[cfg(feature = "mplex")]
+use peerage_muxer::mplex;
+use peerage_muxer::yamux;
 use peerage_security::{noise, plaintext, pnet::PreSharedKey, tls};
 
 /// How long a whole upgrade may take: security, muxer, and the choice of both. go allows 15 s, js 10 s.
@@ -64,9 +66,12 @@ impl Security {
 pub enum MuxerKind {
     /// `/yamux/1.0.0`.
     Yamux,
-    /// `/mplex/6.7.0`: [deprecated](mplex), for peers that have nothing else; never offered unless it is asked for.
+    /// `/mplex/6.7.0`: [deprecated](mplex), for peers that have nothing else; never offered unless it is asked for. Feature
+    /// `mplex`.
+    #[cfg(feature = "mplex")]
     Mplex,
-    /// yamux on the `yamux` crate, to compare the two; never offered unless it is asked for.
+    /// yamux on the `yamux` crate, to compare the two; never offered unless it is asked for. Feature `yamux-crate`.
+    #[cfg(feature = "yamux-crate")]
     YamuxCrate,
 }
 
@@ -75,12 +80,20 @@ impl MuxerKind {
     pub const ALL: &'static [Self] = &[Self::Yamux];
 
     /// Beside [`Self::ALL`], what has to be asked for by name.
-    const OTHERS: &'static [Self] = &[Self::Mplex, Self::YamuxCrate];
+    const OTHERS: &'static [Self] = &[
+        #[cfg(feature = "mplex")]
+        Self::Mplex,
+        #[cfg(feature = "yamux-crate")]
+        Self::YamuxCrate,
+    ];
 
     /// What it is called on the wire.
     pub const fn protocol(self) -> ProtocolId {
         match self {
-            Self::Yamux | Self::YamuxCrate => ProtocolId::from_static(yamux::PROTOCOL),
+            Self::Yamux => ProtocolId::from_static(yamux::PROTOCOL),
+            #[cfg(feature = "yamux-crate")]
+            Self::YamuxCrate => ProtocolId::from_static(yamux::PROTOCOL),
+            #[cfg(feature = "mplex")]
             Self::Mplex => ProtocolId::from_static(mplex::PROTOCOL),
         }
     }
@@ -88,7 +101,9 @@ impl MuxerKind {
     const fn name(self) -> &'static str {
         match self {
             Self::Yamux => "yamux",
+            #[cfg(feature = "mplex")]
             Self::Mplex => "mplex",
+            #[cfg(feature = "yamux-crate")]
             Self::YamuxCrate => "yamux-crate",
         }
     }
@@ -98,18 +113,14 @@ impl MuxerKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown name; known: {known}")]
 pub struct UnknownName {
-    known: &'static str,
+    known: String,
 }
 
 impl FromStr for Security {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|one| one.name() == name)
-            .ok_or(UnknownName { known: "noise, tls, plaintext" })
+        find(Self::ALL.iter().copied(), Self::name, name)
     }
 }
 
@@ -117,9 +128,17 @@ impl FromStr for MuxerKind {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        let mut known = Self::ALL.iter().chain(Self::OTHERS).copied();
-        known.find(|one| one.name() == name).ok_or(UnknownName { known: "yamux, mplex, yamux-crate" })
+        find(Self::ALL.iter().chain(Self::OTHERS).copied(), Self::name, name)
     }
+}
+
+fn find<T: Copy>(
+    known: impl Iterator<Item = T> + Clone,
+    name_of: fn(T) -> &'static str,
+    name: &str,
+) -> Result<T, UnknownName> {
+    let unknown = || UnknownName { known: known.clone().map(name_of).collect::<Vec<_>>().join(", ") };
+    known.clone().find(|one| name_of(*one) == name).ok_or_else(unknown)
 }
 
 impl fmt::Display for Security {
@@ -154,6 +173,7 @@ pub struct Config {
     /// Limits of every yamux connection.
     pub yamux: yamux::Config,
     /// Limits of every mplex connection.
+    #[cfg(feature = "mplex")]
     pub mplex: mplex::Config,
 }
 
@@ -166,6 +186,7 @@ impl Default for Config {
             private_network: None,
             timeout: TIMEOUT,
             yamux: yamux::Config::default(),
+            #[cfg(feature = "mplex")]
             mplex: mplex::Config::default(),
         }
     }
