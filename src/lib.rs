@@ -91,10 +91,10 @@ pub use peerage_core::{
 #[cfg(feature = "mdns")]
 pub use peerage_discovery::mdns;
 pub use peerage_host::{
-    AddressSource, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId, DialError,
-    DialErrorKind, Direction, ErrorCode, Event, Events, First, Gated, Gater, Keep, KeyFile, KeyFileError,
-    LimitError, Limits, Matcher, Node, NodeRef, OpenError, OpenOptions, Optimism, Outcome, OwnAddress,
-    Policy, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId, StartError, Stream,
+    AddressSource, BesideError, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId,
+    DialError, DialErrorKind, Direction, ErrorCode, Event, Events, First, Gated, Gater, Keep, KeyFile,
+    KeyFileError, LimitError, Limits, Matcher, Node, NodeRef, OpenError, OpenOptions, Optimism, Outcome,
+    OwnAddress, Policy, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId, StartError, Stream,
     StreamError, StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify,
     key_file, limits, listen, manager, metrics, node, perf, ping, request_response, store,
 };

@@ -71,8 +71,8 @@ pub use key_file::{KeyFile, KeyFileError};
 pub use limits::{ConnectionId, Direction, LimitError, Limits, StreamLimits, Usage};
 pub use manager::{Keep, Policy, TagError};
 pub use node::{
-    AddressSource, Builder, ConnectOptions, First, Node, NodeRef, OpenError, OpenOptions, Optimism,
-    StartError, Target,
+    AddressSource, BesideError, Builder, ConnectOptions, First, Node, NodeRef, OpenError, OpenOptions,
+    Optimism, StartError, Target,
 };
 pub use protocol::{Outcome, Protocol, Registrar, ServeOptions};
 pub use registry::{Matcher, ServeError, ServingId};

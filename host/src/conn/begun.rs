@@ -46,6 +46,7 @@ impl Begun {
             memory: lease.memory().clone(),
             activity,
             proven,
+            worker,
             ended: Arc::default(),
         };
         Self { handle, entered, handlers: JoinSet::new(), told }

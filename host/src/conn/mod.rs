@@ -39,6 +39,8 @@ pub(crate) struct Handle {
     /// What the peer speaks.
     pub(crate) announced: Announced,
     pub(crate) proven: Proven,
+    /// On which its driver and its streams' handlers run.
+    pub(crate) worker: usize,
     /// Why this node has ended it, if it has.
     ended: Arc<OnceLock<(ErrorCode, String)>>,
 }

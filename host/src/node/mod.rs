@@ -1,5 +1,6 @@
 //! The node: what users hold, and how it is put together.
 
+mod beside;
 mod builder;
 pub(crate) mod early;
 mod inner;
@@ -9,6 +10,7 @@ mod plan;
 mod source;
 mod tree;
 
+pub use beside::BesideError;
 pub use builder::{AGENT, Builder, StartError};
 pub use open::{
     CONNECT_TIMEOUT, ConnectOptions, First, OPEN_TIMEOUT, OpenError, OpenOptions, Optimism, Target,

@@ -96,7 +96,8 @@ impl Peer {
     /// Whether it can take a measure at all. A socket that is idle takes memory of the kernel alone, and has no streams that
     /// share it: that is no limit of anything. Nobody else sends anything ahead of a handshake.
     pub(crate) fn takes(&self, measure: Measure) -> bool {
-        let crowd = matches!(measure, Measure::PingBusy | Measure::Share | Measure::Saturated);
+        let crowd =
+            matches!(measure, Measure::PingApart | Measure::PingBusy | Measure::Share | Measure::Saturated);
         (self.gossips || !measure.is_gossip())
             && (self.crowds || !crowd)
             && !(*self == RAW && (measure == Measure::Idle || crowd))

@@ -63,7 +63,7 @@ const fn percent(measure: Measure, title: &'static str, less: bool, of: fn(&Run)
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const FIGURES: [Figure; 25] = [
+pub(crate) const FIGURES: [Figure; 27] = [
     Figure {
         measure: Measure::Up,
         title: "one stream, up",
@@ -87,6 +87,8 @@ pub(crate) const FIGURES: [Figure; 25] = [
     trips(Measure::Early, "dial and first answer, known peer, 0-RTT"),
     median(Measure::Ping, "ping, median"),
     p99(Measure::Ping, "ping, 99th percentile"),
+    median(Measure::PingApart, "ping from a thread of the program, median"),
+    p99(Measure::PingApart, "ping from a thread of the program, 99th percentile"),
     rate(Measure::Requests, "requests, one by one"),
     rate(Measure::Requests64, "requests, 64 at once"),
     memory(Measure::Idle, "memory of an idle connection", |run| run.server_kib),

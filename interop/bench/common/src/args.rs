@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, str::FromStr, time::Duration};
 pub(crate) const USAGE: &str =
     "usage: peer server [--transport tcp-noise|tcp-tls|quic|ws-noise|webrtc] [--workers N] [--host IPV4] [--hybrid true]
        peer client ADDRESS MEASURE [the same] [--seconds S] [--write BYTES] [--connections N]
-where MEASURE is up, down, ping, connect, connect-32, first-contact, early, requests, requests-64, idle, ping-busy, share,
+where MEASURE is up, down, ping, ping-apart, connect, connect-32, first-contact, early, requests, requests-64, idle, ping-busy, share,
 saturated, gossip-pair, gossip-pair-64k, gossip-mesh, gossip-mesh-64k, gossip-paced, gossip-topics or gossip-peers; a server for the last one takes
 --gossip true";
 
@@ -66,6 +66,8 @@ words! {
         Down = "down",
         /// Round trips of 32 bytes on one stream, one after another.
         Ping = "ping",
+        /// The same by a thread that has nothing else to do with the library, if the library has threads of its own.
+        PingApart = "ping-apart",
         /// Connections, one after another, each with a first ping.
         Connect = "connect",
         /// Connections by 32 nodes at once.

@@ -84,6 +84,21 @@ pub trait Dialer: Send + Sync + 'static {
     /// Opens a stream.
     fn open(&self, protocol: &'static str) -> impl Future<Output = Result<Self::Stream>> + Send;
 
+    /// Works with a stream on the thread that serves its connection, which is where programs do what shall take little time.
+    ///
+    /// The default is for libraries that run on the runtime of their program: the caller is one of its tasks already.
+    fn beside<T, F>(
+        &self,
+        stream: Self::Stream,
+        work: impl FnOnce(Self::Stream) -> F + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        work(stream)
+    }
+
     /// Connects and asks in one: the request leaves before there is a connection. Gives the stream on which the answer comes.
     fn ask(
         &self,

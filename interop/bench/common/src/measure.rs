@@ -45,7 +45,15 @@ pub(crate) async fn take<S: Stack>(
     match measure {
         Measure::Up => up(&connected(stack, address, options).await?, options).await?,
         Measure::Down => down(&connected(stack, address, options).await?, options).await?,
-        Measure::Ping => ping(&connected(stack, address, options).await?, options).await?,
+        Measure::Ping => {
+            let (dialer, options) = (connected(stack, address, options).await?, options.clone());
+            let stream = in_time("opening", dialer.open(PING)).await?;
+            dialer.beside(stream, move |stream| pings(stream, options)).await?;
+        }
+        Measure::PingApart => {
+            let dialer = connected(stack, address, options).await?;
+            pings(in_time("opening", dialer.open(PING)).await?, options.clone()).await?;
+        }
         Measure::Connect => connect(stack, address, options, 1, true).await?,
         Measure::FirstContact => first_contact(stack, address, options).await?,
         Measure::Early => early(stack, address, options).await?,
@@ -129,8 +137,10 @@ async fn download<D: Dialer>(dialer: &D, read: usize, duration: Duration) -> Res
     Ok((bytes, began.elapsed()))
 }
 
-async fn ping<D: Dialer>(dialer: &D, options: &Options) -> Result<()> {
-    let mut stream = in_time("opening", dialer.open(PING)).await?;
+async fn pings<S>(mut stream: S, options: Options) -> Result<()>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
     let warm = Instant::now();
     while warm.elapsed() < WARM_UP.min(options.duration) {
         round_trip(&mut stream).await?;

@@ -149,6 +149,15 @@ impl Dialer for Dialing {
         self.node.open(self.peer()?, protocol).await.map_err(failed("opening"))
     }
 
+    async fn beside<T, F>(&self, stream: Stream, work: impl FnOnce(Stream) -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let ran = self.node.run_beside(stream.connection(), move || work(stream));
+        ran.await.map_err(failed("working beside the connection"))?
+    }
+
     async fn ask(&self, address: &str, protocol: &'static str, request: &[u8]) -> Result<Stream> {
         let address: Multiaddr = address.parse().map_err(failed("the address"))?;
         let peer = address.peer_id().ok_or_else(|| Error::Failed("the address names no peer".to_owned()))?;
