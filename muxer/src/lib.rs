@@ -38,6 +38,7 @@ mod leaving;
 #[cfg(feature = "mplex")]
 pub mod mplex;
 mod outflow;
+pub mod soon;
 mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -18,6 +18,8 @@ mod budget;
 mod clock;
 mod faults;
 mod guard;
+mod linger;
+
 mod nursery;
 mod port;
 mod shell;

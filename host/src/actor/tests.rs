@@ -433,7 +433,7 @@ fn a_panicking_child_future_and_a_panicking_start_are_failures_like_others() {
 
 #[test]
 fn actors_live_on_worker_threads_and_their_ports_work_from_any_runtime() {
-    let workers = Arc::new(Workers::threads(2).expect("threads"));
+    let workers = Arc::new(Workers::threads(2, Duration::from_micros(200)).expect("threads"));
     let kernel = Kernel { workers, ..kernel().0 };
     let ports: Vec<Port<Counter>> = (0..4).map(|i| Port::new(format!("counter-{i}"))).collect();
     let stop = CancellationToken::new();

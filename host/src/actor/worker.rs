@@ -7,8 +7,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, ThreadId},
+    time::Duration,
 };
 
+use super::linger::Linger;
 use futures::future::LocalBoxFuture;
 use tokio::{
     runtime::{Builder, Handle},
@@ -48,10 +50,11 @@ enum Kind {
 }
 
 impl Workers {
-    /// Starts `count` threads. They end when this is dropped.
-    pub(crate) fn threads(count: usize) -> io::Result<Self> {
+    /// Starts `count` threads, which [linger](super::linger) for so long. They end when this is dropped.
+    pub(crate) fn threads(count: usize, linger: Duration) -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let threads = (0..count.max(1)).map(|i| start(i, stop.clone())).collect::<io::Result<Vec<_>>>()?;
+        let threads =
+            (0..count.max(1)).map(|i| start(i, linger, stop.clone())).collect::<io::Result<Vec<_>>>()?;
         let berths = threads.iter().map(|_| AtomicUsize::default()).collect();
         Ok(Self { kind: Kind::Threads { threads, stop }, next: AtomicUsize::new(0), berths })
     }
@@ -149,20 +152,30 @@ impl Drop for Workers {
     }
 }
 
-fn start(index: usize, stop: CancellationToken) -> io::Result<Worker> {
+fn start(index: usize, linger: Duration, stop: CancellationToken) -> io::Result<Worker> {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-    thread::Builder::new().name(format!("peerage-{index}")).spawn(
-        move || match Builder::new_current_thread().enable_all().build_local(Default::default()) {
+    thread::Builder::new().name(format!("peerage-{index}")).spawn(move || {
+        let mut builder = Builder::new_current_thread();
+        // Where there is but one processor, who would send something waits for it.
+        let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+        let linger = (!alone && !linger.is_zero()).then(|| Linger::new(linger));
+        if let Some(linger) = &linger {
+            linger.install(&mut builder);
+        }
+        match builder.enable_all().build_local(Default::default()) {
             Ok(runtime) => {
                 let (runtime_handle, thread) = (runtime.handle().clone(), thread::current().id());
                 let _ = sender.send(Ok(Worker { runtime: runtime_handle, thread }));
-                runtime.block_on(stop.cancelled());
+                runtime.block_on(async {
+                    linger.map(|linger| spawn_local(linger.idle()));
+                    stop.cancelled().await;
+                });
             }
             Err(error) => {
                 let _ = sender.send(Err(error));
             }
-        },
-    )?;
+        }
+    })?;
     receiver.recv().unwrap_or_else(|_| Err(io::Error::other("a worker thread ended before it began")))
 }
 
@@ -172,7 +185,7 @@ mod tests {
 
     #[test]
     fn connections_go_where_the_fewest_are() {
-        let workers = Arc::new(Workers::threads(3).expect("threads"));
+        let workers = Arc::new(Workers::threads(3, Duration::ZERO).expect("threads"));
         let mut berths: Vec<_> = (0..7).map(|_| workers.berth()).collect();
         assert_eq!(berths.iter().map(Berth::worker).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2, 0]);
         // Two of the second worker's end.

@@ -20,7 +20,7 @@ use super::{
     frame::{GO_AWAY_PROTOCOL_ERROR, Header},
     handle::Shared,
 };
-use crate::{ConnectionError, ErrorCode, Outflow, handles::Push, leaving::Leaving, outflow::Stall};
+use crate::{ConnectionError, ErrorCode, Outflow, handles::Push, leaving::Leaving, outflow::Stall, soon};
 
 /// What one poll may move before it lets others run.
 const BUDGET: usize = 128 * 1024;
@@ -37,6 +37,9 @@ const PIECES: usize = 16;
 /// Messages that are pushed from other threads until the peer has said something. A message that waits for no answer is
 /// one of many, which the driver sends together; and a request is often followed by the end of its stream.
 const UNANSWERED: usize = 2;
+
+/// What a turn of the driver moves at most, in bytes as its budget counts them, if it is one of a conversation.
+const SHORT: usize = 4 * CALL;
 
 /// While more streams than these are open nothing is pushed: what many say at once is better sent together.
 const FEW_STREAMS: usize = 4;
@@ -248,6 +251,10 @@ impl<T: AsyncBufRead + AsyncWrite + Unpin> Mover<T> {
             }
         }
         self.poll_flush(cx, now)?;
+        let moved = BUDGET.saturating_sub(self.left);
+        if (1..=SHORT).contains(&moved) && self.shared.drive(|engine| engine.entries()) <= FEW_STREAMS {
+            soon::expect();
+        }
         Ok(Poll::Pending)
     }
 
