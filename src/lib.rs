@@ -73,6 +73,9 @@
 //! | `quic` | QUIC |
 //! | `webrtc` | webrtc-direct, and QUIC, whose sockets it shares |
 //! | `websocket` | WebSocket, with TLS around it or not |
+//! | `mplex` | mplex, for old peers that are asked for it |
+//! | `yamux-crate` | yamux on the crate of that name, beside our own, to compare the two |
+//! | `secp256k1` | identities on the curve of Bitcoin; without it peers that have one cannot be connected with |
 //! | `store` | [`Builder::store`] |
 //! | `mdns` | [`mdns`] |
 //! | `gossipsub` | [`Gossipsub`], [`pubsub`] |
@@ -80,6 +83,7 @@
 //! # What to know
 //!
 //! - A [`Node`] brings its own threads; its handle works from every task of every tokio runtime, and is cheap to clone.
+//! - What asks a peer and waits, again and again, is soonest done on the connection's own thread: [`Node::run_beside`].
 //! - Every request ends by a deadline, and every queue has a bound. A refusal names the limit that was reached.
 //! - Supervision needs unwinding: with `panic = "abort"` in the profile, the first panic is the process's last. Aborts,
 //!   overflown stacks, exhausted memory and endless loops are not survived either way.

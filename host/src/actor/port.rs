@@ -147,14 +147,19 @@ impl<E: Engine> Port<E> {
             deliver(Letter { mail, from, credit: Some(credit) });
             return Ok(());
         }
+        // In a box, since the future of every question has this one in it.
+        let (deliver, credit) = Box::pin(self.ready()).await?;
+        deliver(Letter { mail, from, credit: Some(credit) });
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<(Deliver<E>, OwnedSemaphorePermit), Gone> {
         let ready = async {
             let deliver = self.actor().await?;
             let credit = self.inner.credits.clone().acquire_owned().await.map_err(|_| Gone)?;
             Ok((deliver, credit))
         };
-        let (deliver, credit) = timeout(ABSENCE, ready).await.unwrap_or(Err(Gone))?;
-        deliver(Letter { mail, from, credit: Some(credit) });
-        Ok(())
+        timeout(ABSENCE, ready).await.unwrap_or(Err(Gone))
     }
 
     async fn actor(&self) -> Result<Deliver<E>, Gone> {

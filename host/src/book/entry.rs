@@ -154,10 +154,14 @@ impl Entry {
     /// Keeps the best addresses only.
     pub(super) fn shrink(&mut self) {
         if self.addresses.len() > KEPT_UNCONNECTED {
-            self.addresses.sort_by_key(Known::rank);
+            let is_the_users = |index: &usize| {
+                self.addresses.get(*index).is_some_and(|known| known.source == Source::Manual)
+            };
             // The user's stay, however they did.
-            self.addresses.sort_by_key(|known| known.source != Source::Manual);
-            self.addresses.truncate(KEPT_UNCONNECTED);
+            let (users, others): (Vec<_>, Vec<_>) = self.order().into_iter().partition(is_the_users);
+            let kept: Vec<usize> = users.into_iter().chain(others).take(KEPT_UNCONNECTED).collect();
+            let mut index = 0..;
+            self.addresses.retain(|_| index.next().is_some_and(|index| kept.contains(&index)));
         }
     }
 
@@ -334,9 +338,14 @@ impl Entry {
     }
 
     fn by_rank(&self) -> Vec<&Known> {
-        let mut all: Vec<_> = self.addresses.iter().collect();
-        all.sort_by_key(|known| known.rank());
-        all
+        self.order().into_iter().filter_map(|index| self.addresses.get(index)).collect()
+    }
+
+    /// The indices of the addresses, the best first.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.addresses.len()).collect();
+        order.sort_by_key(|&index| self.addresses.get(index).map(Known::rank));
+        order
     }
 
     fn find(&mut self, address: &Multiaddr) -> Option<&mut Known> {

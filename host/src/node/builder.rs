@@ -340,7 +340,8 @@ impl Builder {
     ///
     /// Between nodes of one machine, or of one fast network, a ping then takes a fifth of the time, and while it goes back and
     /// forth without a pause a processor is busy with it. Only connections over yamux with few streams and short messages are
-    /// waited for so, and only while their messages come so soon: what comes over the internet never does.
+    /// waited for so, only if the peer's round trip was once within 1 ms, and only while messages come so soon: what comes over the
+    /// internet never does.
     #[must_use]
     pub fn linger(mut self, window: Duration) -> Self {
         self.linger = window;

@@ -34,7 +34,8 @@ use run::{Outcome, Settings};
 /// processors of that do not count. The measures are:
 ///
 ///   up, down       one stream, as fast as it goes
-///   ping           round trips of 32 bytes on one stream, one after another
+///   ping           round trips of 32 bytes on one stream, one after another, where the library is soonest
+///   ping-apart     the same from a thread of the program, if the library has threads of its own
 ///   connect        connections, one after another, each with a first ping
 ///   connect-32     connections by 32 nodes at once
 ///   requests       65 bytes there and back, each on a new stream, one after another

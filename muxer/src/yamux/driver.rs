@@ -252,7 +252,9 @@ impl<T: AsyncBufRead + AsyncWrite + Unpin> Mover<T> {
         }
         self.poll_flush(cx, now)?;
         let moved = BUDGET.saturating_sub(self.left);
-        if (1..=SHORT).contains(&moved) && self.shared.drive(|engine| engine.entries()) <= FEW_STREAMS {
+        if (1..=SHORT).contains(&moved)
+            && self.shared.drive(|engine| engine.entries() <= FEW_STREAMS && engine.is_near())
+        {
             soon::expect();
         }
         Ok(Poll::Pending)

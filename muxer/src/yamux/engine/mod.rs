@@ -70,6 +70,9 @@ const LINGER_BYTES: u32 = 64 * 1024;
 /// looked at only so often, so it may take twice the time.
 pub(super) const ABANDONED_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The longest round trip to a peer that is near.
+pub(super) const NEAR: Duration = Duration::from_millis(1);
+
 /// How many refusals are put up with for each stray: an honest peer may open as many streams as it has room for, again
 /// and again, before it learns that they are refused.
 const REFUSALS_PER_STRAY: usize = 10;
@@ -209,6 +212,12 @@ impl Engine {
             self.sweep_abandoned(now);
         }
         if self.liveness.handle_timeout(now) { Ok(()) } else { Err(ConnectionError::Vanished) }
+    }
+
+    /// Whether what the peer answers can be here at once: it is in this machine, or beside it. Nothing that a peer says makes it
+    /// nearer than it is.
+    pub(super) fn is_near(&self) -> bool {
+        self.liveness.shortest().is_some_and(|shortest| shortest <= NEAR)
     }
 
     pub(super) fn rtt(&self) -> Option<Duration> {

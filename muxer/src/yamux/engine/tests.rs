@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BufMut as _;
 use peerage_core::budget::Budget;
 
-use super::{Engine, Frames, Violation};
+use super::{Engine, Frames, NEAR, Violation};
 use crate::{
     ConnectionError, ErrorCode, StreamError,
     yamux::{

@@ -6,6 +6,7 @@ mod liveness;
 mod many;
 mod pushes;
 mod rough;
+mod soon;
 #[path = "../../suite/mod.rs"]
 mod suite;
 

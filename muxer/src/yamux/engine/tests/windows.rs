@@ -35,6 +35,15 @@ fn fill_and_read(side: &mut Side, id: u32, time: Duration) -> u32 {
     side.engine.window_of(id).unwrap()
 }
 
+#[test]
+fn a_peer_is_near_if_its_round_trip_was_short_once() {
+    let near = |rtt| with_rtt(rtt, Config::default(), Budget::unlimited()).0.engine.is_near();
+    assert!(near(NEAR));
+    assert!(!near(NEAR + Duration::from_nanos(1)));
+    let unknown = Side::new(Mode::Server, Config::default(), Budget::unlimited());
+    assert!(!unknown.engine.is_near());
+}
+
 const RTT: Duration = Duration::from_millis(50);
 
 #[test]
