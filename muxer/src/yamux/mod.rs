@@ -49,7 +49,7 @@ mod handle;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::RandomState, sync::Arc, time::Duration};
 
 use peerage_core::budget::Budget;
 use tokio::{
@@ -196,7 +196,8 @@ fn start_shared(
     config: Config,
     budget: Budget,
 ) -> (Muxed, Arc<handle::Shared>) {
-    let engine = engine::Engine::new(mode, config.clone(), budget, Instant::now().into_std());
+    let mut engine = engine::Engine::new(mode, config.clone(), budget, Instant::now().into_std());
+    engine.hide_pings(RandomState::new());
     let shared = Arc::new(handle::Shared::new(engine));
     let driver = driver::Driver::new(io, outflow, Arc::clone(&shared), config.write_timeout);
     let connection = Connection::new(Arc::new(Handle::new(Arc::clone(&shared))));

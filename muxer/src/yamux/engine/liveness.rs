@@ -3,7 +3,10 @@
 //! A ping goes out when nothing was heard for a while, and when a round trip has to be measured; one at a time. Any
 //! received byte is a sign of life, since a pong may wait behind a lot of data.
 
-use std::time::{Duration, Instant};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::{Duration, Instant},
+};
 
 /// While data comes in, the round trip is measured again after this.
 const MEASURE_AGAIN: Duration = Duration::from_secs(30);
@@ -24,6 +27,8 @@ pub(super) struct Liveness {
     ping_due: bool,
     outstanding: Option<(u32, Instant)>,
     next: u32,
+    /// Makes the values of pings out of their numbers.
+    key: Option<RandomState>,
     rtt: Option<Duration>,
     measured: Option<Instant>,
     shortest: Shortest,
@@ -67,10 +72,16 @@ impl Liveness {
             ping_due: false,
             outstanding: None,
             next: 0,
+            key: None,
             rtt: None,
             measured: None,
             shortest: Shortest::default(),
         }
+    }
+
+    /// From now on nobody can guess what the next ping asks, and so seem nearer than it is by answering before it has come.
+    pub(super) fn hide(&mut self, key: RandomState) {
+        self.key = Some(key);
     }
 
     pub(super) fn rtt(&self) -> Option<Duration> {
@@ -98,7 +109,8 @@ impl Liveness {
             return None;
         }
         self.ping_due = false;
-        let value = self.next;
+        let hidden = self.key.as_ref().map(|key| key.hash_one(self.next) & u64::from(u32::MAX));
+        let value = hidden.and_then(|value| u32::try_from(value).ok()).unwrap_or(self.next);
         self.next = self.next.wrapping_add(1);
         self.outstanding = Some((value, now));
         Some(value)
@@ -152,6 +164,29 @@ impl Liveness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_ping_asks_cannot_be_answered_before_it_is_known() {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
+        let (mut now, hour) = (Instant::now(), Duration::from_secs(3600));
+        let mut liveness = Liveness::new(hour, hour, now);
+        liveness.hide(RandomState::new());
+        let mut asked = Vec::new();
+        for _ in 0..8 {
+            liveness.heard(16 * 1024, now);
+            let value = liveness.take_ping(now).expect("due");
+            let guesses = (0..100).chain(asked.iter().map(|&asked: &u32| asked.wrapping_add(1)));
+            for guess in guesses.filter(|guess| *guess != value) {
+                assert!(!liveness.pong(guess, now));
+            }
+            now += MEASURE_AGAIN;
+            assert!(liveness.pong(value, now));
+            asked.push(value);
+            now += MEASURE_AGAIN;
+        }
+        assert_eq!(liveness.shortest(), Some(MEASURE_AGAIN));
+        assert!(asked.iter().any(|value| !(0..100).contains(value)));
+    }
 
     #[test]
     fn the_shortest_round_trip_counts_until_it_is_old() {

@@ -21,7 +21,7 @@ mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasherDefault, DefaultHasher},
+    hash::{BuildHasherDefault, DefaultHasher, RandomState},
     time::{Duration, Instant},
 };
 
@@ -212,6 +212,11 @@ impl Engine {
             self.sweep_abandoned(now);
         }
         if self.liveness.handle_timeout(now) { Ok(()) } else { Err(ConnectionError::Vanished) }
+    }
+
+    /// Makes the values of pings unknown to the peer before it gets them; they count up otherwise.
+    pub(super) fn hide_pings(&mut self, key: RandomState) {
+        self.liveness.hide(key);
     }
 
     /// Whether what the peer answers can be here at once: it is in this machine, or beside it. Nothing that a peer says makes it
