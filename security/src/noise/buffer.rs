@@ -10,7 +10,7 @@ use peerage_core::pool;
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-/// What a buffer may keep if anything is in it; one that is empty keeps nothing. Connections are mostly idle, and there are many.
+/// What a buffer may keep whatever is in it. Connections are mostly idle, and there are many.
 const KEEP: usize = 4 * 1024;
 
 /// `bytes[start..]` is filled; what the vector has room for is spare.
@@ -89,14 +89,19 @@ impl Buffer {
     /// Gives memory back, if little or nothing is in it: a peer that stops within a frame holds four times as much as it
     /// sent, at the most.
     pub(super) fn rest(&mut self) {
-        if self.is_empty() {
-            pool::give(std::mem::take(&mut self.bytes));
-            self.start = 0;
-            return;
-        }
         let allocated = self.bytes.capacity();
         if allocated > KEEP && self.len() <= allocated / 4 {
             self.move_to(Vec::with_capacity(self.len()));
+        }
+    }
+
+    /// As [`Buffer::rest`], but one that is empty keeps nothing.
+    pub(super) fn sleep(&mut self) {
+        if self.is_empty() {
+            pool::give(std::mem::take(&mut self.bytes));
+            self.start = 0;
+        } else {
+            self.rest();
         }
     }
 
@@ -126,10 +131,14 @@ mod tests {
             buffer.rest();
             let kept = &content[content.len() - left..];
             assert!(buffer.filled() == kept, "{left}");
-            let kept_at_most = if left == 0 { 0 } else { (4 * left).max(KEEP) };
-            assert!(buffer.allocated() <= kept_at_most, "{left}: {}", buffer.allocated());
+            assert!(buffer.allocated() <= (4 * left).max(KEEP), "{left}: {}", buffer.allocated());
             buffer.push(b"more");
             assert!(buffer.filled() == [kept, b"more"].concat(), "{left}");
+            buffer.sleep();
+            assert!(buffer.filled() == [kept, b"more"].concat(), "{left}");
+            buffer.consume(usize::MAX);
+            buffer.sleep();
+            assert_eq!((buffer.allocated(), buffer.filled()), (0, &b""[..]), "{left}");
         }
     }
 

@@ -238,7 +238,7 @@ impl Opener {
     }
 
     pub(super) fn rest(&mut self) {
-        self.buffer.rest();
+        self.buffer.sleep();
     }
 
     #[cfg(test)]
