@@ -9,11 +9,11 @@ use std::{
 };
 
 use actix::{ActorContext, Context, dev::ContextFut};
-use peerage_core::{Engine, PeerId};
+use peerage_core::PeerId;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{Effects, Intensity, Kernel, Notice, budget::Budget, panic_text, shell::Shell};
+use super::{Intensity, Kernel, Notice, budget::Budget, panic_text, shell::Shell};
 
 /// How an actor or a supervisor ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,9 @@ impl fmt::Display for Exit {
     }
 }
 
+/// An actor with its context, as actix polls it.
+type Running = ContextFut<Shell, Context<Shell>>;
+
 /// What an actor may take to stop in good order.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -61,50 +64,18 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Guard {
     kernel: Kernel,
     path: String,
-    actor: Option<Box<dyn Running>>,
+    actor: Option<Running>,
     budget: Budget,
     charged: Rc<Cell<Option<PeerId>>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     stopping: Option<Pin<Box<Sleep>>>,
 }
 
-/// An actor with its context, as actix polls it.
-pub(super) trait Running {
-    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()>;
-
-    /// Begins another life. `false` if it cannot.
-    fn restart(&mut self) -> bool;
-
-    /// Tells it to stop in good order.
-    fn stop(&mut self);
-
-    /// Ends it with no more of its code run.
-    fn terminate(&mut self);
-}
-
-impl<E: Engine, F: Effects<E::Action>> Running for ContextFut<Shell<E, F>, Context<Shell<E, F>>> {
-    fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<()> {
-        Pin::new(self).poll(cx)
-    }
-
-    fn restart(&mut self) -> bool {
-        ContextFut::restart(self)
-    }
-
-    fn stop(&mut self) {
-        self.ctx().stop();
-    }
-
-    fn terminate(&mut self) {
-        self.ctx().terminate();
-    }
-}
-
 impl Guard {
     pub(super) fn new(
         kernel: Kernel,
         path: String,
-        actor: Box<dyn Running>,
+        actor: Running,
         intensity: Intensity,
         charged: Rc<Cell<Option<PeerId>>>,
         stop: CancellationToken,
@@ -143,7 +114,7 @@ impl Guard {
 
     fn scrap(&mut self) {
         if let Some(mut actor) = self.actor.take() {
-            actor.terminate();
+            actor.ctx().terminate();
             // Dropping broken state may panic once more; there is nobody left to tell.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(actor)));
         }
@@ -158,14 +129,14 @@ impl Future for Guard {
         if this.stopping.is_none() && this.stop.as_mut().poll(cx).is_ready() {
             this.stopping = Some(Box::pin(sleep(GRACE)));
             if let Some(actor) = &mut this.actor {
-                actor.stop();
+                actor.ctx().stop();
             }
         }
         loop {
             let Some(actor) = &mut this.actor else {
                 return Poll::Ready(Exit::Killed);
             };
-            match catch_unwind(AssertUnwindSafe(|| actor.poll(cx))) {
+            match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *actor).poll(cx))) {
                 Ok(Poll::Ready(())) => {
                     this.actor = None;
                     let stopped = this.stopping.is_some();

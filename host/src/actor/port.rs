@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{any::Any, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use peerage_core::{Engine, PeerId};
 use tokio::{
@@ -16,19 +16,24 @@ pub(crate) const ABSENCE: Duration = Duration::from_secs(6);
 
 /// The way to an actor. Cheap to clone; it stays valid while the actor is restarted, in place or anew.
 pub struct Port<E: Engine> {
-    inner: Arc<Inner<E>>,
+    route: Route,
+    engine: PhantomData<fn(E)>,
 }
 
-struct Inner<E: Engine> {
+/// What a [`Port`] is without the type of its mail: compiled once, and not for every engine.
+#[derive(Clone)]
+pub(super) struct Route(Arc<Inner>);
+
+struct Inner {
     path: String,
     credits: Arc<Semaphore>,
-    actor: watch::Sender<Slot<E>>,
+    actor: watch::Sender<Slot>,
 }
 
-enum Slot<E: Engine> {
+enum Slot {
     /// Not started yet, or between two lives.
     Absent,
-    Present(Deliver<E>, Life),
+    Present(Deliver, Life),
     /// Switched off, or the node has ended.
     Over,
 }
@@ -37,7 +42,7 @@ enum Slot<E: Engine> {
 pub(super) type Life = u64;
 
 /// Puts a letter into the mailbox of one incarnation.
-pub(super) type Deliver<E> = Arc<dyn Fn(Letter<E>) + Send + Sync>;
+pub(super) type Deliver = Arc<dyn Fn(Letter) + Send + Sync>;
 
 pub(super) enum Mail<E: Engine> {
     Command(E::Command),
@@ -45,8 +50,9 @@ pub(super) enum Mail<E: Engine> {
 }
 
 /// A piece of mail with the credit that it holds until it was handled.
-pub(super) struct Letter<E: Engine> {
-    pub(super) mail: Mail<E>,
+pub(super) struct Letter {
+    /// A [`Mail`] of the engine that the port is of.
+    pub(super) mail: Box<dyn Any + Send>,
     /// Whom a panic over it is charged to.
     pub(super) from: Option<PeerId>,
     pub(super) credit: Option<OwnedSemaphorePermit>,
@@ -59,17 +65,12 @@ pub struct Gone;
 
 impl<E: Engine> Port<E> {
     pub(crate) fn new(path: impl Into<String>) -> Self {
-        let inner = Inner {
-            path: path.into(),
-            credits: Arc::new(Semaphore::new(MAILBOX)),
-            actor: watch::Sender::new(Slot::Absent),
-        };
-        Self { inner: Arc::new(inner) }
+        Self { route: Route::new(path.into()), engine: PhantomData }
     }
 
     /// The actor's path in the tree.
     pub fn path(&self) -> &str {
-        &self.inner.path
+        self.route.path()
     }
 
     /// Sends a command; waits while too much mail is waiting there, and while the actor is being started again.
@@ -77,7 +78,7 @@ impl<E: Engine> Port<E> {
     /// # Errors
     /// [`Gone`], after 6 s at the latest.
     pub async fn tell(&self, command: E::Command) -> Result<(), Gone> {
-        self.send(None, Mail::Command(command)).await
+        self.route.send(None, pack::<E>(Mail::Command(command))).await
     }
 
     /// Brings what the network brought. `from` is whom a panic that it provokes is charged to. Waits as
@@ -86,7 +87,7 @@ impl<E: Engine> Port<E> {
     /// # Errors
     /// [`Gone`].
     pub async fn input(&self, from: Option<PeerId>, input: E::Input) -> Result<(), Gone> {
-        self.send(from, Mail::Input(input)).await
+        self.route.send(from, pack::<E>(Mail::Input(input))).await
     }
 
     /// Sends a command that carries a way to answer, and waits for the answer.
@@ -107,9 +108,7 @@ impl<E: Engine> Port<E> {
 
     /// Waits until nobody will be there any more: the actor is switched off, or its node has ended.
     pub async fn closed(&self) {
-        let mut slot = self.inner.actor.subscribe();
-        // The sender lives in this port.
-        let _ = slot.wait_for(|slot| matches!(slot, Slot::Over)).await;
+        self.route.closed().await;
     }
 
     /// Sends without waiting, for effects: an actor that waited inside an action could deadlock with the one it waits
@@ -117,32 +116,59 @@ impl<E: Engine> Port<E> {
     /// task, and those are limited. It takes a credit where there is one, so posts slow the callers of
     /// [`Port::tell`] down, too. Lost if the actor is gone.
     pub fn post(&self, command: E::Command) {
-        self.put(None, Mail::Command(command));
+        self.route.post(None, pack::<E>(Mail::Command(command)));
     }
 
     /// As [`Port::post`], for a command that a peer has caused: a panic over it is charged to that peer.
     pub fn post_for(&self, peer: PeerId, command: E::Command) {
-        self.put(Some(peer), Mail::Command(command));
+        self.route.post(Some(peer), pack::<E>(Mail::Command(command)));
     }
 
     /// As [`Port::post`], for what the network brought.
     pub fn post_input(&self, from: Option<PeerId>, input: E::Input) {
-        self.put(from, Mail::Input(input));
+        self.route.post(from, pack::<E>(Mail::Input(input)));
     }
 
-    fn put(&self, from: Option<PeerId>, mail: Mail<E>) {
-        if let Slot::Present(deliver, _) = &*self.inner.actor.borrow() {
-            let credit = self.inner.credits.clone().try_acquire_owned().ok();
+    /// Nobody will be there any more.
+    pub(crate) fn close(&self) {
+        self.route.close();
+    }
+
+    pub(super) fn route(&self) -> &Route {
+        &self.route
+    }
+}
+
+fn pack<E: Engine>(mail: Mail<E>) -> Box<dyn Any + Send> {
+    Box::new(mail)
+}
+
+impl Route {
+    fn new(path: String) -> Self {
+        Self(Arc::new(Inner {
+            path,
+            credits: Arc::new(Semaphore::new(MAILBOX)),
+            actor: watch::Sender::new(Slot::Absent),
+        }))
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    fn post(&self, from: Option<PeerId>, mail: Box<dyn Any + Send>) {
+        if let Slot::Present(deliver, _) = &*self.0.actor.borrow() {
+            let credit = self.0.credits.clone().try_acquire_owned().ok();
             deliver(Letter { mail, from, credit });
         }
     }
 
     /// One bound for both waits: for credit, and for an actor.
-    async fn send(&self, from: Option<PeerId>, mail: Mail<E>) -> Result<(), Gone> {
+    async fn send(&self, from: Option<PeerId>, mail: Box<dyn Any + Send>) -> Result<(), Gone> {
         // Mostly there is room, and nothing to wait for. Who waits for room is not overtaken: credits that come back go to
         // them first.
-        if let Slot::Present(deliver, _) = &*self.inner.actor.borrow()
-            && let Ok(credit) = self.inner.credits.clone().try_acquire_owned()
+        if let Slot::Present(deliver, _) = &*self.0.actor.borrow()
+            && let Ok(credit) = self.0.credits.clone().try_acquire_owned()
         {
             deliver(Letter { mail, from, credit: Some(credit) });
             return Ok(());
@@ -153,20 +179,20 @@ impl<E: Engine> Port<E> {
         Ok(())
     }
 
-    async fn ready(&self) -> Result<(Deliver<E>, OwnedSemaphorePermit), Gone> {
+    async fn ready(&self) -> Result<(Deliver, OwnedSemaphorePermit), Gone> {
         let ready = async {
             let deliver = self.actor().await?;
-            let credit = self.inner.credits.clone().acquire_owned().await.map_err(|_| Gone)?;
+            let credit = self.0.credits.clone().acquire_owned().await.map_err(|_| Gone)?;
             Ok((deliver, credit))
         };
         timeout(ABSENCE, ready).await.unwrap_or(Err(Gone))
     }
 
-    async fn actor(&self) -> Result<Deliver<E>, Gone> {
-        if let Slot::Present(deliver, _) = &*self.inner.actor.borrow() {
+    async fn actor(&self) -> Result<Deliver, Gone> {
+        if let Slot::Present(deliver, _) = &*self.0.actor.borrow() {
             return Ok(deliver.clone());
         }
-        let mut slot = self.inner.actor.subscribe();
+        let mut slot = self.0.actor.subscribe();
         let there = slot.wait_for(|slot| !matches!(slot, Slot::Absent)).await.map_err(|_| Gone)?;
         match &*there {
             Slot::Present(deliver, _) => Ok(deliver.clone()),
@@ -174,8 +200,14 @@ impl<E: Engine> Port<E> {
         }
     }
 
-    pub(super) fn connect(&self, life: Life, deliver: Deliver<E>) {
-        self.inner.actor.send_replace(Slot::Present(deliver, life));
+    async fn closed(&self) {
+        let mut slot = self.0.actor.subscribe();
+        // The sender lives in this route.
+        let _ = slot.wait_for(|slot| matches!(slot, Slot::Over)).await;
+    }
+
+    pub(super) fn connect(&self, life: Life, deliver: Deliver) {
+        self.0.actor.send_replace(Slot::Present(deliver, life));
     }
 
     /// A life is over; another one may come.
@@ -183,14 +215,13 @@ impl<E: Engine> Port<E> {
         self.replace(Slot::Absent, |slot| matches!(slot, Slot::Present(_, present) if *present == life));
     }
 
-    /// Nobody will be there any more.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         self.replace(Slot::Over, |_| true);
     }
 
-    fn replace(&self, new: Slot<E>, fits: impl FnOnce(&Slot<E>) -> bool) {
+    fn replace(&self, new: Slot, fits: impl FnOnce(&Slot) -> bool) {
         let mut old = None;
-        self.inner.actor.send_if_modified(|slot| {
+        self.0.actor.send_if_modified(|slot| {
             let fits = fits(slot);
             if fits {
                 old = Some(std::mem::replace(slot, new));
@@ -202,18 +233,18 @@ impl<E: Engine> Port<E> {
     }
 
     pub(super) fn credits(&self) -> &Arc<Semaphore> {
-        &self.inner.credits
+        &self.0.credits
     }
 }
 
 impl<E: Engine> Clone for Port<E> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { route: self.route.clone(), engine: PhantomData }
     }
 }
 
 impl<E: Engine> fmt::Debug for Port<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Port").field(&self.inner.path).finish()
+        f.debug_tuple("Port").field(&self.path()).finish()
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     cell::Cell,
     pin::Pin,
     rc::Rc,
@@ -11,7 +12,10 @@ use std::{
 };
 
 use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler, Message, Supervised, dev::channel};
-use peerage_core::{Engine, PeerId};
+use peerage_core::{
+    Engine, PeerId,
+    engine::{Deadline, Now},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::{Sleep, sleep},
@@ -20,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit, Intensity, Kernel, Point, Port,
-    guard::{Guard, Running},
-    port::{Letter, Mail},
+    guard::Guard,
+    port::{Letter, Mail, Route},
     tree::ActorKind,
 };
 
@@ -50,10 +54,6 @@ impl<E: Engine> Birth<E> {
     pub fn first_id(&self) -> u64 {
         u64::from(self.life) << 32
     }
-
-    fn new(port: Port<E>) -> Self {
-        Self { port, life: next_life() }
-    }
 }
 
 fn next_life() -> u32 {
@@ -62,19 +62,35 @@ fn next_life() -> u32 {
 }
 
 /// How to make one actor. The factory runs on the actor's worker, at its start and after every panic.
-pub(crate) struct Spawn<E: Engine, F> {
-    pub(crate) port: Port<E>,
+///
+/// From here on an actor's types are hidden: what carries it is compiled once, and was a twentieth of a small program when
+/// it was compiled for each engine.
+pub(crate) struct Spawn {
+    route: Route,
     pub(crate) intensity: Intensity,
-    pub(crate) make: Make<E, F>,
+    make: Make,
 }
 
 /// Makes the state of one life.
-type Make<E, F> = Arc<dyn Fn(&Birth<E>) -> (E, F) + Send + Sync>;
+type Make = Arc<dyn Fn() -> Box<dyn Play> + Send + Sync>;
 
-impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
-    pub(crate) fn new(port: Port<E>, make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static) -> Self {
+impl Spawn {
+    pub(crate) fn new<E: Engine, F: Effects<E::Action>>(
+        port: Port<E>,
+        make: impl Fn(&Birth<E>) -> (E, F) + Send + Sync + 'static,
+    ) -> Self {
         let intensity = Intensity { max: 5, period: Duration::from_secs(30) };
-        Self { port, intensity, make: Arc::new(make) }
+        let route = port.route().clone();
+        let make = Arc::new(move || -> Box<dyn Play> {
+            let (engine, effects) = make(&Birth { port: port.clone(), life: next_life() });
+            Box::new(Cast { engine, effects })
+        });
+        Self { route, intensity, make }
+    }
+
+    /// Switches the actor off: who asks it is told so at once.
+    pub(crate) fn close(&self) {
+        self.route.close();
     }
 
     /// Starts the actor on `worker`; from the return of this call on, its port takes mail. The future ends with it.
@@ -83,35 +99,35 @@ impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
         kernel: &Kernel,
         worker: usize,
         stop: CancellationToken,
-    ) -> impl Future<Output = Exit> + Send + use<E, F> {
+    ) -> impl Future<Output = Exit> + Send + use<> {
         // actix's capacity is per handle and does not bound anything; the port's credits do.
         let (sender, receiver) = channel::channel(super::port::MAILBOX);
-        let recipient = Addr::<Shell<E, F>>::new(sender).recipient();
+        let recipient = Addr::<Shell>::new(sender).recipient();
         let life = next_life();
         let deliver = Arc::new(move |letter| {
             #[allow(clippy::disallowed_methods, reason = "the port holds the credits")]
             recipient.do_send(letter);
         });
-        self.port.connect(u64::from(life), deliver);
+        self.route.connect(u64::from(life), deliver);
 
         let (exited, exit) = oneshot::channel();
-        let (kernel, port, make, intensity) =
-            (kernel.clone(), self.port.clone(), Arc::clone(&self.make), self.intensity);
+        let (kernel, route, make, intensity) =
+            (kernel.clone(), self.route.clone(), Arc::clone(&self.make), self.intensity);
         let workers = Arc::clone(&kernel.workers);
         workers.spawn(worker, move || {
             let charged = Rc::new(Cell::new(None));
-            let shell = Shell::<E, F>::new(kernel.clone(), port.clone(), make, Rc::clone(&charged));
-            let actor = shell.map(|shell| -> Box<dyn Running> {
-                Box::new(Context::with_receiver(receiver).into_future(shell))
+            let shell = Shell::new(kernel.clone(), route.clone(), make, Rc::clone(&charged));
+            let path = route.path().to_owned();
+            let guarded = shell.map(|shell| {
+                let actor = Context::with_receiver(receiver).into_future(shell);
+                Guard::new(kernel, path, actor, intensity, charged, stop)
             });
-            let path = port.path().to_owned();
-            let guarded = actor.map(|actor| Guard::new(kernel, path, actor, intensity, charged, stop));
             async move {
                 let exit = match guarded {
                     Ok(guarded) => guarded.await,
                     Err(text) => Exit::Panicked(text),
                 };
-                port.disconnect(u64::from(life));
+                route.disconnect(u64::from(life));
                 let _ = exited.send(exit);
             }
         });
@@ -119,13 +135,65 @@ impl<E: Engine, F: Effects<E::Action>> Spawn<E, F> {
     }
 }
 
+/// An engine with its effects, of whatever types. One is one life of an actor.
+trait Play {
+    /// As [`Effects::born`].
+    fn born(&mut self, generation: u64);
+
+    /// Takes a [`Mail`] in.
+    fn handle(&mut self, mail: Box<dyn Any + Send>, now: Now);
+
+    /// Performs all that the engine has decided. `before` is called ahead of each action.
+    fn settle(&mut self, before: &dyn Fn());
+
+    /// As [`Engine::poll_timeout`].
+    fn deadline(&self) -> Option<Deadline>;
+
+    /// As [`Engine::handle_timeout`].
+    fn handle_timeout(&mut self, now: Now);
+}
+
+struct Cast<E, F> {
+    engine: E,
+    effects: F,
+}
+
+impl<E: Engine, F: Effects<E::Action>> Play for Cast<E, F> {
+    fn born(&mut self, generation: u64) {
+        self.effects.born(generation);
+    }
+
+    fn handle(&mut self, mail: Box<dyn Any + Send>, now: Now) {
+        match mail.downcast::<Mail<E>>().map(|mail| *mail) {
+            Ok(Mail::Command(command)) => self.engine.handle_command(command, now),
+            Ok(Mail::Input(input)) => self.engine.handle_input(input, now),
+            // The route is the one of a Port<E>, which packs nothing else.
+            Err(_) => debug_assert!(false, "mail of another engine"),
+        }
+    }
+
+    fn settle(&mut self, before: &dyn Fn()) {
+        while let Some(action) = self.engine.poll_action() {
+            before();
+            self.effects.perform(action);
+        }
+    }
+
+    fn deadline(&self) -> Option<Deadline> {
+        self.engine.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.engine.handle_timeout(now);
+    }
+}
+
 /// The actix actor around an engine.
-pub(super) struct Shell<E: Engine, F: Effects<E::Action>> {
+pub(super) struct Shell {
     kernel: Kernel,
-    birth: Birth<E>,
-    make: Make<E, F>,
-    engine: Box<E>,
-    effects: Box<F>,
+    route: Route,
+    make: Make,
+    play: Box<dyn Play>,
     generation: u64,
     /// The peer whose input is being handled; a panic meanwhile is charged to it. The guard reads it.
     charged: Rc<Cell<Option<PeerId>>>,
@@ -136,22 +204,20 @@ pub(super) struct Shell<E: Engine, F: Effects<E::Action>> {
     armed: Option<Instant>,
 }
 
-impl<E: Engine, F: Effects<E::Action>> Shell<E, F> {
+impl Shell {
     fn new(
         kernel: Kernel,
-        port: Port<E>,
-        make: Make<E, F>,
+        route: Route,
+        make: Make,
         charged: Rc<Cell<Option<PeerId>>>,
     ) -> Result<Self, String> {
-        let birth = Birth::new(port);
-        let state = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make(&birth)));
-        let (engine, effects) = state.map_err(|panic| super::panic_text(panic.as_ref()))?;
+        let play = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make()));
+        let play = play.map_err(|panic| super::panic_text(panic.as_ref()))?;
         Ok(Self {
             kernel,
-            birth,
+            route,
             make,
-            engine: Box::new(engine),
-            effects: Box::new(effects),
+            play,
             generation: 0,
             charged,
             spent: Vec::new(),
@@ -161,57 +227,53 @@ impl<E: Engine, F: Effects<E::Action>> Shell<E, F> {
     }
 
     fn pass(&self, point: Point) {
-        if let Some(faults) = &self.kernel.faults {
-            faults.pass(self.birth.port.path(), point);
-        }
+        pass(&self.kernel, &self.route, point);
     }
 
     fn settle(&mut self) {
-        while let Some(action) = self.engine.poll_action() {
-            self.pass(Point::Action);
-            self.effects.perform(action);
-        }
+        let Self { kernel, route, play, .. } = self;
+        play.settle(&|| pass(kernel, route, Point::Action));
     }
 }
 
-impl<E: Engine, F: Effects<E::Action>> Actor for Shell<E, F> {
+fn pass(kernel: &Kernel, route: &Route, point: Point) {
+    if let Some(faults) = &kernel.faults {
+        faults.pass(route.path(), point);
+    }
+}
+
+impl Actor for Shell {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
         self.generation = self.generation.saturating_add(1);
-        let credits = (Arc::downgrade(self.birth.port.credits()), super::port::MAILBOX);
-        self.kernel.tree.started(self.birth.port.path(), ActorKind::Actor, Some(credits));
-        self.effects.born(self.generation);
+        let credits = (Arc::downgrade(self.route.credits()), super::port::MAILBOX);
+        self.kernel.tree.started(self.route.path(), ActorKind::Actor, Some(credits));
+        self.play.born(self.generation);
         context.spawn(Drive);
     }
 }
 
-impl<E: Engine, F: Effects<E::Action>> Supervised for Shell<E, F> {
+impl Supervised for Shell {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.spent.clear();
         self.armed = None;
-        self.birth = Birth::new(self.birth.port.clone());
-        let (engine, effects) = (self.make)(&self.birth);
-        *self.engine = engine;
-        *self.effects = effects;
+        self.play = (self.make)();
     }
 }
 
-impl<E: Engine> Message for Letter<E> {
+impl Message for Letter {
     type Result = ();
 }
 
-impl<E: Engine, F: Effects<E::Action>> Handler<Letter<E>> for Shell<E, F> {
+impl Handler<Letter> for Shell {
     type Result = ();
 
-    fn handle(&mut self, letter: Letter<E>, _: &mut Self::Context) {
+    fn handle(&mut self, letter: Letter, _: &mut Self::Context) {
         let now = self.kernel.clock.now();
         self.charged.set(letter.from);
         self.pass(Point::Message);
-        match letter.mail {
-            Mail::Command(command) => self.engine.handle_command(command, now),
-            Mail::Input(input) => self.engine.handle_input(input, now),
-        }
+        self.play.handle(letter.mail, now);
         self.settle();
         self.charged.set(None);
         self.spent.extend(letter.credit);
@@ -222,19 +284,14 @@ impl<E: Engine, F: Effects<E::Action>> Handler<Letter<E>> for Shell<E, F> {
 /// for the engine's one deadline.
 struct Drive;
 
-impl<E: Engine, F: Effects<E::Action>> ActorFuture<Shell<E, F>> for Drive {
+impl ActorFuture<Shell> for Drive {
     type Output = ();
 
-    fn poll(
-        self: Pin<&mut Self>,
-        shell: &mut Shell<E, F>,
-        _: &mut Context<Shell<E, F>>,
-        cx: &mut Cx<'_>,
-    ) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, shell: &mut Shell, _: &mut Context<Shell>, cx: &mut Cx<'_>) -> Poll<()> {
         shell.spent.clear();
         shell.settle();
         for _ in 0..TIMEOUTS_PER_POLL {
-            let Some(deadline) = shell.engine.poll_timeout() else {
+            let Some(deadline) = shell.play.deadline() else {
                 shell.armed = None;
                 return Poll::Pending;
             };
@@ -244,9 +301,9 @@ impl<E: Engine, F: Effects<E::Action>> ActorFuture<Shell<E, F>> for Drive {
             }
             ready!(shell.sleep.as_mut().poll(cx));
             shell.armed = None;
-            tracing::trace!(actor = shell.birth.port.path(), reason = deadline.reason, "deadline");
+            tracing::trace!(actor = shell.route.path(), reason = deadline.reason, "deadline");
             shell.pass(Point::Timer);
-            shell.engine.handle_timeout(shell.kernel.clock.now());
+            shell.play.handle_timeout(shell.kernel.clock.now());
             shell.settle();
         }
         // An engine that always has a deadline in the past must not keep the others from their turn.

@@ -207,7 +207,7 @@ fn senders_wait_for_credit_and_every_credit_comes_back() {
         port.tell(Say::Explode).await.expect("running");
         assert_eq!(port.ask(Say::Add).await, Ok(1));
         tokio::task::yield_now().await;
-        assert_eq!(port.credits().available_permits(), port::MAILBOX);
+        assert_eq!(port.route().credits().available_permits(), port::MAILBOX);
         assert_eq!(kernel.tree.snapshot().at("counter").map(|info| info.queue), Some(0));
     });
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How to make the peer book's actor.
-pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine, Subscribed<Performer>> {
+pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn {
     let (own, subscriber) = (NodeRef::of(node), Some(node.book_subscription));
     Spawn::new(node.ports.book.clone(), move |birth| {
         let store = own.inner().and_then(|node| node.store.clone());

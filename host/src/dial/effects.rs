@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How to make the dialer's actor.
-pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine<Candidate>, Performer> {
+pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn {
     let node = node.clone();
     Spawn::new(node.ports.dialer.clone(), move |birth| {
         let performer = Performer {

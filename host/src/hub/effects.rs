@@ -12,7 +12,7 @@ use crate::{
 
 /// How to make the host's actor. A later life learns from the directory who is connected, and from there also the
 /// ends that the former one was told of and did not pass on.
-pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine<Candidate>, Performer> {
+pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn {
     let node = node.clone();
     let accounts = node.accounts.clone();
     Spawn::new(node.ports.hub.clone(), move |_| {

@@ -36,7 +36,7 @@ pub(crate) fn spawn(
     object: Arc<dyn Transport>,
     port: Port<Engine<Dial>>,
     wanted: Wanted,
-) -> Spawn<Engine<Dial>, Performer> {
+) -> Spawn {
     let node = node.clone();
     Spawn::new(port, move |birth| {
         let listeners = wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How to make the manager's actor.
-pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn<Engine, Subscribed<Performer>> {
+pub(crate) fn spawn(node: &Arc<Inner>) -> Spawn {
     let (own, subscriber) = (NodeRef::of(node), Some(node.manager_subscription));
     let node = node.clone();
     Spawn::new(node.ports.manager.clone(), move |_| {

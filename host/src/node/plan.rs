@@ -140,17 +140,14 @@ impl Where {
 }
 
 /// A child that is an actor.
-pub(crate) fn spec<E, F>(name: impl Into<String>, node: &Arc<Inner>, place: Where, spawn: Spawn<E, F>) -> Spec
-where
-    E: Engine,
-    F: Effects<E::Action>,
-{
-    let (node, port) = (node.clone(), spawn.port.clone());
+pub(crate) fn spec(name: impl Into<String>, node: &Arc<Inner>, place: Where, spawn: Spawn) -> Spec {
+    let (node, spawn) = (node.clone(), Arc::new(spawn));
+    let closed = spawn.clone();
     let start = move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
         Box::pin(spawn.start(&node.kernel, place.worker(&node.kernel.workers), stop))
     };
     // Who asks a protocol that was switched off, is told so at once.
-    Spec { off: Box::new(move || port.close()), ..Spec::permanent(name, start) }
+    Spec { off: Box::new(move || closed.close()), ..Spec::permanent(name, start) }
 }
 
 /// Effects of an actor that is told of connections: at the beginning of each life it asks who is connected.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How to make the upgrades' actor of a worker.
-pub(crate) fn spawn(node: &Arc<Inner>, upgrader: Upgrader, port: Port<Engine>) -> Spawn<Engine, Performer> {
+pub(crate) fn spawn(node: &Arc<Inner>, upgrader: Upgrader, port: Port<Engine>) -> Spawn {
     let node = node.clone();
     Spawn::new(port, move |birth| {
         let tasks = Tasks::default();
