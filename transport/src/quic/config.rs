@@ -15,6 +15,11 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(12);
 /// wait (RFC 9000, section 4.6); one that does not wait breaks the protocol, and its connection ends.
 pub const MAX_STREAMS: u32 = 512;
 
+/// How many of them it may have open at first. When half of what it may have was accepted, that is doubled, up to
+/// [`MAX_STREAMS`]: quinn keeps memory for each stream that a peer may open, which would else be nearly half of what an idle
+/// connection takes.
+pub const FIRST_STREAMS: u32 = 32;
+
 /// The longest packet unless longer ones are asked for, in bytes: what fits into a frame of Ethernet over IPv6.
 pub const MAX_PACKET: u16 = 1452;
 
@@ -99,7 +104,7 @@ impl Config {
             discovery.minimum_change(ONE_PROBE);
         }
         transport
-            .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+            .max_concurrent_bidi_streams(VarInt::from_u32(FIRST_STREAMS))
             // libp2p knows neither unidirectional streams nor datagrams.
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None)
