@@ -48,18 +48,35 @@ pub(crate) use supervisor::{Group, OnSpent, Spec, Strategy, supervise};
 pub(crate) use tasks::panic_text;
 pub(crate) use worker::{Berth, Workers};
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use peerage_core::PeerId;
 
-/// What every actor of one node shares. Cheap to clone.
+/// What every actor of one node shares.
 #[derive(Clone)]
-pub(crate) struct Kernel {
+pub(crate) struct Kernel(Arc<Surroundings>);
+
+#[derive(Clone)]
+pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) tree: tree::Tree,
     pub(crate) faults: Option<Faults>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) notices: Arc<dyn Fn(Notice) + Send + Sync>,
+}
+
+impl Kernel {
+    pub(crate) fn new(surroundings: Surroundings) -> Self {
+        Self(Arc::new(surroundings))
+    }
+}
+
+impl Deref for Kernel {
+    type Target = Surroundings;
+
+    fn deref(&self) -> &Surroundings {
+        &self.0
+    }
 }
 
 /// What the kernel tells the node about its actors.

@@ -1,5 +1,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt as _;
 use peerage_core::PeerId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,8 +22,8 @@ impl Nursery {
         Self { kernel, path, worker, stop: Mutex::default(), tracker: TaskTracker::new() }
     }
 
-    /// Runs a child on this nursery's worker. `make` gets the token that asks the child to stop; `ended` is called
-    /// with the way it ended, whatever happens. A panic of the child itself is charged to `peer`.
+    /// Runs a child on this nursery's worker. `make` gets the token that asks the child to stop, and does nothing but make
+    /// the future; `ended` is called with the way that ended, whatever happens. A panic of the child itself is charged to `peer`.
     pub(crate) fn spawn<F>(
         &self,
         peer: PeerId,
@@ -33,15 +34,16 @@ impl Nursery {
     {
         let (stop, token) = (self.stop().child_token(), self.tracker.token());
         let (notices, actor) = (self.kernel.notices.clone(), self.path.clone());
-        self.kernel.workers.spawn(self.worker, move || async move {
-            let _token = token;
-            let child = std::panic::AssertUnwindSafe(async move { make(stop).await });
-            let exit = futures::FutureExt::catch_unwind(child).await;
-            ended(exit.unwrap_or_else(|panic| {
-                let text = panic_text(panic.as_ref());
-                notices(Notice::Panicked { actor, text: text.clone(), peer: Some(peer) });
-                Exit::Panicked(text)
-            }));
+        self.kernel.workers.spawn(self.worker, move || {
+            // No async block around it: that would keep room for it twice.
+            std::panic::AssertUnwindSafe(make(stop)).catch_unwind().map(move |exit| {
+                let _token = token;
+                ended(exit.unwrap_or_else(|panic| {
+                    let text = panic_text(panic.as_ref());
+                    notices(Notice::Panicked { actor, text: text.clone(), peer: Some(peer) });
+                    Exit::Panicked(text)
+                }));
+            })
         });
     }
 

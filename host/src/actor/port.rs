@@ -77,8 +77,8 @@ impl<E: Engine> Port<E> {
     ///
     /// # Errors
     /// [`Gone`], after 6 s at the latest.
-    pub async fn tell(&self, command: E::Command) -> Result<(), Gone> {
-        self.route.send(None, pack::<E>(Mail::Command(command))).await
+    pub fn tell(&self, command: E::Command) -> impl Future<Output = Result<(), Gone>> + Send + use<'_, E> {
+        self.route.send(None, pack::<E>(Mail::Command(command)))
     }
 
     /// Brings what the network brought. `from` is whom a panic that it provokes is charged to. Waits as
@@ -86,8 +86,12 @@ impl<E: Engine> Port<E> {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn input(&self, from: Option<PeerId>, input: E::Input) -> Result<(), Gone> {
-        self.route.send(from, pack::<E>(Mail::Input(input))).await
+    pub fn input(
+        &self,
+        from: Option<PeerId>,
+        input: E::Input,
+    ) -> impl Future<Output = Result<(), Gone>> + Send + use<'_, E> {
+        self.route.send(from, pack::<E>(Mail::Input(input)))
     }
 
     /// Sends a command that carries a way to answer, and waits for the answer.

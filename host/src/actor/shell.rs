@@ -12,6 +12,10 @@ use std::{
 };
 
 use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler, Message, Supervised, dev::channel};
+use futures::{
+    FutureExt as _,
+    future::{self, Either},
+};
 use peerage_core::{
     Engine, PeerId,
     engine::{Deadline, Now},
@@ -118,18 +122,18 @@ impl Spawn {
             let charged = Rc::new(Cell::new(None));
             let shell = Shell::new(kernel.clone(), route.clone(), make, Rc::clone(&charged));
             let path = route.path().to_owned();
-            let guarded = shell.map(|shell| {
-                let actor = Context::with_receiver(receiver).into_future(shell);
-                Guard::new(kernel, path, actor, intensity, charged, stop)
-            });
-            async move {
-                let exit = match guarded {
-                    Ok(guarded) => guarded.await,
-                    Err(text) => Exit::Panicked(text),
-                };
+            let guarded = match shell {
+                Ok(shell) => {
+                    let actor = Context::with_receiver(receiver).into_future(shell);
+                    Either::Left(Guard::new(kernel, path, actor, intensity, charged, stop))
+                }
+                Err(text) => Either::Right(future::ready(Exit::Panicked(text))),
+            };
+            // No async block around it: that would keep room for it twice, for each actor, and each connection has one.
+            guarded.map(move |exit| {
                 route.disconnect(u64::from(life));
                 let _ = exited.send(exit);
-            }
+            })
         });
         async move { exit.await.unwrap_or(Exit::Killed) }
     }

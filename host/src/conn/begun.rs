@@ -10,7 +10,7 @@ use crate::{actor::Port, hub::ConnInfo, limits::ConnectionLease, manager::Entere
 
 /// A connection on which streams can be served, before it has its actor, and before anybody is told of it.
 pub(crate) struct Begun {
-    pub(super) handle: Handle,
+    pub(super) handle: Arc<Handle>,
     pub(super) entered: Entered,
     pub(super) handlers: JoinSet<()>,
     /// Those who wait for it hear that the peer has proven that it is there, and that it is wanted.
@@ -38,7 +38,7 @@ impl Begun {
         told: Option<watch::Sender<bool>>,
     ) -> Self {
         let (activity, entered) = node.board.enter(info.id, &node.kernel.clock);
-        let handle = Handle {
+        let handle = Arc::new(Handle {
             port: Port::new(format!("connections/{worker}/{}", info.id)),
             announced: Announced::before(node.known.names(info.peer)),
             info: Arc::new(info),
@@ -48,7 +48,7 @@ impl Begun {
             proven,
             worker,
             ended: Arc::default(),
-        };
+        });
         Self { handle, entered, handlers: JoinSet::new(), told }
     }
 

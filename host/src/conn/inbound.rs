@@ -5,7 +5,7 @@ use peerage_core::ProtocolId;
 use peerage_muxer::{self as muxer, ErrorCode};
 use peerage_transport::select::{self, Optimistic};
 use tokio::{task::JoinSet, time::timeout};
-use tracing::{Instrument as _, debug_span};
+use tracing::{Instrument as _, debug_span, instrument::Instrumented};
 
 use super::{Handle, engine::Input};
 use crate::{
@@ -23,7 +23,7 @@ pub(crate) type Handler = Arc<dyn Fn(Stream) -> BoxFuture<'static, Result<(), St
 pub(crate) const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes the streams that the peer opens, until the connection ends.
-pub(super) async fn accept(node: &Arc<Inner>, handle: &Handle, handlers: &Rc<RefCell<JoinSet<()>>>) {
+pub(super) async fn accept(node: &Arc<Inner>, handle: &Arc<Handle>, handlers: &Rc<RefCell<JoinSet<()>>>) {
     let peer = handle.info.peer;
     while let Ok(stream) = handle.muxer.accept().await {
         match node.ledger.inbound_stream(handle.info.id, peer) {
@@ -37,39 +37,60 @@ pub(super) async fn accept(node: &Arc<Inner>, handle: &Handle, handlers: &Rc<Ref
             Err(limit) => {
                 tracing::debug!(%peer, %limit, "refused a stream");
                 stream.reset(ErrorCode::RESOURCE_LIMIT_EXCEEDED);
-                // Waits while the connection's actor has much mail: a flood of streams slows itself down.
-                let _ = handle.port.input(Some(peer), Input::BadStream).await;
+                // Waits while the connection's actor has much mail: a flood of streams slows itself down. In a box, since the
+                // future around it is held as long as the connection.
+                let _ = Box::pin(handle.port.input(Some(peer), Input::BadStream)).await;
             }
         }
     }
 }
 
-async fn serve(node: Arc<Inner>, handle: Handle, stream: muxer::Stream, lease: StreamLease) {
-    let peer = handle.info.peer;
+/// Agrees on a protocol and hands the stream to its handler. A future keeps room for all of its stages, and streams may
+/// stay open for long: so the first stage is in a box of its own, which is gone when the handler runs.
+fn serve(
+    node: Arc<Inner>,
+    handle: Arc<Handle>,
+    stream: muxer::Stream,
+    lease: StreamLease,
+) -> impl Future<Output = ()> {
+    let (outer, id, peer) = (node.clone(), handle.info.id, handle.info.peer);
+    let beginning = Box::pin(begin(node, handle, stream, lease));
     // What user code there is, runs inside: predicates of served names, and handlers, from their first call on.
-    let run = std::panic::AssertUnwindSafe(agree_and_handle(&node, &handle, stream, lease));
-    if let Err(panic) = run.catch_unwind().await {
-        node.panicked(format!("{STREAM_ACTOR}of {}", handle.info.id), panic_text(panic.as_ref()), Some(peer));
-    }
+    let run = std::panic::AssertUnwindSafe(async move {
+        let Some((handling, protocol)) = beginning.await else { return };
+        if let Err(error) = handling.await {
+            tracing::debug!(%peer, %protocol, error, "a stream's handler failed");
+        }
+    });
+    run.catch_unwind().map(move |ran| {
+        if let Err(panic) = ran {
+            outer.panicked(format!("{STREAM_ACTOR}of {id}"), panic_text(panic.as_ref()), Some(peer));
+        }
+    })
 }
 
-async fn agree_and_handle(node: &Inner, handle: &Handle, stream: muxer::Stream, lease: StreamLease) {
-    let info = &handle.info;
+/// A handler that runs, and for which protocol.
+type Handling = (Instrumented<BoxFuture<'static, Result<(), String>>>, ProtocolId);
+
+async fn begin(
+    node: Arc<Inner>,
+    handle: Arc<Handle>,
+    stream: muxer::Stream,
+    lease: StreamLease,
+) -> Option<Handling> {
     // It shall not be closed as idle while its protocol is agreed on.
     let in_use = handle.activity.stream(Direction::Inbound);
-    let Some((stream, lease, protocol, found)) = agree(node, stream, lease, handle).await else {
-        let _ = handle.port.input(Some(info.peer), Input::BadStream).await;
-        return;
+    let Some((stream, lease, protocol, found)) = agree(&node, stream, lease, &handle).await else {
+        let _ = handle.port.input(Some(handle.info.peer), Input::BadStream).await;
+        return None;
     };
     // What comes early may be a recording.
     if !found.options.replay_safe && !handle.proven.known().await {
-        return;
+        return None;
     }
-    let stream = Stream::new(Optimistic::agreed(stream), protocol.clone(), handle, in_use, lease);
+    let stream = Stream::new(Optimistic::agreed(stream), protocol.clone(), &handle, in_use, lease);
     let span = debug_span!("stream", %protocol);
-    if let Err(error) = (found.handler)(stream).instrument(span).await {
-        tracing::debug!(peer = %info.peer, %protocol, error, "a stream's handler failed");
-    }
+    Some(((found.handler)(stream).instrument(span), protocol))
 }
 
 type Agreed = (muxer::Stream, StreamLease, ProtocolId, Found<Handler>);

@@ -1,7 +1,7 @@
-use std::{cell::RefCell, convert::Infallible, fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, convert::Infallible, fmt, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use peerage_muxer::{Driver, ErrorCode, Muxed};
+use peerage_muxer::{self as muxer, Driver, ErrorCode, Muxed};
 use peerage_transport::Established;
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
     let (own, noted) = (node.clone(), reason.clone());
     nursery.spawn(
         peer,
-        move |stop| live(own, (handle, handlers), driver, worker, stop, noted).instrument(span),
+        move |stop| live(own, handle, handlers, driver, worker, stop, noted).instrument(span),
         move |exit| {
             drop((lease, entered, berth));
             let why = reason.lock().ok().and_then(|mut reason| reason.take());
@@ -76,7 +76,8 @@ pub(crate) fn start(node: &Arc<Inner>, candidate: Candidate) {
 
 async fn live(
     node: Arc<Inner>,
-    (handle, handlers): (Handle, JoinSet<()>),
+    handle: Arc<Handle>,
+    handlers: JoinSet<()>,
     driver: Driver,
     worker: usize,
     stop: CancellationToken,
@@ -85,7 +86,9 @@ async fn live(
     let path = handle.port.path().to_owned();
     let _place = node.kernel.tree.place(path.clone());
     let (finish, finished) = oneshot::channel::<String>();
-    let actor = actor(&node, &handle, worker, finish, CancellationToken::new());
+    // Pinned where they are made, here and below: a future keeps room for what was moved on, too, and this one is held for
+    // as long as the connection.
+    let mut actor = pin!(actor(&node, &handle, worker, finish, CancellationToken::new()));
     // From here on the actor hears what it is told; what came before is noted.
     if let Some((code, why)) = handle.ended.get().cloned() {
         handle.close(code, why);
@@ -93,7 +96,7 @@ async fn live(
 
     let peer = handle.info.peer;
     let port = handle.port.clone();
-    let driving = async {
+    let mut driving = pin!(async {
         let end = std::panic::AssertUnwindSafe(driver).catch_unwind().await;
         let why = match end {
             Ok(Ok(())) => "closed by this node".to_owned(),
@@ -106,22 +109,21 @@ async fn live(
         };
         port.post_input(Some(peer), Input::DriverEnded { why });
         std::future::pending::<Infallible>().await
-    };
+    });
     let handlers = Rc::new(RefCell::new(handlers));
-    let accepting = async {
+    let mut accepting = pin!(async {
         inbound::accept(&node, &handle, &handlers).await;
         std::future::pending::<Infallible>().await
-    };
+    });
 
-    let work = async {
+    let mut work = pin!(async {
         tokio::select! {
             why = finished => (why.unwrap_or_else(|_| "its actor is gone".into()), Exit::Normal),
-            exit = actor => (exit.to_string(), exit),
-            never = driving => match never {},
-            never = accepting => match never {},
+            exit = &mut actor => (exit.to_string(), exit),
+            never = &mut driving => match never {},
+            never = &mut accepting => match never {},
         }
-    };
-    tokio::pin!(work);
+    });
     let (why, exit) = tokio::select! {
         ended = &mut work => ended,
         () = stop.cancelled() => {
@@ -132,7 +134,7 @@ async fn live(
     if let Ok(mut reason) = reason.lock() {
         *reason = Some(why);
     }
-    // The driver is dropped with `work`: every stream of the connection now fails, and its handlers end by that.
+    // The driver is dropped right after this: every stream of the connection now fails, and its handlers end by that.
     let mut handlers = handlers.take();
     tokio::task::spawn_local(async move {
         let _ = timeout(HANDLERS_GRACE, async { while handlers.join_next().await.is_some() {} }).await;
@@ -148,9 +150,9 @@ fn actor(
     stop: CancellationToken,
 ) -> impl Future<Output = Exit> + use<> {
     let finish = Arc::new(std::sync::Mutex::new(Some(finish)));
-    let effects_handle = handle.clone();
+    let muxer = handle.muxer.clone();
     let mut spawn = Spawn::new(handle.port.clone(), move |_| {
-        let effects = Performer { handle: effects_handle.clone(), finish: finish.clone() };
+        let effects = Performer { muxer: muxer.clone(), finish: finish.clone() };
         (Engine::default(), effects)
     });
     // A connection that lost its mind is not worth keeping: a panic that is not the peer's doing ends it.
@@ -165,14 +167,14 @@ fn actor(
 }
 
 struct Performer {
-    handle: Handle,
+    muxer: muxer::Connection,
     finish: Arc<std::sync::Mutex<Option<oneshot::Sender<String>>>>,
 }
 
 impl Effects<Action> for Performer {
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Close(code) => self.handle.muxer.close(code),
+            Action::Close(code) => self.muxer.close(code),
             Action::Finish { why } => {
                 let finish = self.finish.lock().ok().and_then(|mut finish| finish.take());
                 if let Some(finish) = finish {

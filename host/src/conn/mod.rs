@@ -28,8 +28,7 @@ use crate::{
     manager::Activity,
 };
 
-/// A live connection, as the rest of the node holds it. Cheap to clone.
-#[derive(Clone)]
+/// A live connection, as the rest of the node holds it.
 pub(crate) struct Handle {
     pub(crate) info: Arc<ConnInfo>,
     pub(crate) muxer: muxer::Connection,
@@ -68,13 +67,13 @@ struct Map {
 }
 
 struct Entry {
-    handle: Handle,
+    handle: Arc<Handle>,
     /// Why it ended, if it has.
     ended: Option<String>,
 }
 
 impl Directory {
-    pub(crate) fn enter(&self, handle: Handle) {
+    pub(crate) fn enter(&self, handle: Arc<Handle>) {
         let (id, peer) = (handle.info.id, handle.info.peer);
         let mut map = self.lock();
         map.connections.insert(id, Entry { handle, ended: None });
@@ -104,7 +103,7 @@ impl Directory {
     }
 
     /// The connection to use for a new stream: a direct one before a limited one, the oldest first.
-    pub(crate) fn best(&self, peer: &PeerId, allow_limited: bool) -> Option<Handle> {
+    pub(crate) fn best(&self, peer: &PeerId, allow_limited: bool) -> Option<Arc<Handle>> {
         let map = self.lock();
         let live = map.peers.get(peer)?.iter().filter_map(|id| map.connections.get(id));
         let live = live.filter(|entry| entry.ended.is_none());
@@ -112,7 +111,7 @@ impl Directory {
         map.connections.get(&picked).map(|entry| entry.handle.clone())
     }
 
-    pub(crate) fn connection(&self, id: ConnectionId) -> Option<Handle> {
+    pub(crate) fn connection(&self, id: ConnectionId) -> Option<Arc<Handle>> {
         self.lock().connections.get(&id).map(|entry| entry.handle.clone())
     }
 

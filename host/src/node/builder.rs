@@ -31,7 +31,7 @@ use super::{AddressSource, Inner, Node, Plan, Ports, TransportEntry, early, inne
 use crate::store::{self, FileStore};
 use crate::{
     Event,
-    actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Workers},
+    actor::{Clock, Faults, Kernel, Notice, Nursery, Port, Surroundings, Workers},
     addresses::{Filter, Interfaces, List, Table},
     book, conn, events,
     gater::{Gater, Gaters},
@@ -438,13 +438,13 @@ impl Builder {
         let manager_subscription = self.plan.subscribe(ports.manager.clone(), manager::on_connection);
         let (events, _) = broadcast::channel(events::QUEUE);
         let counters = Arc::new(Counters::default());
-        let kernel = Kernel {
+        let kernel = Kernel::new(Surroundings {
             clock: Clock::start(),
             tree: Default::default(),
             faults: self.faults,
             workers: Arc::new(workers),
             notices: notices(ports.hub.clone(), events.clone(), counters.clone()),
-        };
+        });
         let nurseries = (0..kernel.workers.count())
             .map(|worker| Arc::new(Nursery::new(kernel.clone(), format!("connections/{worker}"), worker)))
             .collect();
