@@ -26,7 +26,7 @@
 //!   [`MAX_RECEIVE_WINDOW`] where that makes the connection faster, and where one stream that nobody reads would else
 //!   stop the others; it is taken from the budget before the peer is told.
 //! - Unsent and unacknowledged data: [`SEND_WINDOW`], growing to [`MAX_SEND_WINDOW`], in the same way.
-//! - Streams: [`FIRST_STREAMS`], accepted or not, growing to [`MAX_STREAMS`] as they are accepted.
+//! - Streams: [`MAX_STREAMS`], accepted or not.
 //! - The connection itself: [`IDLE_TIMEOUT`].
 //!
 //! # A peer that is known
@@ -79,7 +79,7 @@ use tokio::time;
 
 pub(crate) use self::error::Failure;
 pub use self::{
-    config::{Config, FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_LARGE_PACKET, MAX_PACKET, MAX_STREAMS},
+    config::{Config, IDLE_TIMEOUT, KEEP_ALIVE, MAX_LARGE_PACKET, MAX_PACKET, MAX_STREAMS},
     driver::CLOSE_TIMEOUT,
     error::Error,
     window::{MAX_RECEIVE_WINDOW, MAX_SEND_WINDOW, RECEIVE_WINDOW, SEND_WINDOW, STREAM_WINDOW},

@@ -29,7 +29,6 @@ impl Control for Handle {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let halves = shared.unless_closing(shared.connection.accept_bi()).await?;
-            shared.opened_by_peer(halves.1.id().index().saturating_add(1));
             Ok(Stream::new(Substream::accepted(Arc::clone(&shared), halves)))
         })
     }

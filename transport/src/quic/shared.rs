@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -14,7 +14,6 @@ use quinn::ConnectionError as End;
 use tokio::sync::Notify;
 
 use super::{
-    config::{FIRST_STREAMS, MAX_STREAMS},
     contained::contain,
     error,
     flight::Flight,
@@ -41,8 +40,6 @@ pub(super) struct Shared {
     send_window: Mutex<u32>,
     /// Something was given to quinn to be delivered.
     pub(super) touched: AtomicBool,
-    /// Streams that the peer may have open.
-    allowed: AtomicU32,
 }
 
 impl Shared {
@@ -59,7 +56,6 @@ impl Shared {
             turns: Arc::default(),
             send_window: Mutex::new(window::SEND_WINDOW),
             touched: AtomicBool::new(false),
-            allowed: AtomicU32::new(FIRST_STREAMS),
         }
     }
 
@@ -96,18 +92,6 @@ impl Shared {
         let _ = self.reason.set(reason);
         self.flight.let_go();
         self.connection.close(error::varint(ErrorCode::NONE), b"");
-    }
-
-    /// The peer has opened so many streams by now. Once they are half of what it may have open, that is doubled.
-    pub(super) fn opened_by_peer(&self, count: u64) {
-        let allowed = self.allowed.load(Ordering::Relaxed);
-        if allowed >= MAX_STREAMS || count < u64::from(allowed / 2) {
-            return;
-        }
-        let more = allowed.saturating_mul(2).min(MAX_STREAMS);
-        if self.allowed.compare_exchange(allowed, more, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.connection.set_max_concurrent_bi_streams(more.into());
-        }
     }
 
     /// What ended it, as this side says it.

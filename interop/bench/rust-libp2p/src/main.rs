@@ -71,7 +71,7 @@ fn new_transport(transport: Transport, key: &Keypair) -> Result<Boxed<(PeerId, S
         Transport::Quic => {
             let mut config = quic::Config::new(key);
             // 256 is too few for as many streams and identify.
-            config.max_concurrent_stream_limit = 512;
+            config.max_concurrent_stream_limit = 384;
             quic::tokio::Transport::new(config)
                 .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
                 .boxed()
