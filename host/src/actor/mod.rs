@@ -5,7 +5,7 @@
 //! state, and keeps its [`Port`] alive through that.
 //!
 //! ```text
-//!  Port::tell ──credit──► mailbox ──► Shell { engine, effects }     polled by Guard (catch_unwind, budget)
+//!  Port::tell ──credit──► mailbox ──► Shell { state, ... }          polled by Guard (catch_unwind, budget)
 //!                                       │  one Drive: deadline       restarted in place, else by its supervisor
 //!                                       └─ perform(action)
 //! ```
@@ -56,7 +56,7 @@ use peerage_core::PeerId;
 #[derive(Clone)]
 pub(crate) struct Kernel(Arc<Surroundings>);
 
-#[derive(Clone)]
+/// What a [`Kernel`] consists of.
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) tree: tree::Tree,

@@ -17,7 +17,7 @@ pub(crate) const ABSENCE: Duration = Duration::from_secs(6);
 /// The way to an actor. Cheap to clone; it stays valid while the actor is restarted, in place or anew.
 pub struct Port<E: Engine> {
     route: Route,
-    engine: PhantomData<fn(E)>,
+    engine: PhantomData<fn(E) -> E>,
 }
 
 /// What a [`Port`] is without the type of its mail: compiled once, and not for every engine.

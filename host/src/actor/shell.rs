@@ -67,8 +67,7 @@ fn next_life() -> u32 {
 
 /// How to make one actor. The factory runs on the actor's worker, at its start and after every panic.
 ///
-/// From here on an actor's types are hidden: what carries it is compiled once, and was a twentieth of a small program when
-/// it was compiled for each engine.
+/// From here on an actor's types are hidden: what carries it is compiled once, and not for each engine.
 pub(crate) struct Spawn {
     route: Route,
     pub(crate) intensity: Intensity,
@@ -76,7 +75,7 @@ pub(crate) struct Spawn {
 }
 
 /// Makes the state of one life.
-type Make = Arc<dyn Fn() -> Box<dyn Play> + Send + Sync>;
+type Make = Arc<dyn Fn() -> Box<dyn State> + Send + Sync>;
 
 impl Spawn {
     pub(crate) fn new<E: Engine, F: Effects<E::Action>>(
@@ -85,16 +84,17 @@ impl Spawn {
     ) -> Self {
         let intensity = Intensity { max: 5, period: Duration::from_secs(30) };
         let route = port.route().clone();
-        let make = Arc::new(move || -> Box<dyn Play> {
+        let make = Arc::new(move || -> Box<dyn State> {
             let (engine, effects) = make(&Birth { port: port.clone(), life: next_life() });
-            Box::new(Cast { engine, effects })
+            Box::new(Typed { engine, effects })
         });
         Self { route, intensity, make }
     }
 
     /// Switches the actor off: who asks it is told so at once.
-    pub(crate) fn close(&self) {
-        self.route.close();
+    pub(crate) fn closing(&self) -> impl FnMut() + Send + use<> {
+        let route = self.route.clone();
+        move || route.close()
     }
 
     /// Starts the actor on `worker`; from the return of this call on, its port takes mail. The future ends with it.
@@ -139,8 +139,8 @@ impl Spawn {
     }
 }
 
-/// An engine with its effects, of whatever types. One is one life of an actor.
-trait Play {
+/// An engine with its effects, of whatever types: the state of one life.
+trait State {
     /// As [`Effects::born`].
     fn born(&mut self, generation: u64);
 
@@ -157,12 +157,12 @@ trait Play {
     fn handle_timeout(&mut self, now: Now);
 }
 
-struct Cast<E, F> {
+struct Typed<E, F> {
     engine: E,
     effects: F,
 }
 
-impl<E: Engine, F: Effects<E::Action>> Play for Cast<E, F> {
+impl<E: Engine, F: Effects<E::Action>> State for Typed<E, F> {
     fn born(&mut self, generation: u64) {
         self.effects.born(generation);
     }
@@ -172,7 +172,7 @@ impl<E: Engine, F: Effects<E::Action>> Play for Cast<E, F> {
             Ok(Mail::Command(command)) => self.engine.handle_command(command, now),
             Ok(Mail::Input(input)) => self.engine.handle_input(input, now),
             // The route is the one of a Port<E>, which packs nothing else.
-            Err(_) => debug_assert!(false, "mail of another engine"),
+            Err(_) => tracing::error!("mail of another engine"),
         }
     }
 
@@ -197,7 +197,7 @@ pub(super) struct Shell {
     kernel: Kernel,
     route: Route,
     make: Make,
-    play: Box<dyn Play>,
+    state: Box<dyn State>,
     generation: u64,
     /// The peer whose input is being handled; a panic meanwhile is charged to it. The guard reads it.
     charged: Rc<Cell<Option<PeerId>>>,
@@ -215,13 +215,13 @@ impl Shell {
         make: Make,
         charged: Rc<Cell<Option<PeerId>>>,
     ) -> Result<Self, String> {
-        let play = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make()));
-        let play = play.map_err(|panic| super::panic_text(panic.as_ref()))?;
+        let state = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make()));
+        let state = state.map_err(|panic| super::panic_text(panic.as_ref()))?;
         Ok(Self {
             kernel,
             route,
             make,
-            play,
+            state,
             generation: 0,
             charged,
             spent: Vec::new(),
@@ -235,8 +235,8 @@ impl Shell {
     }
 
     fn settle(&mut self) {
-        let Self { kernel, route, play, .. } = self;
-        play.settle(&|| pass(kernel, route, Point::Action));
+        let Self { kernel, route, state, .. } = self;
+        state.settle(&|| pass(kernel, route, Point::Action));
     }
 }
 
@@ -253,7 +253,7 @@ impl Actor for Shell {
         self.generation = self.generation.saturating_add(1);
         let credits = (Arc::downgrade(self.route.credits()), super::port::MAILBOX);
         self.kernel.tree.started(self.route.path(), ActorKind::Actor, Some(credits));
-        self.play.born(self.generation);
+        self.state.born(self.generation);
         context.spawn(Drive);
     }
 }
@@ -262,7 +262,7 @@ impl Supervised for Shell {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.spent.clear();
         self.armed = None;
-        self.play = (self.make)();
+        self.state = (self.make)();
     }
 }
 
@@ -277,7 +277,7 @@ impl Handler<Letter> for Shell {
         let now = self.kernel.clock.now();
         self.charged.set(letter.from);
         self.pass(Point::Message);
-        self.play.handle(letter.mail, now);
+        self.state.handle(letter.mail, now);
         self.settle();
         self.charged.set(None);
         self.spent.extend(letter.credit);
@@ -295,7 +295,7 @@ impl ActorFuture<Shell> for Drive {
         shell.spent.clear();
         shell.settle();
         for _ in 0..TIMEOUTS_PER_POLL {
-            let Some(deadline) = shell.play.deadline() else {
+            let Some(deadline) = shell.state.deadline() else {
                 shell.armed = None;
                 return Poll::Pending;
             };
@@ -307,7 +307,7 @@ impl ActorFuture<Shell> for Drive {
             shell.armed = None;
             tracing::trace!(actor = shell.route.path(), reason = deadline.reason, "deadline");
             shell.pass(Point::Timer);
-            shell.play.handle_timeout(shell.kernel.clock.now());
+            shell.state.handle_timeout(shell.kernel.clock.now());
             shell.settle();
         }
         // An engine that always has a deadline in the past must not keep the others from their turn.

@@ -88,13 +88,17 @@ impl Effects<Do> for Perform {
 type Notices = Arc<Mutex<Vec<Notice>>>;
 
 fn kernel() -> (Kernel, Notices) {
+    kernel_on(Arc::new(Workers::here()))
+}
+
+fn kernel_on(workers: Arc<Workers>) -> (Kernel, Notices) {
     let notices = Notices::default();
     let sink = notices.clone();
     let kernel = Kernel::new(Surroundings {
         clock: Clock::start(),
         tree: Default::default(),
         faults: None,
-        workers: Arc::new(Workers::here()),
+        workers,
         notices: Arc::new(move |notice| sink.lock().expect("no panic").push(notice)),
     });
     (kernel, notices)
@@ -434,7 +438,7 @@ fn a_panicking_child_future_and_a_panicking_start_are_failures_like_others() {
 #[test]
 fn actors_live_on_worker_threads_and_their_ports_work_from_any_runtime() {
     let workers = Arc::new(Workers::threads(2, Duration::from_micros(200)).expect("threads"));
-    let kernel = Kernel::new(Surroundings { workers, ..(*kernel().0).clone() });
+    let kernel = kernel_on(workers).0;
     let ports: Vec<Port<Counter>> = (0..4).map(|i| Port::new(format!("counter-{i}"))).collect();
     let stop = CancellationToken::new();
     let exits: Vec<_> = ports

@@ -1,4 +1,10 @@
-use std::{cell::RefCell, convert::Infallible, future::pending, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future::pending,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+};
 
 use peerage_muxer::{self as muxer, Driver};
 use peerage_transport::{Unproven, UpgradeError};
@@ -41,13 +47,13 @@ impl Begun {
         let handle = Arc::new(Handle {
             port: Port::new(format!("connections/{worker}/{}", info.id)),
             announced: Announced::before(node.known.names(info.peer)),
-            info: Arc::new(info),
+            info,
             muxer: connection,
             memory: lease.memory().clone(),
             activity,
             proven,
             worker,
-            ended: Arc::default(),
+            ended: OnceLock::new(),
         });
         Self { handle, entered, handlers: JoinSet::new(), told }
     }

@@ -53,7 +53,7 @@ fn serve(
     stream: muxer::Stream,
     lease: StreamLease,
 ) -> impl Future<Output = ()> {
-    let (outer, id, peer) = (node.clone(), handle.info.id, handle.info.peer);
+    let (reporting, id, peer) = (node.clone(), handle.info.id, handle.info.peer);
     let beginning = Box::pin(begin(node, handle, stream, lease));
     // What user code there is, runs inside: predicates of served names, and handlers, from their first call on.
     let run = std::panic::AssertUnwindSafe(async move {
@@ -64,7 +64,7 @@ fn serve(
     });
     run.catch_unwind().map(move |ran| {
         if let Err(panic) = ran {
-            outer.panicked(format!("{STREAM_ACTOR}of {id}"), panic_text(panic.as_ref()), Some(peer));
+            reporting.panicked(format!("{STREAM_ACTOR}of {id}"), panic_text(panic.as_ref()), Some(peer));
         }
     })
 }

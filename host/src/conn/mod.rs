@@ -30,7 +30,7 @@ use crate::{
 
 /// A live connection, as the rest of the node holds it.
 pub(crate) struct Handle {
-    pub(crate) info: Arc<ConnInfo>,
+    pub(crate) info: ConnInfo,
     pub(crate) muxer: muxer::Connection,
     pub(crate) port: Port<Engine>,
     pub(crate) memory: MemoryScope,
@@ -41,7 +41,7 @@ pub(crate) struct Handle {
     /// On which its driver and its streams' handlers run.
     pub(crate) worker: usize,
     /// Why this node has ended it, if it has.
-    ended: Arc<OnceLock<(ErrorCode, String)>>,
+    ended: OnceLock<(ErrorCode, String)>,
 }
 
 impl Handle {
@@ -107,7 +107,7 @@ impl Directory {
         let map = self.lock();
         let live = map.peers.get(peer)?.iter().filter_map(|id| map.connections.get(id));
         let live = live.filter(|entry| entry.ended.is_none());
-        let picked = pick(live.map(|entry| &*entry.handle.info), allow_limited)?;
+        let picked = pick(live.map(|entry| &entry.handle.info), allow_limited)?;
         map.connections.get(&picked).map(|entry| entry.handle.clone())
     }
 
@@ -118,7 +118,7 @@ impl Directory {
     /// Every connection, with the reason of its end if it has ended.
     pub(crate) fn all(&self) -> Vec<(ConnInfo, Option<String>)> {
         let map = self.lock();
-        map.connections.values().map(|entry| ((*entry.handle.info).clone(), entry.ended.clone())).collect()
+        map.connections.values().map(|entry| (entry.handle.info.clone(), entry.ended.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Map> {

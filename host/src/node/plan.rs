@@ -141,13 +141,12 @@ impl Where {
 
 /// A child that is an actor.
 pub(crate) fn spec(name: impl Into<String>, node: &Arc<Inner>, place: Where, spawn: Spawn) -> Spec {
-    let (node, spawn) = (node.clone(), Arc::new(spawn));
-    let closed = spawn.clone();
+    let (node, closing) = (node.clone(), spawn.closing());
     let start = move |stop: CancellationToken| -> LocalBoxFuture<'static, Exit> {
         Box::pin(spawn.start(&node.kernel, place.worker(&node.kernel.workers), stop))
     };
     // Who asks a protocol that was switched off, is told so at once.
-    Spec { off: Box::new(move || closed.close()), ..Spec::permanent(name, start) }
+    Spec { off: Box::new(closing), ..Spec::permanent(name, start) }
 }
 
 /// Effects of an actor that is told of connections: at the beginning of each life it asks who is connected.
