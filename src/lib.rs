@@ -77,8 +77,11 @@
 //! | `yamux-crate` | yamux on the crate of that name, beside our own, to compare the two |
 //! | `secp256k1` | identities on the curve of Bitcoin; without it peers that have one cannot be connected with |
 //! | `store` | [`Builder::store`] |
+//! | `metrics` | [`Node::metrics`], and [`metrics`] for protocols that add theirs |
+//! | `cbor` | requests and responses in CBOR |
+//! | `json` | the same in JSON; and keys as js-libp2p and kubo keep them |
 //! | `mdns` | [`mdns`] |
-//! | `gossipsub` | [`Gossipsub`], [`pubsub`] |
+//! | `gossipsub` | [`Gossipsub`], [`pubsub`]; brings `metrics` |
 //!
 //! # What to know
 //!
@@ -94,13 +97,15 @@ pub use peerage_core::{
 };
 #[cfg(feature = "mdns")]
 pub use peerage_discovery::mdns;
+#[cfg(feature = "metrics")]
+pub use peerage_host::metrics;
 pub use peerage_host::{
     AddressSource, BesideError, Builder, ConnInfo, ConnectOptions, Connected, ConnectionEvent, ConnectionId,
     DialError, DialErrorKind, Direction, ErrorCode, Event, Events, First, Gated, Gater, Keep, KeyFile,
     KeyFileError, LimitError, Limits, Matcher, Node, NodeRef, OpenError, OpenOptions, Optimism, Outcome,
     OwnAddress, Policy, Protocol, Registrar, Report, ServeError, ServeOptions, ServingId, StartError, Stream,
     StreamError, StreamLimits, TagError, Target, Usage, actor, addresses, book, dial, gater, identify,
-    key_file, limits, listen, manager, metrics, node, perf, ping, request_response, store,
+    key_file, limits, listen, manager, node, perf, ping, request_response, store,
 };
 #[cfg(feature = "gossipsub")]
 pub use peerage_pubsub as pubsub;

@@ -6,7 +6,7 @@ use std::{
 use peerage_core::{Multiaddr, Now, PeerId};
 use tokio::sync::{broadcast, watch};
 
-use crate::{addresses::OwnAddress, hub::ConnInfo, identify, metrics::Counters};
+use crate::{addresses::OwnAddress, counters::Counters, hub::ConnInfo, identify};
 
 /// What happens on a node. Every subscriber has its own bounded queue; one that is too slow loses the oldest events
 /// and is told how many.

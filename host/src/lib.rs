@@ -36,6 +36,7 @@ pub mod actor;
 pub mod addresses;
 pub mod book;
 mod conn;
+mod counters;
 pub mod dial;
 mod events;
 #[cfg(feature = "fuzzing")]
@@ -47,6 +48,7 @@ pub mod key_file;
 pub mod limits;
 pub mod listen;
 pub mod manager;
+#[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod node;
 pub mod perf;

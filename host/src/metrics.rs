@@ -1,66 +1,28 @@
 //! What a node counts, as OpenMetrics text for a collector: [`Node::metrics`](crate::Node::metrics).
 //!
-//! Labels are bounded: directions, the names of limits, stages, the actors that every node has, and the protocols that
+//! With the feature `metrics`, which is on by default. Labels are bounded: directions, the names of limits, stages, the actors that every node has, and the protocols that
 //! are served under an exact name. Never a peer, an address, or what a stranger named.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{PoisonError, atomic::Ordering},
 };
 
 use peerage_core::ProtocolId;
-use peerage_transport::Stage;
 use prometheus_client::{
     encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use crate::{dial::EarlySent, limits::Usage, node::Inner};
+use crate::{limits::Usage, node::Inner};
 
 /// The content type of the text, as HTTP names it.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Protocols that are counted by name at most; the others are `other`.
 const MAX_PROTOCOLS: usize = 128;
-
-/// What is counted where it happens; all else is read when it is asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    dials: Mutex<BTreeMap<(bool, Stage), u64>>,
-    /// By what became of it.
-    early: Mutex<BTreeMap<&'static str, u64>>,
-    panics: AtomicU64,
-    missed: AtomicU64,
-}
-
-impl Counters {
-    /// An attempt at one address ended.
-    pub(crate) fn dialed(&self, connected: bool, stage: Stage) {
-        let mut dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = dials.entry((connected, stage)).or_default();
-        *count = count.saturating_add(1);
-    }
-
-    /// A dial carried data ahead of its handshake.
-    pub(crate) fn early(&self, became: &EarlySent) {
-        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = early.entry(became.code()).or_default();
-        *count = count.saturating_add(1);
-    }
-
-    pub(crate) fn panicked(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn missed(&self, events: u64) {
-        self.missed.fetch_add(events, Ordering::Relaxed);
-    }
-}
 
 /// The labels of one value: their names, and what they are. Who adds them keeps their number bounded.
 pub type Labels = Vec<(&'static str, String)>;

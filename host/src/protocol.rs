@@ -8,7 +8,6 @@ use crate::{
     conn::Handler,
     hub::ConnectionEvent,
     limits::StreamLimits,
-    metrics::Sheet,
     node::{NodeRef, Plan, Where},
     registry::Matcher,
 };
@@ -83,7 +82,8 @@ impl Registrar<'_> {
     }
 
     /// Has `write` called whenever the node's metrics are asked for, to add what this protocol counts. It must be quick.
-    pub fn metrics(&mut self, write: impl Fn(&mut Sheet) + Send + Sync + 'static) {
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&mut self, write: impl Fn(&mut crate::metrics::Sheet) + Send + Sync + 'static) {
         self.plan.metrics.push(Box::new(write));
     }
 

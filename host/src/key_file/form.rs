@@ -17,6 +17,10 @@ pub(super) enum Error {
     /// A file system that loses power may leave zeros where a file was.
     #[error("it is {0} times the same byte, which is no key but what a crash leaves")]
     Blank(usize),
+    #[cfg(not(feature = "json"))]
+    #[error("it is JSON, which this program was built without (the feature `json`)")]
+    Json,
+    #[cfg(feature = "json")]
     #[error("the JSON in it has no privKey")]
     NoPrivKey,
     #[error("what it has for a private key is no base64")]
@@ -79,9 +83,15 @@ fn base64(text: &str) -> Result<Keypair, Error> {
 }
 
 /// `{"id", "privKey", "pubKey"}` of js-libp2p, or the part of kubo's configuration that says who it is.
+#[cfg(feature = "json")]
 fn private_key_of(json: &str) -> Result<Zeroizing<String>, Error> {
     let json: serde_json::Value = serde_json::from_str(json).map_err(|_| Error::NoPrivKey)?;
     let places = [json.get("privKey"), json.get("PrivKey"), json.pointer("/Identity/PrivKey")];
     let found = places.into_iter().flatten().find_map(serde_json::Value::as_str);
     found.map(|text| Zeroizing::new(text.to_owned())).ok_or(Error::NoPrivKey)
+}
+
+#[cfg(not(feature = "json"))]
+fn private_key_of(_: &str) -> Result<Zeroizing<String>, Error> {
+    Err(Error::Json)
 }

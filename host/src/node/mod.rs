@@ -41,7 +41,6 @@ use crate::{
     limits::{ConnectionId, Usage},
     listen::{self, ListenerId},
     manager::{Keep, TagError},
-    metrics,
     protocol::{self, Outcome, ServeOptions},
     registry::{Matcher, ServeError, ServingId},
 };
@@ -406,8 +405,9 @@ impl Node {
 
     /// What the node counts, as [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text. Its content
     /// type is [`CONTENT_TYPE`](crate::metrics::CONTENT_TYPE). No label names a peer.
+    #[cfg(feature = "metrics")]
     pub fn metrics(&self) -> String {
-        metrics::text(&self.inner)
+        crate::metrics::text(&self.inner)
     }
 
     /// Stops the node: connections say goodbye, actors end in good order. Returns when it is done: in a second or two, or,

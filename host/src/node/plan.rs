@@ -12,7 +12,6 @@ use crate::{
     actor::{Birth, Effects, Exit, Port, Spawn, Spec, Workers},
     conn::Handler,
     hub::{self, ConnectionEvent, SubscriberId},
-    metrics::Sheet,
     protocol::ServeOptions,
     registry::Matcher,
 };
@@ -29,11 +28,13 @@ pub(crate) struct Plan {
     /// Told when own addresses or served protocols change.
     pub(crate) on_change: Vec<Box<dyn Fn() + Send + Sync>>,
     /// What protocols count.
+    #[cfg(feature = "metrics")]
     pub(crate) metrics: Vec<MetricsWriter>,
 }
 
 /// Adds what a protocol counts to the node's metrics.
-pub(crate) type MetricsWriter = Box<dyn Fn(&mut Sheet) + Send + Sync>;
+#[cfg(feature = "metrics")]
+pub(crate) type MetricsWriter = Box<dyn Fn(&mut crate::metrics::Sheet) + Send + Sync>;
 
 /// An actor that will be started with the node: makes its child of the supervisor of protocols.
 pub(crate) type Planned = Box<dyn Fn(Arc<Inner>) -> Spec + Send + Sync>;

@@ -1,6 +1,8 @@
+#[cfg(any(feature = "cbor", feature = "json"))]
 use std::{fmt, marker::PhantomData};
 
 use bytes::Bytes;
+#[cfg(any(feature = "cbor", feature = "json"))]
 use serde::{Serialize, de::DeserializeOwned};
 
 /// How messages become bytes, and bytes messages. It is given whole messages, which are within their limits.
@@ -41,6 +43,7 @@ pub trait Codec: Clone + Send + Sync + 'static {
 pub struct CodecError(pub String);
 
 impl CodecError {
+    #[cfg(any(feature = "cbor", feature = "json"))]
     fn of(error: impl fmt::Display) -> Self {
         Self(error.to_string())
     }
@@ -72,12 +75,15 @@ impl Codec for Raw {
 }
 
 /// CBOR. Values may be nested 256 deep; nothing may follow one.
+#[cfg(feature = "cbor")]
 pub struct Cbor<Q, A>(pub(super) PhantomData<fn(Q) -> A>);
 
 /// JSON. Values may be nested 128 deep; only white space may follow one.
+#[cfg(feature = "json")]
 pub struct Json<Q, A>(pub(super) PhantomData<fn(Q) -> A>);
 
 /// The two differ in how they write and read one value.
+#[cfg(any(feature = "cbor", feature = "json"))]
 macro_rules! serde_codec {
     ($codec:ident, $write:path, $read:path) => {
         impl<Q, A> Codec for $codec<Q, A>
@@ -119,23 +125,29 @@ macro_rules! serde_codec {
     };
 }
 
+#[cfg(feature = "cbor")]
 serde_codec!(Cbor, write_cbor, read_cbor);
+#[cfg(feature = "json")]
 serde_codec!(Json, write_json, read_json);
 
+#[cfg(feature = "cbor")]
 fn write_cbor<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     cbor4ii::serde::to_vec(Vec::new(), value).map_err(CodecError::of)
 }
 
+#[cfg(feature = "cbor")]
 fn read_cbor<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, CodecError> {
     // From the slice itself, because `from_slice` does not say what it left unread.
     let value = cbor4ii::serde::from_reader(&mut bytes).map_err(CodecError::of)?;
     if bytes.is_empty() { Ok(value) } else { Err(CodecError("bytes follow the value".to_owned())) }
 }
 
+#[cfg(feature = "json")]
 fn write_json<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     serde_json::to_vec(value).map_err(CodecError::of)
 }
 
+#[cfg(feature = "json")]
 fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     serde_json::from_slice(bytes).map_err(CodecError::of)
 }

@@ -29,10 +29,16 @@
 mod codec;
 mod exchange;
 
-pub use codec::{Cbor, Codec, CodecError, Json, Raw};
+#[cfg(feature = "cbor")]
+pub use codec::Cbor;
+#[cfg(feature = "json")]
+pub use codec::Json;
+pub use codec::{Codec, CodecError, Raw};
 pub use exchange::{Handle, RequestError};
 
-use std::{borrow::Cow, fmt, marker::PhantomData, pin::Pin, sync::Arc, time::Duration};
+#[cfg(any(feature = "cbor", feature = "json"))]
+use std::marker::PhantomData;
+use std::{borrow::Cow, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use peerage_core::{PeerId, ProtocolId, protocol_id};
 
@@ -99,11 +105,13 @@ impl RequestResponse<Raw> {
 }
 
 /// For the codecs whose messages are any that serde knows.
+#[cfg(any(feature = "cbor", feature = "json"))]
 impl RequestResponse<Raw> {
     /// Requests and responses are CBOR (RFC 8949), as serde writes them.
     ///
     /// # Errors
     /// If `protocol` is not the name of one.
+    #[cfg(feature = "cbor")]
     pub fn cbor<Q, A>(protocol: &str) -> Result<RequestResponse<Cbor<Q, A>>, protocol_id::Error>
     where
         Cbor<Q, A>: Codec,
@@ -115,6 +123,7 @@ impl RequestResponse<Raw> {
     ///
     /// # Errors
     /// If `protocol` is not the name of one.
+    #[cfg(feature = "json")]
     pub fn json<Q, A>(protocol: &str) -> Result<RequestResponse<Json<Q, A>>, protocol_id::Error>
     where
         Json<Q, A>: Codec,
