@@ -1,3 +1,5 @@
+//! What is counted as it happens, with or without the feature that makes text of it (`metrics`).
+
 use std::{
     collections::BTreeMap,
     sync::{
