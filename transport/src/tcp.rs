@@ -12,6 +12,8 @@ mod movable;
 mod port;
 mod proxy;
 mod reuse;
+#[cfg(target_os = "linux")]
+mod send_buffer;
 
 use std::{
     io,

@@ -10,6 +10,9 @@ use tokio::{
     runtime::{self, Handle},
 };
 
+#[cfg(target_os = "linux")]
+use super::send_buffer::SendBuffer;
+
 /// A socket that belongs to the runtime on which it is first used.
 ///
 /// tokio registers a socket where it is made: where the listener is, or whoever dials. A node has several runtimes, of a
@@ -21,12 +24,19 @@ pub(crate) struct Movable {
     stream: Option<TcpStream>,
     /// Where it was made; `None` once it is settled.
     made_at: Option<runtime::Id>,
+    #[cfg(target_os = "linux")]
+    buffer: SendBuffer,
 }
 
 impl Movable {
     /// To be called where `stream` was made.
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), made_at: Handle::try_current().ok().map(|here| here.id()) }
+        Self {
+            #[cfg(target_os = "linux")]
+            buffer: SendBuffer::new(stream.local_addr().is_ok_and(|local| !local.ip().is_loopback())),
+            stream: Some(stream),
+            made_at: Handle::try_current().ok().map(|here| here.id()),
+        }
     }
 
     /// Looks at what comes first, and leaves it there.
@@ -43,6 +53,34 @@ impl Movable {
             self.stream = Some(TcpStream::from_std(stream.into_std()?)?);
         }
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// What comes of a write after which `written` is to be said.
+    #[cfg(target_os = "linux")]
+    fn poll_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match &self.stream {
+            Some(stream) if written.is_pending() => self.buffer.poll_full(cx, stream, pieces),
+            _ => {
+                self.buffer.room();
+                written
+            }
+        }
+    }
+
+    /// Elsewhere it is as the system says.
+    #[cfg(not(target_os = "linux"))]
+    fn poll_written(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &[IoSlice<'_>],
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        written
     }
 
     fn pinned(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -62,7 +100,8 @@ impl AsyncRead for Movable {
 
 impl AsyncWrite for Movable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.pinned()?.poll_write(cx, buf)
+        let written = self.pinned()?.poll_write(cx, buf);
+        self.poll_written(cx, &[IoSlice::new(buf)], written)
     }
 
     fn poll_write_vectored(
@@ -70,7 +109,8 @@ impl AsyncWrite for Movable {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.pinned()?.poll_write_vectored(cx, bufs)
+        let written = self.pinned()?.poll_write_vectored(cx, bufs);
+        self.poll_written(cx, bufs, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -89,6 +129,9 @@ impl AsyncWrite for Movable {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use socket2::SockRef;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -148,5 +191,51 @@ mod tests {
         // Writing needs no reactor as long as there is room.
         other.block_on(near.write_all(b"2")).expect("open");
         assert_eq!(made.block_on(far.read_u8()).expect("there"), b'2');
+    }
+
+    /// However early it is tried, nothing is lost, doubled or out of order.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_socket_that_is_tried_again_sends_all_that_there_is() {
+        let mut here = runtime::Builder::new_current_thread();
+        let here = here.enable_all().start_paused(true).build().expect("a runtime");
+        let (mut near, far) = pair(&here);
+        let mut far = here.block_on(async { Movable::new(far) });
+        let all: Vec<u8> =
+            (0..4_000_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        here.block_on(async {
+            let small = 100_000;
+            SockRef::from(&*near.here().expect("there")).set_send_buffer_size(small).expect("open");
+            SockRef::from(&*far.here().expect("there")).set_recv_buffer_size(small).expect("open");
+            near.buffer = SendBuffer::grown(near.here().expect("there"));
+            let wrote = async {
+                for (i, piece) in all.chunks(150_000).enumerate() {
+                    if i % 2 == 0 {
+                        near.write_all(piece).await.expect("open");
+                    } else {
+                        let mut pieces = [IoSlice::new(piece), IoSlice::new(&[])];
+                        let mut pieces = &mut pieces[..];
+                        while pieces.iter().any(|piece| !piece.is_empty()) {
+                            let wrote = near.write_vectored(pieces).await.expect("open");
+                            IoSlice::advance_slices(&mut pieces, wrote);
+                        }
+                    }
+                }
+                near.shutdown().await.expect("open");
+            };
+            let read = async {
+                let (mut got, mut some) = (Vec::new(), [0; 10_000]);
+                loop {
+                    // Slowly, so that the other end finds the socket full again and again.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    match far.read(&mut some).await.expect("open") {
+                        0 => return got,
+                        len => got.extend_from_slice(&some[..len]),
+                    }
+                }
+            };
+            let ((), got) = tokio::join!(wrote, read);
+            assert!(got == all);
+        });
     }
 }
