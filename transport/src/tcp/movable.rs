@@ -63,13 +63,12 @@ impl Movable {
         pieces: &[IoSlice<'_>],
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        match &self.stream {
-            Some(stream) if written.is_pending() => self.buffer.poll_full(cx, stream, pieces),
-            _ => {
-                self.buffer.room();
-                written
-            }
+        match (&self.stream, &written) {
+            (Some(stream), Poll::Pending) => return self.buffer.poll_full(cx, stream, pieces),
+            (_, Poll::Ready(Ok(len))) => self.buffer.room(*len),
+            _ => {}
         }
+        written
     }
 
     /// Elsewhere it is as the system says.

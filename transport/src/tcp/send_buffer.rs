@@ -5,11 +5,15 @@
 //! room only when a third of it is free again. Over 60 ms that makes 0.35 Gbit/s, whatever the way could carry. So, for a
 //! connection whose buffer the kernel has grown as far as it does:
 //!
-//! - The buffer is widened to what an application may ask for (`net.core.wmem_max`, which counts twice), where that is
-//!   more; 4 MiB of it by default since Linux 6.18. Bytes that are not even sent yet have a limit of their own from then
-//!   on, [`UNSENT_MAX`]: otherwise what is to overtake a bulk transfer would wait behind more of it than before.
 //! - The kernel's word is not waited for: it is tried again after [`AGAIN_FIRST`], and less and less often where that
 //!   finds little room.
+//! - The buffer is doubled, as far as an application may ask for more (`net.core.wmem_max`, which counts twice: 8 MiB by
+//!   default since Linux 6.18). Bytes that are not even sent yet have a limit of their own then, [`UNSENT_MAX`]: otherwise
+//!   what is to overtake a bulk transfer would wait behind more of it than before.
+//!
+//! Both only where [more passes then](trial).
+
+mod trial;
 
 use std::{
     fs,
@@ -27,14 +31,16 @@ use std::{
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
-    time::{self, Sleep},
+    time::{self, Instant, Sleep},
 };
+
+use self::trial::{Step, Trial};
 
 /// Bytes of a widened buffer that are handed to the kernel and not sent yet, at most: 8 ms at 1 Gbit/s.
 const UNSENT_MAX: u32 = 1 << 20;
-/// What is asked for at most, in bytes, where the system would give more. The kernel doubles it, for what it needs itself.
-const ASK_MAX: usize = 8 << 20;
-/// Connections of this process whose buffers are widened at a time: the memory is the kernel's, which cannot take it back.
+/// Bytes of a buffer that was widened, at most, as the kernel counts: with what it needs itself.
+const BUFFER_MAX: usize = 16 << 20;
+/// Connections of this process whose buffers are widened at a time: the memory is the kernel's, which cannot have it back.
 const WIDE_MAX: usize = 32;
 /// How soon after a write that found no room it is tried again.
 const AGAIN_FIRST: Duration = Duration::from_millis(4);
@@ -49,8 +55,8 @@ const PIECES_MAX: usize = 1024;
 trait Socket {
     /// Bytes that its buffer may hold, as the kernel counts.
     fn buffer(&self) -> io::Result<usize>;
-    /// Asks for a buffer of twice `ask` bytes.
-    fn widen(&self, ask: usize) -> io::Result<()>;
+    /// Gives it another size.
+    fn resize(&self, bytes: usize) -> io::Result<()>;
     /// Sends what there is room for, whether the kernel has said so or not.
     fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 }
@@ -60,11 +66,12 @@ impl Socket for TcpStream {
         SockRef::from(self).send_buffer_size()
     }
 
-    fn widen(&self, ask: usize) -> io::Result<()> {
+    fn resize(&self, bytes: usize) -> io::Result<()> {
         let socket = SockRef::from(self);
         // First, so that no moment is without a limit.
         socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
-        socket.set_send_buffer_size(ask)
+        // The kernel doubles what is asked for.
+        socket.set_send_buffer_size(bytes / 2)
     }
 
     fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -73,13 +80,13 @@ impl Socket for TcpStream {
     }
 }
 
-/// What the system does and allows.
+/// How large buffers become, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct System {
-    /// How far the kernel grows a buffer.
+    /// By the kernel alone.
     grown: usize,
-    /// What an application may ask for, with which it has more than that; `None` if it would have less.
-    ask: Option<usize>,
+    /// When it is asked.
+    limit: usize,
 }
 
 impl System {
@@ -94,8 +101,8 @@ impl System {
 
     fn from(tcp_wmem: &str, wmem_max: Option<&str>) -> Option<Self> {
         let grown = tcp_wmem.split_whitespace().nth(2)?.parse().ok()?;
-        let ask = wmem_max.and_then(|max| max.trim().parse().ok()).map(|max: usize| max.min(ASK_MAX));
-        Some(Self { grown, ask: ask.filter(|ask| ask.saturating_mul(2) > grown) })
+        let asked: usize = wmem_max.and_then(|max| max.trim().parse().ok()).unwrap_or_default();
+        Some(Self { grown, limit: asked.saturating_mul(2).min(BUFFER_MAX) })
     }
 }
 
@@ -116,17 +123,19 @@ impl SendBuffer {
         if leaves && System::this().is_some() { Self::Growing } else { Self::Left }
     }
 
-    /// As if it had grown.
+    /// As if it had grown, and trying early had helped.
     #[cfg(test)]
     pub(super) fn grown(stream: &TcpStream) -> Self {
-        let system = System { grown: 0, ask: None };
-        Self::Grown(Box::new(Eager::of(stream, system, &WIDE).expect("any buffer is big enough")))
+        let system = System { grown: 0, limit: 0 };
+        let mut eager = Eager::of(stream, system, &WIDE).expect("any buffer is big enough");
+        eager.trial = Trial::early(eager.size);
+        Self::Grown(Box::new(eager))
     }
 
-    /// A write found room.
-    pub(super) fn room(&mut self) {
+    /// A write found room for so many bytes.
+    pub(super) fn room(&mut self, len: usize) {
         if let Self::Grown(eager) = self {
-            eager.room();
+            eager.room(len);
         }
     }
 
@@ -172,7 +181,7 @@ impl Drop for Wide {
     }
 }
 
-/// Does not wait for the kernel's word.
+/// Does what lets more through.
 #[derive(Debug)]
 pub(super) struct Eager {
     next: Next,
@@ -181,7 +190,13 @@ pub(super) struct Eager {
     timer: Pin<Box<Sleep>>,
     /// Bytes since it was last waited.
     sent: usize,
-    _wide: Option<Wide>,
+    trial: Trial,
+    /// Bytes of the buffer: by the kernel alone, and now.
+    own: usize,
+    size: usize,
+    count: &'static Count,
+    /// While the buffer has more than the kernel gives by itself.
+    wide: Option<Wide>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -192,35 +207,29 @@ enum Next {
     Wait,
     /// The timer runs.
     Waiting,
-    /// Trying is not worth it: the kernel will say.
+    /// The kernel will say.
     Leave,
 }
 
 impl Eager {
     /// `None` while the kernel lets the buffer grow.
     fn of(socket: &impl Socket, system: System, count: &'static Count) -> Option<Self> {
-        let buffer = socket.buffer().ok().filter(|buffer| *buffer >= system.grown)?;
-        let wide = system.ask.and_then(|ask| {
-            let wide = Wide::new(count)?;
-            let widened = socket.widen(ask);
-            tracing::debug!(
-                buffer,
-                ask,
-                ?widened,
-                "the send buffer is full, and has grown as far as it does"
-            );
-            widened.is_ok().then_some(wide)
-        });
+        let size = socket.buffer().ok().filter(|size| *size >= system.grown)?;
         Some(Self {
-            next: if wide.is_some() { Next::Try } else { Next::Wait },
+            next: Next::Wait,
             wait: AGAIN_FIRST,
             timer: Box::pin(time::sleep(AGAIN_FIRST)),
             sent: 0,
-            _wide: wide,
+            trial: Trial::new(size, system.limit, Instant::now()),
+            own: size,
+            size,
+            count,
+            wide: None,
         })
     }
 
-    fn room(&mut self) {
+    fn room(&mut self, len: usize) {
+        self.trial.passed(len);
         self.next = Next::Wait;
         self.wait = AGAIN_FIRST;
     }
@@ -234,11 +243,16 @@ impl Eager {
         loop {
             match self.next {
                 Next::Leave => return Poll::Pending,
-                Next::Wait if self.wait > AGAIN_LAST => self.next = Next::Leave,
                 Next::Wait => {
-                    self.timer.set(time::sleep(self.wait));
                     self.sent = 0;
-                    self.next = Next::Waiting;
+                    self.next = if self.widen(socket) {
+                        Next::Try
+                    } else if self.wait > AGAIN_LAST || self.trial.step() == Step::Kernel {
+                        Next::Leave
+                    } else {
+                        self.timer.set(time::sleep(self.wait));
+                        Next::Waiting
+                    };
                 }
                 Next::Waiting => {
                     ready!(self.timer.as_mut().poll(cx));
@@ -251,12 +265,33 @@ impl Eager {
                         self.next = Next::Wait;
                     }
                     sent => {
-                        self.sent = self.sent.saturating_add(*sent.as_ref().unwrap_or(&0));
+                        let len = *sent.as_ref().unwrap_or(&0);
+                        self.sent = self.sent.saturating_add(len);
+                        self.trial.passed(len);
                         return Poll::Ready(sent);
                     }
                 },
             }
         }
+    }
+
+    /// The buffer is full: whether it has room again, because it is wider now.
+    fn widen(&mut self, socket: &impl Socket) -> bool {
+        if !self.trial.full(Instant::now()) {
+            return false;
+        }
+        let (before, wanted) = (self.size, self.trial.size());
+        if wanted == before {
+            return false;
+        }
+        let place = self.wide.take().or_else(|| Wide::new(self.count));
+        if place.is_some() && socket.resize(wanted).is_ok() {
+            self.size = wanted;
+        } else if wanted > before {
+            self.trial.refused();
+        }
+        self.wide = place.filter(|_| self.size > self.own);
+        self.size > before
     }
 }
 
@@ -269,29 +304,29 @@ mod tests {
 
     use super::*;
 
-    /// As Linux has had it for long, and as it has it since 6.18.
-    const WMEM_MAX_OLD: &str = "212992\n";
     const TCP_WMEM: &str = "4096\t16384\t4194304\n";
     const GROWN: usize = 4 << 20;
 
     /// A socket with so much room.
     #[derive(Default)]
     struct Fake {
-        buffer: usize,
+        buffer: Cell<usize>,
         refuses: bool,
-        asked: Cell<Option<usize>>,
         room: Cell<usize>,
         tries: Cell<usize>,
     }
 
     impl Socket for Fake {
         fn buffer(&self) -> io::Result<usize> {
-            Ok(self.buffer)
+            Ok(self.buffer.get())
         }
 
-        fn widen(&self, ask: usize) -> io::Result<()> {
-            self.asked.set(Some(ask));
-            if self.refuses { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+        fn resize(&self, bytes: usize) -> io::Result<()> {
+            if self.refuses {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            self.room.set(self.room.get() + bytes.saturating_sub(self.buffer.replace(bytes)));
+            Ok(())
         }
 
         fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -302,20 +337,23 @@ mod tests {
         }
     }
 
-    fn system(ask: Option<usize>) -> System {
-        System { grown: GROWN, ask }
-    }
-
     fn full() -> Fake {
-        Fake { buffer: GROWN, ..Fake::default() }
+        Fake { buffer: Cell::new(GROWN), ..Fake::default() }
     }
 
     fn count() -> &'static Count {
         Box::leak(Box::new(Count(AtomicUsize::new(0))))
     }
 
+    /// One that has found that it helps.
     fn eager(socket: &Fake) -> Eager {
-        Eager::of(socket, system(None), count()).expect("it has grown")
+        let mut eager = widening(socket, 0, count());
+        eager.trial = Trial::early(GROWN);
+        eager
+    }
+
+    fn widening(socket: &Fake, limit: usize, count: &'static Count) -> Eager {
+        Eager::of(socket, System { grown: GROWN, limit }, count).expect("it has grown")
     }
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -334,48 +372,101 @@ mod tests {
         (sent.expect("open"), began.elapsed().as_millis())
     }
 
+    /// Some seconds in which a buffer passes each 60 ms, or not more than `rate` bytes do.
+    async fn pass(eager: &mut Eager, socket: &Fake, rate: usize) {
+        let mut way = time::interval(Duration::from_millis(60));
+        for _ in 0..100 {
+            way.tick().await;
+            let size = socket.buffer.get();
+            let full = if eager.trial.step() == Step::Kernel { size / 6 * 5 } else { size };
+            socket.room.set(full.min(rate));
+            // The kernel says so.
+            while let len @ 1.. = socket.room.get().min(1 << 20) {
+                socket.room.set(socket.room.get() - len);
+                eager.room(len);
+            }
+            while sent(eager, socket, 1 << 20).now_or_never().is_some() {}
+        }
+    }
+
     #[test]
-    fn it_is_asked_for_more_than_the_kernel_takes_and_nothing_else() {
-        let of = |wmem_max| System::from(TCP_WMEM, wmem_max);
-        assert_eq!(of(Some(WMEM_MAX_OLD)), Some(system(None)));
-        assert_eq!(of(None), Some(system(None)));
-        assert_eq!(of(Some("?")), Some(system(None)));
-        assert_eq!(of(Some("2097152")), Some(system(None)));
-        assert_eq!(of(Some("2097153")), Some(system(Some(2_097_153))));
-        assert_eq!(of(Some("4194304\n")), Some(system(Some(4 << 20))));
-        assert_eq!(of(Some("8388608")), Some(system(Some(ASK_MAX))));
-        assert_eq!(of(Some("8388609")), Some(system(Some(ASK_MAX))));
+    fn a_machine_says_how_large_buffers_become() {
+        let limit = |wmem_max| System::from(TCP_WMEM, wmem_max).map(|system| (system.grown, system.limit));
+        assert_eq!(limit(Some("4194304\n")), Some((GROWN, 8 << 20)));
+        // As it was before Linux 6.18.
+        assert_eq!(limit(Some("212992\n")), Some((GROWN, 425_984)));
+        assert_eq!(limit(Some("8388608")), Some((GROWN, BUFFER_MAX)));
+        assert_eq!(limit(Some("8388609")), Some((GROWN, BUFFER_MAX)));
+        assert_eq!(limit(Some("?")), Some((GROWN, 0)));
+        assert_eq!(limit(None), Some((GROWN, 0)));
         for tcp_wmem in ["", "4096 16384", "4096 16384 much", "4096 16384 -1"] {
             assert_eq!(System::from(tcp_wmem, Some("4194304")), None, "{tcp_wmem:?}");
         }
     }
 
     #[tokio::test]
-    async fn only_what_has_grown_is_widened() {
-        let asking = system(Some(4 << 20));
-        let growing = Fake { buffer: GROWN - 1, ..Fake::default() };
-        assert!(Eager::of(&growing, asking, count()).is_none());
-        assert_eq!(growing.asked.get(), None);
-        let grown = full();
-        assert_eq!(Eager::of(&grown, asking, count()).map(|eager| eager.next), Some(Next::Try));
-        assert_eq!(grown.asked.get(), Some(4 << 20));
-        let unaskable = full();
-        assert_eq!(Eager::of(&unaskable, system(None), count()).map(|eager| eager.next), Some(Next::Wait));
-        assert_eq!(unaskable.asked.get(), None);
+    async fn the_kernel_lets_it_grow_first() {
+        let socket = full();
+        socket.buffer.set(GROWN - 1);
+        let system = System { grown: GROWN, limit: 2 * GROWN };
+        assert!(Eager::of(&socket, system, count()).is_none());
+        socket.buffer.set(GROWN);
+        assert!(Eager::of(&socket, system, count()).is_some());
     }
 
-    #[tokio::test]
-    async fn so_many_are_wide_and_no_more() {
-        let (asking, count) = (system(Some(4 << 20)), count());
-        let refusing = Fake { refuses: true, ..full() };
-        assert!(Eager::of(&refusing, asking, count).is_some_and(|eager| eager._wide.is_none()));
-        let mut wide: Vec<_> = (0..WIDE_MAX).map(|_| Eager::of(&full(), asking, count)).collect();
-        assert!(wide.iter().flatten().all(|eager| eager._wide.is_some()));
-        let one_more = full();
-        assert!(Eager::of(&one_more, asking, count).is_some_and(|eager| eager._wide.is_none()));
-        assert_eq!(one_more.asked.get(), None);
-        wide.pop();
-        assert!(Eager::of(&one_more, asking, count).is_some_and(|eager| eager._wide.is_some()));
+    #[test]
+    fn what_is_full_of_what_is_on_its_way_is_widened() {
+        runtime().block_on(async {
+            let (socket, count) = (full(), count());
+            let mut eager = widening(&socket, 4 * GROWN, count);
+            pass(&mut eager, &socket, usize::MAX).await;
+            assert_eq!((socket.buffer.get(), count.0.load(Ordering::Relaxed)), (4 * GROWN, 1));
+            drop(eager);
+            assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        });
+    }
+
+    #[test]
+    fn it_is_taken_back_when_no_more_passes() {
+        runtime().block_on(async {
+            let (socket, count) = (full(), count());
+            let mut eager = widening(&socket, 4 * GROWN, count);
+            pass(&mut eager, &socket, GROWN).await;
+            assert_eq!((socket.buffer.get(), count.0.load(Ordering::Relaxed)), (GROWN, 0));
+            assert!(eager.wide.is_none());
+        });
+    }
+
+    #[test]
+    fn so_many_are_wide_and_no_more() {
+        runtime().block_on(async {
+            let count = count();
+            let mut wide = Vec::new();
+            for _ in 0..WIDE_MAX {
+                let socket = full();
+                wide.push(widening(&socket, 2 * GROWN, count));
+                pass(wide.last_mut().expect("there is one"), &socket, usize::MAX).await;
+                assert_eq!(socket.buffer.get(), 2 * GROWN);
+            }
+            let socket = full();
+            let mut one_more = widening(&socket, 2 * GROWN, count);
+            pass(&mut one_more, &socket, usize::MAX).await;
+            assert_eq!(socket.buffer.get(), GROWN);
+            wide.pop();
+            let mut another = widening(&socket, 2 * GROWN, count);
+            pass(&mut another, &socket, usize::MAX).await;
+            assert_eq!(socket.buffer.get(), 2 * GROWN);
+        });
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_widened_takes_no_place() {
+        runtime().block_on(async {
+            let (socket, count) = (Fake { refuses: true, ..full() }, count());
+            let mut eager = widening(&socket, 2 * GROWN, count);
+            pass(&mut eager, &socket, usize::MAX).await;
+            assert_eq!((socket.buffer.get(), count.0.load(Ordering::Relaxed)), (GROWN, 0));
+        });
     }
 
     #[test]
@@ -387,7 +478,7 @@ mod tests {
             assert!(long.await.is_err());
             assert_eq!((socket.tries.get(), eager.next), (5, Next::Leave));
             // The kernel says that there is room: then it begins anew.
-            eager.room();
+            eager.room(1);
             socket.room.set(1);
             assert_eq!(sent(&mut eager, &socket, 1).await, (1, 4));
         });
@@ -420,7 +511,7 @@ mod tests {
                 Ok(GROWN)
             }
 
-            fn widen(&self, _: usize) -> io::Result<()> {
+            fn resize(&self, _: usize) -> io::Result<()> {
                 Ok(())
             }
 
@@ -430,7 +521,9 @@ mod tests {
         }
 
         runtime().block_on(async {
-            let mut eager = Eager::of(&Broken, system(None), count()).expect("it has grown");
+            let system = System { grown: GROWN, limit: 0 };
+            let mut eager = Eager::of(&Broken, system, count()).expect("it has grown");
+            eager.trial = Trial::early(GROWN);
             let error = poll_fn(|cx| eager.poll_send(cx, &Broken, &[])).await.map_err(|error| error.kind());
             assert_eq!(error, Err(io::ErrorKind::BrokenPipe));
         });
@@ -438,13 +531,13 @@ mod tests {
 
     /// What the kernel makes of it: less than it may have is given to every program.
     #[tokio::test]
-    async fn a_real_buffer_is_twice_what_was_asked_for_and_has_a_limit_for_what_is_not_sent() {
-        const ASK: usize = 100_000;
+    async fn a_real_buffer_has_that_size_and_a_limit_for_what_is_not_sent() {
+        const SIZE: usize = 200_000;
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
-        Socket::widen(&stream, ASK).expect("open");
-        assert_eq!(stream.buffer().expect("open"), 2 * ASK);
+        stream.resize(SIZE).expect("open");
+        assert_eq!(stream.buffer().expect("open"), SIZE);
         assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().expect("open"), UNSENT_MAX);
     }
 
