@@ -242,7 +242,8 @@ impl Connected {
             tracing::debug!(%remote, %error, "cannot set TCP_NODELAY");
         }
         let local = stream.local_addr()?;
-        Ok(Self { stream: Movable::new(stream), local, remote })
+        let far = !local.ip().is_loopback() && local.ip() != remote.ip();
+        Ok(Self { stream: Movable::new(stream, far), local, remote })
     }
 
     fn into_raw(self) -> Raw {

@@ -22,20 +22,23 @@ use super::send_buffer::SendBuffer;
 pub(crate) struct Movable {
     /// `None` when moving failed.
     stream: Option<TcpStream>,
-    /// Where it was made; `None` once it is settled.
-    made_at: Option<runtime::Id>,
+    /// Where it was made; once it is settled, where it is.
+    at: Option<runtime::Id>,
+    settled: bool,
     #[cfg(target_os = "linux")]
     buffer: SendBuffer,
 }
 
 impl Movable {
-    /// To be called where `stream` was made.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    /// To be called where `stream` was made. `far` if its other end is on another machine.
+    #[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+    pub(super) fn new(stream: TcpStream, far: bool) -> Self {
         Self {
             #[cfg(target_os = "linux")]
-            buffer: SendBuffer::new(stream.local_addr().is_ok_and(|local| !local.ip().is_loopback())),
+            buffer: SendBuffer::new(far),
             stream: Some(stream),
-            made_at: Handle::try_current().ok().map(|here| here.id()),
+            at: here(),
+            settled: false,
         }
     }
 
@@ -46,11 +49,15 @@ impl Movable {
 
     /// The socket, on the runtime of the caller.
     fn here(&mut self) -> io::Result<&mut TcpStream> {
-        if let Some(made_at) = self.made_at.take()
-            && Handle::try_current().is_ok_and(|here| here.id() != made_at)
-            && let Some(stream) = self.stream.take()
-        {
-            self.stream = Some(TcpStream::from_std(stream.into_std()?)?);
+        if !self.settled {
+            self.settled = true;
+            if let Some(here) = here()
+                && self.at != Some(here)
+                && let Some(stream) = self.stream.take()
+            {
+                self.stream = Some(TcpStream::from_std(stream.into_std()?)?);
+                self.at = Some(here);
+            }
         }
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -64,7 +71,12 @@ impl Movable {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match (&self.stream, &written) {
-            (Some(stream), Poll::Pending) => return self.buffer.poll_full(cx, stream, pieces),
+            // A stream of the connection may be written to anywhere, and its timer has to be where the socket is.
+            (Some(stream), Poll::Pending)
+                if !matches!(self.buffer, SendBuffer::AsIs) && self.at == here() =>
+            {
+                return self.buffer.poll_full(cx, stream, pieces);
+            }
             (_, Poll::Ready(Ok(len))) => self.buffer.room(*len),
             _ => {}
         }
@@ -85,6 +97,11 @@ impl Movable {
     fn pinned(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.here().map(Pin::new)
     }
+}
+
+/// The runtime of the caller.
+fn here() -> Option<runtime::Id> {
+    Handle::try_current().ok().map(|here| here.id())
 }
 
 impl AsyncRead for Movable {
@@ -128,9 +145,6 @@ impl AsyncWrite for Movable {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use socket2::SockRef;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -149,7 +163,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let to = listener.local_addr().expect("bound");
             let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(to));
-            (Movable::new(near.expect("somebody came").0), far.expect("open"))
+            (Movable::new(near.expect("somebody came").0, false), far.expect("open"))
         })
     }
 
@@ -157,9 +171,9 @@ mod tests {
     fn it_lives_on_where_it_is_used_when_the_runtime_that_made_it_has_ended() {
         let (made, used) = (runtime(), runtime());
         let (mut near, far) = pair(&made);
-        let mut far = used.block_on(async { Movable::new(far) });
+        let mut far = used.block_on(async { Movable::new(far, false) });
         // It was made elsewhere, whatever it was told.
-        far.made_at = near.made_at;
+        far.at = near.at;
         let mut first = [0];
         used.block_on(async {
             far.write_all(b"hello").await.expect("open");
@@ -186,55 +200,94 @@ mod tests {
             far.write_all(b"1").await.expect("open");
             assert_eq!(near.read_u8().await.expect("there"), b'1');
         });
-        assert!(near.made_at.is_none());
+        assert!(near.settled);
         // Writing needs no reactor as long as there is room.
         other.block_on(near.write_all(b"2")).expect("open");
         assert_eq!(made.block_on(far.read_u8()).expect("there"), b'2');
     }
 
-    /// However early it is tried, nothing is lost, doubled or out of order.
     #[cfg(target_os = "linux")]
-    #[test]
-    fn a_full_socket_that_is_tried_again_sends_all_that_there_is() {
-        let mut here = runtime::Builder::new_current_thread();
-        let here = here.enable_all().start_paused(true).build().expect("a runtime");
-        let (mut near, far) = pair(&here);
-        let mut far = here.block_on(async { Movable::new(far) });
-        let all: Vec<u8> =
-            (0..4_000_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-        here.block_on(async {
-            let small = 100_000;
-            SockRef::from(&*near.here().expect("there")).set_send_buffer_size(small).expect("open");
-            SockRef::from(&*far.here().expect("there")).set_recv_buffer_size(small).expect("open");
-            near.buffer = SendBuffer::grown(near.here().expect("there"));
-            let wrote = async {
-                for (i, piece) in all.chunks(150_000).enumerate() {
-                    if i % 2 == 0 {
-                        near.write_all(piece).await.expect("open");
-                    } else {
+    mod early {
+        use std::{future::poll_fn, time::Duration};
+
+        use futures::FutureExt;
+        use socket2::SockRef;
+
+        use super::*;
+
+        /// A pair with little room, of which one end is tried early. Time passes as soon as nobody has anything to do.
+        fn narrow() -> (Runtime, Movable, Movable) {
+            const ROOM: usize = 100_000;
+
+            let mut here = runtime::Builder::new_current_thread();
+            let here = here.enable_all().start_paused(true).build().expect("a runtime");
+            let (mut near, far) = pair(&here);
+            let mut far = here.block_on(async { Movable::new(far, false) });
+            let ends = here.block_on(async { (near.here(), far.here()) });
+            let (Ok(near_end), Ok(far_end)) = ends else { panic!("no sockets") };
+            SockRef::from(&*near_end).set_send_buffer_size(ROOM).expect("open");
+            SockRef::from(&*far_end).set_recv_buffer_size(ROOM).expect("open");
+            near.buffer = SendBuffer::early(near_end);
+            (here, near, far)
+        }
+
+        /// However early it is tried, nothing is lost, doubled or out of order.
+        #[test]
+        fn a_full_socket_that_is_tried_again_sends_all_that_there_is() {
+            for vectored in [false, true] {
+                let (here, mut near, mut far) = narrow();
+                let all: Vec<u8> =
+                    (0..4_000_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+                let wrote = async {
+                    for piece in all.chunks(150_000) {
                         let mut pieces = [IoSlice::new(piece), IoSlice::new(&[])];
-                        let mut pieces = &mut pieces[..];
+                        let mut pieces = if vectored { &mut pieces[..] } else { &mut pieces[..1] };
                         while pieces.iter().any(|piece| !piece.is_empty()) {
-                            let wrote = near.write_vectored(pieces).await.expect("open");
-                            IoSlice::advance_slices(&mut pieces, wrote);
+                            let wrote = if vectored {
+                                near.write_vectored(pieces).await
+                            } else {
+                                near.write(&pieces[0]).await
+                            };
+                            IoSlice::advance_slices(&mut pieces, wrote.expect("open"));
                         }
                     }
-                }
-                near.shutdown().await.expect("open");
-            };
-            let read = async {
-                let (mut got, mut some) = (Vec::new(), [0; 10_000]);
-                loop {
-                    // Slowly, so that the other end finds the socket full again and again.
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                    match far.read(&mut some).await.expect("open") {
-                        0 => return got,
-                        len => got.extend_from_slice(&some[..len]),
+                    near.shutdown().await.expect("open");
+                };
+                let read = async {
+                    let (mut got, mut some) = (Vec::new(), [0; 10_000]);
+                    loop {
+                        // Slowly, so that the other end finds the socket full again and again.
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        match far.read(&mut some).await.expect("open") {
+                            0 => return got,
+                            len => got.extend_from_slice(&some[..len]),
+                        }
                     }
-                }
-            };
-            let ((), got) = tokio::join!(wrote, read);
-            assert!(got == all);
-        });
+                };
+                let ((), got) = here.block_on(async { tokio::join!(wrote, read) });
+                assert!(got == all);
+                assert!(near.buffer.sent_early() > 10, "{}", near.buffer.sent_early());
+            }
+        }
+
+        /// A stream may be written to where there is no runtime, or one without timers.
+        #[test]
+        fn a_full_socket_is_left_alone_where_it_is_not_at_home() {
+            let (here, mut near, mut far) = narrow();
+            let bytes = vec![0; 1 << 20];
+            here.block_on(async { while near.write(&bytes).now_or_never().is_some() {} });
+            // No timer runs yet.
+            near.buffer = SendBuffer::early(near.here().expect("there"));
+            let elsewhere = runtime::Builder::new_current_thread().build().expect("a runtime");
+            assert!(near.write(&bytes).now_or_never().is_none());
+            assert!(elsewhere.block_on(async { near.write(&bytes).now_or_never() }).is_none());
+            drop(elsewhere);
+            let mut some = vec![0; 1 << 20];
+            here.block_on(async {
+                let write = poll_fn(|cx| Pin::new(&mut near).poll_write(cx, &bytes));
+                let (wrote, _) = tokio::join!(write, far.read(&mut some));
+                assert!(wrote.expect("open") > 0);
+            });
+        }
     }
 }

@@ -3,15 +3,24 @@
 //! Where the buffer is not what limits, a wider one only makes a queue longer somewhere, or overflows it; and over a short
 //! way, trying early costs wake-ups for nothing. So each step is measured against the one before, and taken back, for good,
 //! unless it helped.
+//!
+//! Over a round trip of less than about 15 ms the kernel speaks before it is tried early, so that nothing is changed.
 
 use tokio::time::{Duration, Instant};
 
-/// Bytes that pass before a step is measured, in buffers: until then the path gets used to it.
+/// Bytes that pass before a step is measured, in buffers (with what the kernel counts for itself): until then the path gets
+/// used to it, and a connection that is new leaves its slow start behind.
 const SETTLE: usize = 2;
-/// Bytes that pass while it is measured, in buffers.
+/// Bytes that pass while it is measured, in buffers: some round trips, if the buffer is what limits.
 const MEASURE: usize = 3;
 /// How long it is measured at least: over a short way, a few buffers say nothing.
 const MEASURE_MIN: Duration = Duration::from_millis(100);
+/// How long the buffer may not be full while it is measured: a program that pauses says nothing about the path.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// What a step has to let through, in hundredths of what the one before did: what trying early brings, up to a fifth, is
+/// little more than chance makes of it; and twice the buffer may bring twice as much.
+const EARLY_WORTH: u128 = 105;
+const WIDE_WORTH: u128 = 125;
 
 /// How a buffer is dealt with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,11 +59,10 @@ impl Step {
         }
     }
 
-    /// Whether it helped. A buffer that is tried early is fuller by up to a fifth, and one of twice the size may let through
-    /// twice as much; where the path is full already, neither changes anything but by chance.
+    /// Whether it helped.
     fn helped(self, before: u128, after: u128) -> bool {
-        let hundredths: u128 = if self.times() > 1 { 125 } else { 105 };
-        after.saturating_mul(100) >= before.saturating_mul(hundredths)
+        let worth = if self.times() > 1 { WIDE_WORTH } else { EARLY_WORTH };
+        after.saturating_mul(100) >= before.saturating_mul(worth)
     }
 }
 
@@ -71,6 +79,8 @@ pub(super) struct Trial {
     since: Instant,
     /// Bytes since then.
     passed: usize,
+    /// When it was full last.
+    full: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,7 +95,7 @@ impl Trial {
     pub(super) fn new(own: usize, limit: usize, now: Instant) -> Self {
         let most = limit.checked_div(own).unwrap_or_default().max(1);
         let (step, phase) = (Step::Kernel, Phase::Settling);
-        Self { step, own, most, before: None, phase, since: now, passed: 0 }
+        Self { step, own, most, before: None, phase, since: now, passed: 0, full: now }
     }
 
     /// One that has ended with that.
@@ -98,8 +108,8 @@ impl Trial {
         self.step
     }
 
-    /// Bytes of the buffer.
-    pub(super) fn size(&self) -> usize {
+    /// Bytes that the buffer is to have.
+    pub(super) fn wanted(&self) -> usize {
         self.own.saturating_mul(self.step.times())
     }
 
@@ -108,40 +118,50 @@ impl Trial {
         self.passed = self.passed.saturating_add(len);
     }
 
-    /// The step that was to be taken could not be.
-    pub(super) fn refused(&mut self) {
+    /// The last step is taken back, because it did not help or was not to be had, and it ends there.
+    pub(super) fn take_back(&mut self) {
         self.step = self.step.before();
         self.phase = Phase::Over;
     }
 
-    /// The buffer is full: what it took since it was full before is what has passed. Whether another step is taken.
+    /// The buffer is full: what it took since it was full before is what has passed. Whether the step is another one now.
     pub(super) fn full(&mut self, now: Instant) -> bool {
-        let took = now.saturating_duration_since(self.since);
+        let paused = now.saturating_duration_since(self.full) > PAUSE_MAX;
+        self.full = now;
         let (buffers, least) = match self.phase {
+            Phase::Over => return false,
+            _ if paused => {
+                self.begin(Phase::Settling, now);
+                return false;
+            }
             Phase::Settling => (SETTLE, Duration::ZERO),
             Phase::Measuring => (MEASURE, MEASURE_MIN),
-            Phase::Over => return false,
         };
-        if self.passed < self.size().saturating_mul(buffers) || took < least {
+        let took = now.saturating_duration_since(self.since);
+        if self.passed < self.wanted().saturating_mul(buffers) || took < least {
             return false;
         }
         let rate = per_second(self.passed, took);
-        (self.since, self.passed) = (now, 0);
         if self.phase == Phase::Settling {
-            self.phase = Phase::Measuring;
+            self.begin(Phase::Measuring, now);
             return false;
         }
         tracing::debug!(step = ?self.step, rate, before = self.before, "measured how much a send buffer lets through");
         if self.before.is_some_and(|before| !self.step.helped(before, rate)) {
-            self.refused();
+            self.take_back();
             return true;
         }
         let Some(next) = self.step.next(self.most) else {
             self.phase = Phase::Over;
             return false;
         };
-        (self.step, self.before, self.phase) = (next, Some(rate), Phase::Settling);
+        (self.step, self.before) = (next, Some(rate));
+        self.begin(Phase::Settling, now);
         true
+    }
+
+    fn begin(&mut self, phase: Phase, now: Instant) {
+        (self.phase, self.since, self.passed) = (phase, now, 0);
     }
 }
 
@@ -167,9 +187,11 @@ mod tests {
     }
 
     impl Way {
-        /// Bytes that pass in a millisecond.
+        /// Bytes that pass in a millisecond. The kernel speaks when a third of the buffer is free, which takes a third of the
+        /// round trip, and it is tried early each 4 ms.
         fn rate(&self, step: Step, size: usize) -> usize {
-            let held = if step == Step::Kernel { size * 5 / 6 } else { size };
+            let asked = if step == Step::Kernel { self.round_trip } else { self.round_trip.min(12) };
+            let held = size - size * asked / (6 * self.round_trip);
             let on_its_way = self.per_ms * self.round_trip;
             let lost = if size > on_its_way + self.queue { self.per_ms / 5 } else { 0 };
             (held / self.round_trip).min(self.per_ms) - lost
@@ -182,7 +204,7 @@ mod tests {
             let mut steps = Vec::new();
             for _ in 0..60_000 {
                 now += Duration::from_millis(1);
-                trial.passed(self.rate(trial.step(), trial.size()));
+                trial.passed(self.rate(trial.step(), trial.wanted()));
                 if trial.full(now) {
                     steps.push(trial.step());
                 }
@@ -209,6 +231,8 @@ mod tests {
         // 2.5 MB are.
         assert_eq!(gigabit(20).steps(4 * OWN), [Early, Kernel]);
         assert_eq!(gigabit(1).steps(4 * OWN), [Early, Kernel]);
+        // Nor does it see that twice as much could pass here.
+        assert_eq!(Way { per_ms: 1_250_000, ..gigabit(10) }.steps(4 * OWN), [Early, Kernel]);
     }
 
     #[test]
@@ -226,29 +250,61 @@ mod tests {
             trial.passed(passed);
             trial.full(start + Duration::from_millis(ms)).then(|| trial.step())
         };
-        assert_eq!(full(1999, 500), None);
-        assert_eq!(full(1, 500), None);
+        assert_eq!(full(1999, 100), None);
+        assert_eq!(full(1, 200), None);
         // It has settled. Too few bytes, and enough of them.
-        assert_eq!(full(2999, 600), None);
-        assert_eq!(full(1, 600), Some(Step::Early));
-        assert_eq!(full(2000, 700), None);
+        assert_eq!(full(2999, 400), None);
+        assert_eq!(full(1, 400), Some(Step::Early));
+        assert_eq!(full(2000, 500), None);
         // Too early, and late enough.
-        assert_eq!(full(6000, 799), None);
-        assert_eq!(full(0, 800), None);
+        assert_eq!(full(6000, 599), None);
+        assert_eq!(full(0, 600), None);
         // That helped, and there is no more to be had.
-        assert_eq!(full(80_000, 9000), None);
+        assert_eq!(full(80_000, 700), None);
         assert_eq!(trial.step(), Step::Early);
     }
 
     #[test]
-    fn nothing_more_is_tried_after_a_refusal() {
+    fn after_a_pause_it_is_measured_anew() {
+        let start = Instant::now();
+        let mut trial = Trial::new(1000, 0, start);
+        let mut full = |passed, ms| {
+            trial.passed(passed);
+            trial.full(start + Duration::from_millis(ms));
+            trial.phase
+        };
+        assert_eq!(full(2000, 251), Phase::Settling);
+        assert_eq!(full(2000, 501), Phase::Measuring);
+        assert_eq!(full(2999, 751), Phase::Measuring);
+        assert_eq!(full(2999, 1002), Phase::Settling);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_for_good() {
         let now = Instant::now();
-        let mut trial = Trial::new(0, 4000, now);
-        assert!(trial.size() == 0 && !trial.full(now));
-        assert!(trial.full(now + MEASURE_MIN));
-        trial.refused();
-        trial.passed(1_000_000);
-        assert!(!trial.full(now + Duration::from_secs(10)));
-        assert_eq!((trial.step(), per_second(1, Duration::ZERO)), (Step::Kernel, u128::MAX));
+        let later = |ms| now + Duration::from_millis(ms);
+        let mut trial = Trial::new(1000, 4000, now);
+        trial.passed(2000);
+        assert!(!trial.full(later(1)));
+        trial.passed(3000);
+        assert!(trial.full(later(101)));
+        assert_eq!(trial.step(), Step::Early);
+        trial.take_back();
+        assert_eq!(trial.step(), Step::Kernel);
+        for ms in 102..1000 {
+            trial.passed(1_000_000);
+            assert!(!trial.full(later(ms)));
+        }
+        assert_eq!(trial.step(), Step::Kernel);
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let mut trial = Trial::new(usize::MAX, usize::MAX, Instant::now());
+        trial.passed(usize::MAX);
+        trial.passed(usize::MAX);
+        assert!(!trial.full(Instant::now()));
+        assert_eq!(per_second(1, Duration::ZERO), u128::MAX);
+        assert_eq!(Trial::new(0, 1, Instant::now()).most, 1);
     }
 }
