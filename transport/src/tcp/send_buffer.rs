@@ -48,11 +48,9 @@ const UNSENT_MAX: u32 = 1 << 20;
 const BUFFER_MAX: usize = 16 << 20;
 /// Connections of this process whose buffers are widened at a time, at most.
 const WIDE_MAX: usize = 64;
-/// Of the memory with which the kernel begins to save on all connections (`net.ipv4.tcp_mem`), the part that may go into what
-/// buffers were widened by.
-const MEMORY_PART: usize = 4;
-/// Bytes of a page, at least.
-const PAGE: usize = 4096;
+/// The part of the machine's memory that may go into what buffers were widened by: a quarter of that at which the kernel
+/// begins, by default, to save on connections.
+const MEMORY_PART: usize = 64;
 /// How soon after a write that found no room it is tried again: often enough that a buffer stays full over 20 ms and more.
 const AGAIN_FIRST: Duration = Duration::from_millis(4);
 /// How late it is tried again at most: whoever takes little gets what it takes, and costs next to nothing.
@@ -108,17 +106,18 @@ impl System {
     /// Of this machine; `None` if it does not say.
     fn this() -> Option<Self> {
         static THIS: OnceLock<System> = OnceLock::new();
-        let read = || Self::from(|name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok());
+        let read = || Self::from(|name| fs::read_to_string(format!("/proc/{name}")).ok());
         THIS.get().copied().or_else(|| read().map(|system| *THIS.get_or_init(|| system)))
     }
 
     fn from(read: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name, nth| read(name)?.split_whitespace().nth(nth)?.parse::<usize>().ok();
-        let grown = number("ipv4/tcp_wmem", 2)?;
-        let limit = number("core/wmem_max", 0).unwrap_or_default().saturating_mul(2).min(BUFFER_MAX);
-        let memory = number("ipv4/tcp_mem", 1).unwrap_or_default().saturating_mul(PAGE / MEMORY_PART);
+        let grown = number("sys/net/ipv4/tcp_wmem", 2)?;
+        let limit = number("sys/net/core/wmem_max", 0).unwrap_or_default().saturating_mul(2).min(BUFFER_MAX);
+        // `MemTotal:  24685792 kB` comes first.
+        let memory = number("meminfo", 1).unwrap_or_default().saturating_mul(1024) / MEMORY_PART;
         let places = memory.checked_div(limit.saturating_sub(grown)).unwrap_or_default().min(WIDE_MAX);
-        let unsent = number("ipv4/tcp_notsent_lowat", 0).and_then(|max| u32::try_from(max).ok());
+        let unsent = number("sys/net/ipv4/tcp_notsent_lowat", 0).and_then(|max| u32::try_from(max).ok());
         Some(Self { grown, limit, places, unsent: unsent.map_or(UNSENT_MAX, |max| max.min(UNSENT_MAX)) })
     }
 }

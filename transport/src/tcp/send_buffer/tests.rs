@@ -123,24 +123,26 @@ fn a_machine_says_what_there_is() {
     let of = |wmem: &'static str, wmem_max: &'static str, mem: &'static str, notsent: &'static str| {
         System::from(|name| {
             let text = match name {
-                "ipv4/tcp_wmem" => wmem,
-                "core/wmem_max" => wmem_max,
-                "ipv4/tcp_mem" => mem,
-                "ipv4/tcp_notsent_lowat" => notsent,
+                "sys/net/ipv4/tcp_wmem" => wmem,
+                "sys/net/core/wmem_max" => wmem_max,
+                "meminfo" => mem,
+                "sys/net/ipv4/tcp_notsent_lowat" => notsent,
                 _ => "",
             };
             Some(text.to_owned()).filter(|text| !text.is_empty())
         })
     };
     let wmem = "4096\t16384\t4194304\n";
-    // Linux 6.18 with 24 GB, and with 1.
-    let new = of(wmem, "4194304\n", "287901\t383869\t575802\n", "4294967295\n");
+    // Linux 6.18 with 24 GB, and with less than one.
+    let new =
+        of(wmem, "4194304\n", "MemTotal:       24685792 kB\nMemFree:        22000000 kB\n", "4294967295\n");
     assert_eq!(new, Some(System { grown: OWN, limit: 2 * OWN, places: WIDE_MAX, unsent: UNSENT_MAX }));
-    assert_eq!(of(wmem, "4194304", "0 12287 0", "").map(|system| system.places), Some(2));
-    assert_eq!(of(wmem, "4194304", "0 12288 0", "").map(|system| system.places), Some(3));
+    assert_eq!(of(wmem, "4194304", "MemTotal: 786431 kB", "").map(|system| system.places), Some(2));
+    assert_eq!(of(wmem, "4194304", "MemTotal: 786432 kB", "").map(|system| system.places), Some(3));
     assert_eq!(of(wmem, "4194304", "", "").map(|system| system.places), Some(0));
     // As it was long before.
-    let old = of(wmem, "212992\n", "287901\t383869\t575802\n", "4294967295\n");
+    let old =
+        of(wmem, "212992\n", "MemTotal:       24685792 kB\nMemFree:        22000000 kB\n", "4294967295\n");
     assert_eq!(old, Some(System { grown: OWN, limit: 425_984, places: 0, unsent: UNSENT_MAX }));
     let limit = |wmem_max| of(wmem, wmem_max, "", "").map(|system| system.limit);
     assert_eq!(limit("8388608"), Some(BUFFER_MAX));
