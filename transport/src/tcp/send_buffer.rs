@@ -189,6 +189,16 @@ impl SendBuffer {
         }
     }
 
+    /// Whether it has grown, once for each time that it is full.
+    fn look(&mut self, socket: &impl Buffered, system: impl FnOnce() -> Option<System>) {
+        if let Self::Growing { seen: seen @ false } = self {
+            *seen = true;
+            if let Some(grown) = system().and_then(|system| Grown::of(socket, system, &WIDE)) {
+                *self = Self::Grown(Box::new(grown));
+            }
+        }
+    }
+
     /// A write found none; the task is woken when the kernel says that there is. To be called where the socket is
     /// registered: it may need a timer.
     pub(super) fn poll_full(
@@ -201,12 +211,7 @@ impl SendBuffer {
         if !coop::has_budget_remaining() {
             return Poll::Pending;
         }
-        if let Self::Growing { seen: seen @ false } = self {
-            *seen = true;
-            if let Some(grown) = System::this().and_then(|system| Grown::of(stream, system, &WIDE)) {
-                *self = Self::Grown(Box::new(grown));
-            }
-        }
+        self.look(stream, System::this);
         match self {
             Self::Grown(grown) => grown.poll_send(cx, stream, pieces),
             Self::AsIs | Self::Growing { .. } => Poll::Pending,

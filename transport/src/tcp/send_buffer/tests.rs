@@ -161,10 +161,23 @@ fn a_machine_says_what_there_is() {
 #[tokio::test]
 async fn the_kernel_lets_it_grow_first() {
     let socket = Fake::full();
+    let mut near = SendBuffer::new(false);
+    near.look(&socket, || Some(system(0)));
+    assert!(matches!(near, SendBuffer::AsIs));
+
+    let mut far = SendBuffer::new(true);
+    far.look(&socket, || None);
+    far.room(1);
     socket.size.set(OWN - 1);
-    assert!(Grown::of(&socket, system(2 * OWN), count()).is_none());
+    far.look(&socket, || Some(system(0)));
+    assert!(matches!(far, SendBuffer::Growing { seen: true }));
+    // It is looked at once, until there was room.
     socket.size.set(OWN);
-    assert!(Grown::of(&socket, system(2 * OWN), count()).is_some());
+    far.look(&socket, || Some(system(0)));
+    assert!(matches!(far, SendBuffer::Growing { seen: true }));
+    far.room(1);
+    far.look(&socket, || Some(system(0)));
+    assert!(matches!(far, SendBuffer::Grown(_)));
 }
 
 #[test]
