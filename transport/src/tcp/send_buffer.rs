@@ -77,7 +77,7 @@ impl Buffered for TcpStream {
 
     fn resize(&self, bytes: usize, unsent: u32) -> io::Result<()> {
         let socket = SockRef::from(self);
-        // First, so that no moment is without a limit.
+        // First, so that what is wider is never without a limit.
         socket.set_tcp_notsent_lowat(unsent)?;
         // The kernel doubles what is asked for.
         socket.set_send_buffer_size(bytes / 2)
@@ -274,7 +274,7 @@ impl Grown {
     }
 
     fn room(&mut self, len: usize) {
-        self.trial.passed(len);
+        self.trial.passed(len, Instant::now);
         self.next = Next::Full;
         self.wait = AGAIN_FIRST;
         self.timer = None;
@@ -319,7 +319,7 @@ impl Grown {
                             turn.made_progress();
                             let len = *sent.as_ref().unwrap_or(&0);
                             self.sent = self.sent.saturating_add(len);
-                            self.trial.passed(len);
+                            self.trial.passed(len, Instant::now);
                             #[cfg(test)]
                             {
                                 self.sent_early += 1;

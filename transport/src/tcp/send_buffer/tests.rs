@@ -262,6 +262,7 @@ fn what_cannot_be_taken_back_keeps_its_place() {
         socket.refuses.set(true);
         pass(&mut grown, &socket, OWN).await;
         assert_eq!((grown.size, wide(count)), (2 * OWN, 1));
+        assert_eq!((grown.trial.step(), socket.resized.get()), (Step::Early, 2));
     });
 }
 

@@ -15,7 +15,7 @@ const SETTLE: usize = 2;
 const MEASURE: usize = 3;
 /// How long it is measured at least: over a short way, a few buffers say nothing.
 const MEASURE_MIN: Duration = Duration::from_millis(100);
-/// How long the buffer may not be full while it is measured: a program that pauses says nothing about the path.
+/// How long it may take until the buffer, which had room, is full again: a program that pauses says nothing about the path.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// What a step has to let through, in hundredths of what the one before did: what trying early brings, up to a fifth, is
 /// little more than chance makes of it; and twice the buffer may bring twice as much.
@@ -79,8 +79,8 @@ pub(super) struct Trial {
     since: Instant,
     /// Bytes since then.
     passed: usize,
-    /// When it was full last.
-    full: Instant,
+    /// When it took something for the first time since it was full.
+    room: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,7 +95,7 @@ impl Trial {
     pub(super) fn new(own: usize, limit: usize, now: Instant) -> Self {
         let most = limit.checked_div(own).unwrap_or_default().max(1);
         let (step, phase) = (Step::Kernel, Phase::Settling);
-        Self { step, own, most, before: None, phase, since: now, passed: 0, full: now }
+        Self { step, own, most, before: None, phase, since: now, passed: 0, room: None }
     }
 
     /// One that has ended with that.
@@ -114,8 +114,9 @@ impl Trial {
     }
 
     /// The buffer took more.
-    pub(super) fn passed(&mut self, len: usize) {
+    pub(super) fn passed(&mut self, len: usize, now: impl FnOnce() -> Instant) {
         self.passed = self.passed.saturating_add(len);
+        self.room.get_or_insert_with(now);
     }
 
     /// The last step is taken back, because it did not help or was not to be had, and it ends there.
@@ -126,8 +127,8 @@ impl Trial {
 
     /// The buffer is full: what it took since it was full before is what has passed. Whether the step is another one now.
     pub(super) fn full(&mut self, now: Instant) -> bool {
-        let paused = now.saturating_duration_since(self.full) > PAUSE_MAX;
-        self.full = now;
+        let filling = self.room.take().map(|room| now.saturating_duration_since(room));
+        let paused = filling.is_some_and(|time| time > PAUSE_MAX);
         let (buffers, least) = match self.phase {
             Phase::Over => return false,
             _ if paused => {
@@ -204,7 +205,7 @@ mod tests {
             let mut steps = Vec::new();
             for _ in 0..60_000 {
                 now += Duration::from_millis(1);
-                trial.passed(self.rate(trial.step(), trial.wanted()));
+                trial.passed(self.rate(trial.step(), trial.wanted()), || now);
                 if trial.full(now) {
                     steps.push(trial.step());
                 }
@@ -245,10 +246,11 @@ mod tests {
     #[test]
     fn it_is_measured_for_so_long_and_so_much() {
         let start = Instant::now();
-        let mut trial = Trial::new(1000, 0, start);
+        let mut trial = Trial::new(1000, 2000, start);
         let mut full = |passed, ms| {
-            trial.passed(passed);
-            trial.full(start + Duration::from_millis(ms)).then(|| trial.step())
+            let now = start + Duration::from_millis(ms);
+            trial.passed(passed, || now);
+            trial.full(now).then(|| trial.step())
         };
         assert_eq!(full(1999, 100), None);
         assert_eq!(full(1, 200), None);
@@ -258,25 +260,47 @@ mod tests {
         assert_eq!(full(2000, 500), None);
         // Too early, and late enough.
         assert_eq!(full(6000, 599), None);
-        assert_eq!(full(0, 600), None);
+        assert_eq!(full(0, 600), Some(Step::Wide(2)));
         // That helped, and there is no more to be had.
-        assert_eq!(full(80_000, 700), None);
-        assert_eq!(trial.step(), Step::Early);
+        assert_eq!(full(4000, 700), None);
+        assert_eq!(full(80_000, 800), None);
+        assert_eq!(full(1, 900), None);
+        assert_eq!(trial.step(), Step::Wide(2));
     }
 
     #[test]
     fn after_a_pause_it_is_measured_anew() {
         let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
         let mut trial = Trial::new(1000, 0, start);
-        let mut full = |passed, ms| {
-            trial.passed(passed);
-            trial.full(start + Duration::from_millis(ms));
-            trial.phase
+        let mut full = |passed, from, to| {
+            trial.passed(passed, || at(from));
+            trial.passed(0, || at(to));
+            trial.full(at(to));
+            (trial.phase, trial.step())
         };
-        assert_eq!(full(2000, 251), Phase::Settling);
-        assert_eq!(full(2000, 501), Phase::Measuring);
-        assert_eq!(full(2999, 751), Phase::Measuring);
-        assert_eq!(full(2999, 1002), Phase::Settling);
+        assert_eq!(full(2000, 0, 251), (Phase::Settling, Step::Kernel));
+        assert_eq!(full(2000, 251, 501), (Phase::Measuring, Step::Kernel));
+        assert_eq!(full(2999, 501, 751), (Phase::Measuring, Step::Kernel));
+        assert_eq!(full(2999, 751, 1002), (Phase::Settling, Step::Kernel));
+        assert_eq!(full(2000, 1002, 1003), (Phase::Measuring, Step::Kernel));
+        assert_eq!(full(3000, 1003, 1200), (Phase::Settling, Step::Early));
+    }
+
+    /// Over a very long way, room comes at once each round trip, and not for long.
+    #[test]
+    fn it_is_no_pause_to_wait_for_the_path() {
+        let mut now = Instant::now();
+        let mut trial = Trial::new(OWN, 2 * OWN, now);
+        let mut steps = Vec::new();
+        for _ in 0..100 {
+            now += Duration::from_secs(if trial.step() == Step::Kernel { 2 } else { 1 });
+            trial.passed(trial.wanted(), || now);
+            if trial.full(now) {
+                steps.push(trial.step());
+            }
+        }
+        assert_eq!(steps, [Step::Early, Step::Wide(2)]);
     }
 
     #[test]
@@ -284,15 +308,15 @@ mod tests {
         let now = Instant::now();
         let later = |ms| now + Duration::from_millis(ms);
         let mut trial = Trial::new(1000, 4000, now);
-        trial.passed(2000);
+        trial.passed(2000, || now);
         assert!(!trial.full(later(1)));
-        trial.passed(3000);
+        trial.passed(3000, || later(1));
         assert!(trial.full(later(101)));
         assert_eq!(trial.step(), Step::Early);
         trial.take_back();
         assert_eq!(trial.step(), Step::Kernel);
         for ms in 102..1000 {
-            trial.passed(1_000_000);
+            trial.passed(1_000_000, || later(ms));
             assert!(!trial.full(later(ms)));
         }
         assert_eq!(trial.step(), Step::Kernel);
@@ -301,8 +325,8 @@ mod tests {
     #[test]
     fn nothing_overflows() {
         let mut trial = Trial::new(usize::MAX, usize::MAX, Instant::now());
-        trial.passed(usize::MAX);
-        trial.passed(usize::MAX);
+        trial.passed(usize::MAX, Instant::now);
+        trial.passed(usize::MAX, Instant::now);
         assert!(!trial.full(Instant::now()));
         assert_eq!(per_second(1, Duration::ZERO), u128::MAX);
         assert_eq!(Trial::new(0, 1, Instant::now()).most, 1);
